@@ -48,11 +48,14 @@ _TIMES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The exported state of one TokenRequest. `source_warns` is the time from which KeyturnSourceExpiring fires."""
+    """The exported state of one TokenRequest.
+
+    `conditions` are type, status and reason. `source_warns` is the time from which KeyturnSourceExpiring fires.
+    """
 
     namespace: str
     name: str
-    conditions: tuple[tuple[str, str], ...]
+    conditions: tuple[tuple[str, str, str], ...]
     failed_attempts: int
     suspended: bool = False
     issued: datetime | None = None
@@ -69,7 +72,9 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.renewals = self._counter(
-            "keyturn_renewals", "Reconciliations that attempted a renewal, by result and reason.", ("result", "reason")
+            "keyturn_renewals",
+            "Successful renewals, and failed attempts with or without an exchange.",
+            ("result", "reason"),
         )
         self.exchanges = self._counter(
             "keyturn_exchanges", "Exchanges, by the error code of AWS or of the issuer.", ("exchange", "code")
@@ -77,7 +82,12 @@ class Metrics:
         self.throttled = self._counter(
             "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
         )
-        self.rotations = self._counter("keyturn_token_rotations", "Refresh-token uses by result.", ("result",))
+        self.internal_errors = self._counter(
+            "keyturn_internal_errors", "Bugs: exceptions that no code expected, by component.", ("component",)
+        )
+        self.rotations = self._counter(
+            "keyturn_token_rotations", "Refresh-token uses by result.", ("result",), "unsaved"
+        )
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
             "Time between the renewal time and the start of the renewal.",
@@ -114,8 +124,15 @@ class Metrics:
         """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
         self.registry.register(_RequestCollector(series, work_queue))
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...], *values: str) -> Counter:
+        """Create a counter, and its series with these values of the label.
+
+        Prometheus sees an increase only if the series exists before it.
+        """
+        counter = Counter(name, text, labels, registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
@@ -134,7 +151,9 @@ class _RequestCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         times = {field: _family(name, text) for field, (name, text) in _TIMES.items()}
         condition = _family(
-            "keyturn_request_condition", "1 for the current status of the condition.", "condition", "status"
+            "keyturn_request_condition",
+            "1 for the current status and reason of the condition.",
+            *("condition", "status", "reason"),
         )
         failed_attempts = _family("keyturn_request_failed_attempts", "Number of consecutive failed attempts.")
         suspended = _family("keyturn_request_suspended", "1 if spec.suspend is true.")
@@ -144,8 +163,8 @@ class _RequestCollector(Collector):
                 time: datetime | None = getattr(request, field)
                 if time:
                     family.add_metric(labels, time.timestamp())
-            for kind, status in request.conditions:
-                condition.add_metric((*labels, kind, status), 1)
+            for labels_of_condition in request.conditions:
+                condition.add_metric((*labels, *labels_of_condition), 1)
             failed_attempts.add_metric(labels, request.failed_attempts)
             suspended.add_metric(labels, request.suspended)
         states = GaugeMetricFamily(

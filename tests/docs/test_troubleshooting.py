@@ -10,6 +10,7 @@ import pytest
 
 from keyturn.core import status as core_status
 from keyturn.core.errors import REASONS
+from keyturn.core.renewal import WAITING_FOR_RENEWAL
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.page import ROOT, run_command, shell_blocks
 from tests.support.cluster.plugin import Plugin
@@ -20,7 +21,10 @@ from tests.support.prometheus.rules import ALERTS
 PAGE = "docs/operations/troubleshooting.md"
 ENTRIES = set(re.findall(r"^## (\w+)$", (ROOT / PAGE).read_text(), re.MULTILINE))
 # CamelCase words in core/status.py that are not reasons: condition types, values, Event types and renewal reasons.
-OTHER_WORDS = {"True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret", "Due", "DriftDetected"}
+OTHER_WORDS = {
+    *("True", "False", "Unknown", "Ready", "Normal", "Warning", "Secret"),
+    *("Due", "SecretMissing", "IssuanceUnreadable"),
+}
 
 
 def reasons() -> set[str]:
@@ -32,7 +36,7 @@ def reasons() -> set[str]:
         and isinstance(node.value, str)
         and re.fullmatch(r"([A-Z][a-z]+)+", node.value)
     }
-    return (words - OTHER_WORDS) | {*REASONS, *(policy.event for policy in REASONS.values())}
+    return (words - OTHER_WORDS) | {WAITING_FOR_RENEWAL, *REASONS, *(policy.event for policy in REASONS.values())}
 
 
 def test_each_reason_has_an_entry() -> None:

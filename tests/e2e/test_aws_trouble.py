@@ -52,7 +52,8 @@ def test_valid_secret_stays_while_aws_fails(
     namespace.wait_for_revision(2, seconds=90)
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
     assert "nextAttemptTime" not in namespace.status("acme")
-    assert len(namespace.events("acme")) == 2
+    until(lambda: len(namespace.events("acme")) == 3)
+    assert "Recovered" in namespace.events("acme")
 
 
 def test_ready_is_false_after_expiry_until_renewal_succeeds(aws: Emulator, namespace: Namespace) -> None:
@@ -76,7 +77,7 @@ def test_ready_is_false_after_expiry_until_renewal_succeeds(aws: Emulator, names
     aws.settings(session_seconds=3600)
     aws.clear_faults()
     namespace.wait_until_ready("acme")
-    assert sorted(namespace.events("acme")) == ["Expired", "Issued", "RenewalFailed"]
+    until(lambda: sorted(namespace.events("acme")) == ["Expired", "Issued", "Recovered", "RenewalFailed"])
 
 
 def test_changed_spec_is_tried_at_once(aws: Emulator, namespace: Namespace) -> None:

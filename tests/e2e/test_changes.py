@@ -155,6 +155,18 @@ def test_edited_data_is_corrected_and_reported(aws: Emulator, namespace: Namespa
     assert count_exchanges(aws) == 4
 
 
+def test_second_edit_is_not_ready_until_it_is_corrected(aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
+    namespace.patch("secret", "acme", {"data": {"AWS_ACCESS_KEY_ID": "eA=="}})
+    namespace.wait_for_revision(2)
+    namespace.wait_until_ready("acme")
+
+    namespace.patch("secret", "acme", {"data": {"AWS_ACCESS_KEY_ID": "eA=="}})
+
+    assert "will be corrected at" in namespace.wait_for_condition("acme", "Ready", "DriftDetected")
+    assert (namespace.condition("acme", "Ready")[0], count_exchanges(aws)) == ("False", 4)
+
+
 def test_deleted_secret_is_issued_again_once(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.secret_data("acme")
@@ -163,10 +175,12 @@ def test_deleted_secret_is_issued_again_once(aws: Emulator, namespace: Namespace
 
     namespace.wait_for_revision(2)
     namespace.wait_until_ready("acme")
+    until(lambda: namespace.events("acme") == ["Issued", "SecretDeleted"])
     assert namespace.secret_data("acme")["AWS_ACCESS_KEY_ID"] != before["AWS_ACCESS_KEY_ID"]
     namespace.kubectl("delete", "secret", "acme")
 
-    assert "has not been written for the current spec" in namespace.wait_for_condition("acme", "Ready", "Pending")
+    assert "deleted again; it will be recreated at" in namespace.wait_for_condition("acme", "Ready", "SecretDeleted")
+    until(lambda: namespace.events("acme") == ["Issued", "SecretDeleted", "SecretDeleted"])
     assert count_exchanges(aws) == 4
 
 

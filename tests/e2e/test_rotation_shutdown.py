@@ -1,9 +1,13 @@
 """An operator that is stopped or suspended while it refreshes a rotating token does not lose the token."""
 
+import functools
+import signal
 import subprocess
+import time
 
 import pytest
 
+from tests.support.cases import cases
 from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.leadership import Start, is_leader
 from tests.support.cluster.namespace import Namespace
@@ -14,6 +18,7 @@ from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 LOST = "the Lease could not be renewed in time"
 
 
@@ -23,32 +28,42 @@ def pair(start: Start, api_proxy: ApiProxy, installed: ControlPlane) -> tuple[Op
     return start(api_proxy), start(installed)
 
 
-def refresh(namespace: Namespace, aws: Emulator, api_proxy: ApiProxy, *, can_save: bool, **fault: str) -> str:
+def refresh(
+    namespace: Namespace, aws: Emulator, api_proxy: ApiProxy, *, save: tuple[int, str] | None = None, **fault: str
+) -> str:
     """Start the second refresh of a new token family, and return the initial token.
 
-    The issuer's response is delayed. If `can_save` is false, the save fails until the proxy's faults are cleared.
+    The issuer's response is delayed. With `save`, saves get this status and body until the proxy's faults are cleared.
     """
     seed = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
-    aws.fault("oauth:token", delay_seconds=7 if can_save else 1, **fault)
+    aws.fault("oauth:token", delay_seconds=1 if save else 7, **fault)
     namespace.request_renewal("acme", "1")
     until(lambda: aws.calls("oauth:token") == 2)
-    if not can_save:
-        api_proxy.add_fault(SAVE, 503)
+    if save:
+        api_proxy.add_fault(SAVE, *save)
         until(lambda: api_proxy.count(SAVE) >= 4)  # the first save and the second intent came before
     return seed
 
 
-@pytest.mark.parametrize("can_save", [True, False], ids=["while the issuer is slow", "while the save fails"])
+def has_reported(operator: Operator, times: int) -> bool:
+    """Whether the log shows this many times what a kill would lose."""
+    return operator.log().count("SIGKILL") >= times
+
+
+@cases("save", {"while the issuer is slow": None, "while the save fails": (503, "")})
 def test_stopped_operator_saves_the_token_first(
-    start: Start, api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, *, can_save: bool
+    save: tuple[int, str] | None, start: Start, api_proxy: ApiProxy, aws: Emulator, namespace: Namespace
 ) -> None:
     operator = start(api_proxy)
-    seed = refresh(namespace, aws, api_proxy, can_save=can_save)
+    seed = refresh(namespace, aws, api_proxy, save=save)
 
-    operator.process.terminate()
-    if not can_save:
+    for count, number in enumerate(SIGNALS, 1):
+        operator.process.send_signal(number)
+        until(functools.partial(has_reported, operator, count))
+    assert f"Secret {namespace.name}/source-keyturn" in operator.log()
+    if save:
         # kopf cancels its tasks after five seconds; the save must survive that.
         with pytest.raises(subprocess.TimeoutExpired):
             operator.process.wait(timeout=6)
@@ -61,12 +76,28 @@ def test_stopped_operator_saves_the_token_first(
     assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
+@pytest.mark.parametrize("status", [200, 201, 404])
+def test_page_of_a_proxy_does_not_end_the_save(
+    status: int, start: Start, api_proxy: ApiProxy, aws: Emulator, namespace: Namespace
+) -> None:
+    start(api_proxy)
+    seed = refresh(namespace, aws, api_proxy, save=(status, "<html><body>Welcome</body></html>"))
+    # A save of a Secret that does not seem to exist creates it.
+    api_proxy.add_fault(f"POST .*/{namespace.name}/secrets", status, "<html><body>Welcome</body></html>")
+    time.sleep(5)
+    api_proxy.clear_faults()
+
+    namespace.wait_for_revision(2)
+    family = aws.family(seed)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1], 0, False)
+
+
 @pytest.mark.long
 def test_resumed_operator_saves_the_token_and_exits(
     pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace
 ) -> None:
     first, second = pair
-    seed = refresh(namespace, aws, api_proxy, can_save=False)
+    seed = refresh(namespace, aws, api_proxy, save=(503, ""))
 
     first.freeze()
     until(lambda: is_leader(second), seconds=50)
@@ -91,7 +122,7 @@ def test_suspended_operator_causes_one_final_attempt(
     pair: tuple[Operator, Operator], api_proxy: ApiProxy, aws: Emulator, namespace: Namespace, drop: str
 ) -> None:
     first, second = pair
-    seed = refresh(namespace, aws, api_proxy, can_save=True, drop=drop)
+    seed = refresh(namespace, aws, api_proxy, drop=drop)
     stored = namespace.secret_data("source-keyturn")
 
     first.freeze()

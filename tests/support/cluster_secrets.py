@@ -1,6 +1,7 @@
 """The Secrets of a cluster: the operator's stores against an API server in memory, and the changes that users make."""
 
 import base64
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,16 +33,23 @@ class ObservedStore:
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **options: Any) -> Any:
             name = "dry_run" if options.get("dry_run") else method
-            await self.checkpoint(f"before {name}")
-            self.calls[name] += 1
-            if self.failures.get(name):
-                raise self.failures[name].pop(0)
-            result = await getattr(self.store, method)(*args, **options)
-            if name in _WRITES:
-                await self.checkpoint(f"after {name}")
-            return result
+            return await self._call(name, functools.partial(getattr(self.store, method), *args, **options))
 
         return call
+
+    def prepare_save(self, *args: Any) -> Callable[[], Awaitable[Any]]:
+        """Return the save; it is the call that counts."""
+        return functools.partial(self._call, "save", self.store.prepare_save(*args))
+
+    async def _call(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        await self.checkpoint(f"before {name}")
+        self.calls[name] += 1
+        if self.failures.get(name):
+            raise self.failures[name].pop(0)
+        result = await call()
+        if name in _WRITES:
+            await self.checkpoint(f"after {name}")
+        return result
 
 
 class ClusterSecrets:

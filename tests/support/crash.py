@@ -19,6 +19,10 @@ def die(_: asyncio.Task[object]) -> None:
     raise ProcessDied
 
 
+def bug(_: asyncio.Task[object]) -> None:
+    raise ZeroDivisionError("planted-secret")
+
+
 async def crash(env: FakeEnvironment, request: Request, number: int, action: Crash) -> str:
     """Reconcile a request and crash at await `number`. Returns the checkpoint, or "" if there are fewer awaits."""
     reached: list[str] = []

@@ -1,6 +1,8 @@
 """The dependencies of the reconciler in memory: Secrets, AWS, a clock and randomness, all controlled by the test."""
 
 import copy
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,13 +13,15 @@ from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request, parse
 from keyturn.controller.token_secrets import TokenSecrets
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, ThrottledError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.token_family import StoredToken
+from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.cluster_secrets import ClusterSecrets, ObservedStore
 from tests.support.rotation import Checkpoint, RotatingIssuer, no_checkpoint
@@ -68,12 +72,27 @@ def signed(issued: datetime | None = None, expires: datetime | None = None, **cl
 
 @dataclass(slots=True)
 class Issuer:
-    """AWS and an issuer. Credentials are valid for `life` and never repeat. A call raises the next of `failures`."""
+    """AWS and an issuer. Credentials are valid for `life` and never repeat. A call raises the next of `failures`.
+
+    `busy` are the times after which Keyturn's own limit allows an exchange, `reserved` is the exchange that it allows.
+    """
 
     life: timedelta = HOUR
     failures: list[KeyturnError] = field(default_factory=list)
+    busy: dict[str, list[timedelta]] = field(default_factory=dict)
+    reserved: str = ""
     calls: list[str] = field(default_factory=list)
     issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
+
+    @contextmanager
+    def reserve(self, step: StepSpec) -> Iterator[None]:
+        """Allow an exchange, or raise ThrottledError."""
+        name = type(step.exchange).__name__.removesuffix("Spec")
+        if waits := self.busy.get(name):
+            raise ThrottledError("busy", retry_after=waits.pop(), nothing_sent=True)
+        self.reserved = name
+        yield
+        self.reserved = ""
 
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Return what the step produces, or raise the next failure."""
@@ -156,6 +175,7 @@ class FakeEnvironment:
     jumps: timedelta = timedelta()
     secrets: ClusterSecrets = field(init=False)
     token_locks: TokenLocks = field(init=False)
+    pending_tokens: PendingTokens = field(init=False)
 
     def __post_init__(self) -> None:
         self.secrets = ClusterSecrets(self.monotonic)
@@ -183,7 +203,9 @@ class FakeEnvironment:
         return Dependencies(
             store=store,
             tokens=tokens,
-            exchange=self._exchange,
+            prepare=self._prepare,
+            reserve=self.aws.reserve,
+            pending_tokens=self.pending_tokens,
             now=lambda: self.now,
             rand=lambda: self.rand,
             token_locks=self.token_locks,
@@ -211,6 +233,7 @@ class FakeEnvironment:
         self.secrets.restart()
         self.store.store = self.secrets.store
         self.token_locks = TokenLocks(self.monotonic)
+        self.pending_tokens = PendingTokens(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
         """Return the issuance record of a Secret. Raises LookupError if there is none."""
@@ -220,15 +243,33 @@ class FakeEnvironment:
         """Return the token in a token Secret. Raises KeyError if the Secret does not exist."""
         return self.secrets.stored_token(name)
 
-    async def _exchange(self, _: Request, step: StepSpec, values: PipelineValues) -> PipelineValues:
+    async def _prepare(self, _: Request, step: StepSpec, values: PipelineValues) -> Send:
         name = type(step.exchange).__name__.removesuffix("Spec")
-        await self.checkpoint(f"before {name}")
-        result = await self.aws.exchange(step, values, self.now)
-        await self.checkpoint(f"after {name}")
-        return result
+        await self.checkpoint(f"prepare {name}")
+
+        async def send(transmission: Transmission) -> PipelineValues:
+            await self.checkpoint(f"before {name}")
+            transmission.begin()
+            result = await self.aws.exchange(step, values, self.now)
+            await self.checkpoint(f"after {name}")
+            return result
+
+        return send
 
     async def _sleep(self, _: float) -> None:
         await self.checkpoint("sleep")
+
+
+Exchange = Callable[[Request, StepSpec, PipelineValues], Awaitable[PipelineValues]]
+
+
+def unprepared(exchange: Exchange) -> Callable[[Request, StepSpec, PipelineValues], Awaitable[Send]]:
+    """Return the `prepare` of an exchange that has nothing to prepare."""
+
+    async def prepare(request: Request, step: StepSpec, values: PipelineValues) -> Send:
+        return lambda _: exchange(request, step, values)
+
+    return prepare
 
 
 def environment(source: str = "refresh-token") -> FakeEnvironment:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
@@ -15,7 +16,8 @@ from keyturn.core.settings import AmbientRule, AwsSettings, IssuerSettings, Sour
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import Call, ExchangeContext, MakeToken
 from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
+from keyturn.exchanges.registry import prepare
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 from tests.support.clock import real_now
 from tests.support.dependencies import REFRESH, ROLE, request
@@ -150,6 +152,14 @@ async def no_token(*_: object) -> str:
 def call(client: Aws) -> Call:
     """A call for the default request."""
     return Call(context(client), "billing", "us-east-1", "acme")
+
+
+async def exchange(
+    exchange_context: ExchangeContext, token_request: Request, step: StepSpec, values: PipelineValues
+) -> PipelineValues:
+    """Prepare and run one exchange."""
+    send = await prepare(exchange_context, token_request, step, values)
+    return await send(Transmission())
 
 
 async def get_access_token(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:

@@ -8,6 +8,7 @@ import msgspec
 from keyturn.api.status import Status
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance
+from keyturn.core.renewal import Postponed
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, MINUTE, NOW, manifest, request
@@ -58,6 +59,12 @@ SITUATIONS = {
     "AWS is unreachable, expired": Situation(_failed(UNREACHABLE, ISSUED, hours=2), "InProgress", "Degraded"),
     "refused, the Secret is valid": Situation(_failed(REFUSED, ISSUED), "Failed", "Degraded"),
     "refused, never issued": Situation(_failed(REFUSED), "Failed", "Degraded"),
+    "new formats wait for a renewal": Situation(
+        _reconciled(Outcome(LATER, postponed=Postponed("WaitingForRenewal", LATER + HOUR))), "InProgress", "Progressing"
+    ),
+    "edited, not corrected yet": Situation(
+        _reconciled(Outcome(LATER, ISSUED, damage="DriftDetected")), "InProgress", "Progressing"
+    ),
     "an invalid spec": Situation(_with_status(invalid(FIRST, 1, "no such field", NOW)), "Failed", "Degraded"),
     "suspended, the Secret is valid": Situation(
         _reconciled(Outcome(LATER, ISSUED), suspend=True), "Current", "Suspended"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import jwt
 
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 
 Checkpoint = Callable[[str], Awaitable[None]]
@@ -26,7 +26,8 @@ class RotatingIssuer:
     `live` is the valid token, `consumed` lists the earlier ones, and `reuses` counts how often one of those was sent
     again; the first reuse revokes the family. The next `lost` requests are processed, but their responses are lost; the
     next `unavailable` requests are not received. If `refreshes` is False, the issuer accepts a single-use token and
-    returns no refresh token. With `refresh_life`, refresh tokens are JWTs with that lifetime.
+    returns no refresh token. With `refresh_life`, refresh tokens are JWTs with that lifetime. `requests` counts the
+    requests that were received; each is answered with the `refusal` if there is one.
     """
 
     live: str = "seed"
@@ -38,6 +39,8 @@ class RotatingIssuer:
     refreshes: bool = True
     life: timedelta = timedelta(hours=1)
     refresh_life: timedelta | None = None
+    requests: int = 0
+    refusal: KeyturnError | None = None
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def sign_in(self) -> str:
@@ -50,6 +53,9 @@ class RotatingIssuer:
         if self.unavailable:
             self.unavailable -= 1
             raise UnavailableError("Unreachable", "the issuer could not be reached")
+        self.requests += 1
+        if self.refusal:
+            raise self.refusal
         if token in self.consumed:
             self.reuses, self.live = self.reuses + 1, ""
         if token != self.live:

@@ -30,6 +30,7 @@ class StandaloneRun:
     events: dict[timedelta, Callable[["StandaloneRun"], None]] = field(default_factory=dict)
     has_output: bool = False
     has_endpoint: bool = True
+    store_type: type[FileStore] = FileStore
     outside: FakeEnvironment = field(default_factory=FakeEnvironment)
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class StandaloneRun:
         manifest_file = ManifestFile(self.manifest, self.outside.now)
         request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.has_endpoint)
         output = AtomicDir(self.path / "output") if self.has_output else None
-        store = FileStore(SourceFiles(self.path / "sources"), output, publisher.publish)
+        store = self.store_type(SourceFiles(self.path / "sources"), output, publisher.publish)
         deps = replace(self.outside.deps, store=store, tokens=TokenFiles(self.path / "state"), sleep=self._sleep)
         self.loop = RenewalLoop(deps, store, manifest_file, request, publisher)
         self.end = self.outside.now + length

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+MAX_REVISION = 2**53
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
@@ -56,8 +57,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     last_attempt_time: Annotated[Time, Meta(description="Time of the last renewal attempt.")] = None
     next_attempt_time: Annotated[Time, Meta(description="Time of the next attempt, after a failure.")] = None
     last_error: Annotated[LastError, Meta(description="Last error, until an attempt succeeds.")] | None = None
-    failed_attempts: Annotated[int, Meta(description="Number of consecutive failed attempts.")] = 0
-    revision: Annotated[int, Meta(description="Number of times that credentials were issued.")] = 0
+    failed_attempts: Annotated[int, Meta(ge=0, description="Number of consecutive failed attempts.")] = 0
+    # The issuance record has the same limits: one with a number outside of them could not be read back.
+    revision: Annotated[
+        int, Meta(ge=0, le=MAX_REVISION, description="Number of times that credentials were issued.")
+    ] = 0
     principal: Annotated[str, Meta(description="Principal of the current credentials, as AWS reports it.")] | None = (
         None
     )

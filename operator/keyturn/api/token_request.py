@@ -24,6 +24,7 @@ from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec
 from keyturn.api.status import Status
 from keyturn.api.target import RenewalSpec, TargetSpec
+from keyturn.api.times import Moment
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
@@ -159,7 +160,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     namespace: Annotated[str, Meta(max_length=63)] = "default"
     uid: str = ""
     generation: int = 0
-    creation_timestamp: datetime | None = None
+    creation_timestamp: Moment | None = None
     annotations: dict[str, str] = {}
 
 
@@ -213,10 +214,16 @@ class Request:
 def parse(body: Mapping[str, Any]) -> Request:
     """Parse a TokenRequest from the API server or a file. Raise InvalidSpecError if it breaks the schema or a rule."""
     try:
-        # Nothing here depends on the status, and a newer release may have written fields that this one does not know.
-        parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
+        return _parse(body)
     except msgspec.ValidationError as error:
         raise InvalidSpecError(with_path(str(error))) from None
+    except UnicodeEncodeError:
+        raise InvalidSpecError("the manifest contains half of a surrogate pair") from None
+
+
+def _parse(body: Mapping[str, Any]) -> Request:
+    # Nothing here depends on the status, and a newer release may have written fields that this one does not know.
+    parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
     meta, spec = parsed.metadata, body["spec"]
     # In a file a field may be null; the API server drops such fields.
     target = spec.get("target") or {}
@@ -242,9 +249,10 @@ def parse(body: Mapping[str, Any]) -> Request:
     )
 
 
-def renew_requested(annotations: Mapping[str, str]) -> str:
+def renew_requested(annotations: object) -> str:
     """Return the value of the annotation that requests a renewal, truncated for the issuance record and the status."""
-    return annotations.get(RENEW_REQUESTED, "")[:_RENEW_REQUESTED_LENGTH]
+    value = annotations.get(RENEW_REQUESTED) if isinstance(annotations, Mapping) else None
+    return value[:_RENEW_REQUESTED_LENGTH] if isinstance(value, str) else ""
 
 
 def canonical_hash(value: object) -> str:

@@ -9,7 +9,15 @@ import click
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.documents import read_settings
 from keyturn.cli.options import log_options, option
-from keyturn.cli.process import exit_immediately, fail, freeze_imports, log_to_stderr, raise_file_limit, rand
+from keyturn.cli.process import (
+    exit_immediately,
+    fail,
+    freeze_imports,
+    handle_signals,
+    log_to_stderr,
+    raise_file_limit,
+    rand,
+)
 from keyturn.controller.app import NoClusterError, Operator, Options
 from keyturn.core.errors import LeaseLostError
 from keyturn.sidecar.http_server import BindError
@@ -42,7 +50,7 @@ from keyturn.sidecar.http_server import BindError
 def operator(log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any) -> None:
     log_to_stderr(log_level, log_format)
     raise_file_limit()
-    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand)
+    operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand, handle_signals)
     freeze_imports()
     try:
         asyncio.run(_run_to_exit(operator))

@@ -8,7 +8,7 @@ import random  # noqa: TID251 - the real random numbers
 import resource
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
@@ -44,23 +44,36 @@ class _TextFormatter(logging.Formatter):
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
-async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work` until it ends or SIGTERM, SIGINT or SIGHUP cancels it. The save of a rotated token still completes.
+def handle_signals(action: Callable[[], object]) -> None:
+    """Call `action` at each SIGTERM, SIGINT or SIGHUP from now on.
 
-    Call it before the process reports that it is ready: the kernel drops signals without a handler for process 1.
+    Call this before the process reports that it is ready: the kernel drops signals without a handler for process 1.
     """
-    task = asyncio.ensure_future(work)
     # A process started by nohup ignores SIGHUP and must continue to do so.
     hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     for number in (signal.SIGTERM, signal.SIGINT, *hangup):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, action)
+
+
+async def stoppable(work: Coroutine[Any, Any, Result], report: Callable[[], None] = lambda: None) -> Result:
+    """Run `work` until it ends or a signal cancels it. The save of a rotated token still completes.
+
+    `report` is called at each signal.
+    """
+    task = asyncio.ensure_future(work)
+
+    def stop() -> None:
+        report()
+        task.cancel()
+
+    handle_signals(stop)
     return await task
 
 
-async def run_until_stopped(work: Coroutine[Any, Any, None]) -> NoReturn:
+async def run_until_stopped(work: Coroutine[Any, Any, None], report: Callable[[], None] = lambda: None) -> NoReturn:
     """Run `work` until a signal stops it, then exit the process with 0. Errors of `work` are raised."""
     with suppress(asyncio.CancelledError):
-        await stoppable(work)
+        await stoppable(work, report)
     # Not after asyncio.run, which waits for threads: one may be reading from a file system that no longer responds.
     exit_immediately(0)
 

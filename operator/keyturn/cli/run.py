@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from keyturn.cli.process import (
     run_until_stopped,
     stoppable,
 )
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
@@ -101,7 +103,7 @@ def standalone(
 
 
 def _environment(config: str | None) -> StandaloneEnvironment:
-    return StandaloneEnvironment(read_settings(config), now, rand)
+    return StandaloneEnvironment(read_settings(config), now, rand, PendingTokens(time.monotonic))
 
 
 def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:
@@ -120,7 +122,7 @@ def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> N
 
 async def _reconcile_until_stopped(files: StandaloneFiles, environment: StandaloneEnvironment) -> Status:
     try:
-        return await stoppable(_reconcile(files, environment))
+        return await stoppable(_reconcile(files, environment), environment.pending_tokens.log)
     except asyncio.CancelledError:
         logging.getLogger("keyturn").error("stopped before the renewal was finished")  # noqa: TRY400 - one line
         # asyncio.run would wait for threads, as in run_until_stopped.
@@ -141,7 +143,8 @@ def _renew_and_serve(
 ) -> NoReturn:
     """Renew and serve until SIGTERM, SIGINT or SIGHUP. If startup fails, log one line and exit with 1."""
     try:
-        asyncio.run(run_until_stopped(_serve(files, environment, addresses, authorization_file)))
+        serving = _serve(files, environment, addresses, authorization_file)
+        asyncio.run(run_until_stopped(serving, environment.pending_tokens.log))
     except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
 

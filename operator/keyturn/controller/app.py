@@ -6,7 +6,6 @@ import functools
 import logging
 import math
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
+from keyturn.reconcile.pending_tokens import PendingTokens
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
@@ -70,21 +70,28 @@ class Options:
 
 
 class Operator:
-    """The composition root: the operator in one cluster."""
+    """The composition root: the operator in one cluster. `handle_signals` registers what to call at each signal."""
 
     def __init__(
-        self, options: Options, settings: Settings, now: Callable[[], datetime], rand: Callable[[], float]
+        self,
+        options: Options,
+        settings: Settings,
+        now: Callable[[], datetime],
+        rand: Callable[[], float],
+        handle_signals: Callable[[Callable[[], object]], None],
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
         self._rand = rand
+        self._handle_signals = handle_signals
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
+        self._pending_tokens = PendingTokens(time.monotonic)
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT.
+        """Run until a signal.
 
         Raises NoClusterError if there is no cluster, BindError if the port cannot be opened, and LeaseLostError if
         another operator took over.
@@ -112,10 +119,18 @@ class Operator:
 
             async with serve(options.http_bind_address, self._metrics.registry, not_ready):
                 task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+                self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+    def _on_signal(self, stop: Callable[[], object]) -> None:
+        """From now on, call `stop` at each signal, after the log shows what delays the end."""
+
+        def handle() -> None:
+            self._pending_tokens.log()
+            stop()
+
+        self._handle_signals(handle)
 
     async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
@@ -134,6 +149,7 @@ class Operator:
             self._service_health,
             threads=options.concurrent,
             token_locks=TokenLocks(time.monotonic),
+            pending_tokens=self._pending_tokens,
             check_lease=lease.check,
             holder=self._instance,
         ) as deps:
@@ -160,8 +176,10 @@ class Operator:
             # Secrets first: the issuance record on a Secret decides whether its request is due.
             await asyncio.gather(*(event.wait() for event in listed))
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
-            await watch_requests(api, configuration, namespaces, controller.on_request, controller.on_request_list)
-            # kopf handles SIGTERM and SIGINT itself and returns; everything else ends with it.
+            await watch_requests(
+                api, configuration, namespaces, controller.on_request, controller.on_request_list, self._on_signal
+            )
+            # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
             raise asyncio.CancelledError
 
 

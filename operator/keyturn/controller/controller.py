@@ -4,8 +4,8 @@ import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeGuard
 
 from keyturn.api.status import Status, read_status
 from keyturn.api.token_request import Request
@@ -18,10 +18,12 @@ from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, decide, next_reconcile
 from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, SHORTEST_PAUSE, InvalidRequest, describe_bug, reconcile
+from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, Reconciled, reconcile, report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _DELETION_TIMEOUT = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 
@@ -40,7 +42,11 @@ class Controller:
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
         """Handle a TokenRequest that exists, has changed or was deleted."""
-        uid, metadata = body["metadata"]["uid"], body["metadata"]
+        metadata = body.get("metadata")
+        if not _is_identified(metadata):
+            _log.error("an object without namespace, name or uid is ignored")
+            return
+        uid = metadata["uid"]
         entry = self.index.entries.get(uid)
         if not alive or "deletionTimestamp" in metadata:
             self._drop(uid)
@@ -65,6 +71,9 @@ class Controller:
         The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
         a source that is also a target changes often, and must not bring renewals forward.
         """
+        family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
+        # From the first list on, so from the start of leadership: the intent of another operator must be waited out.
+        self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
         if self._store.cache.observe(meta, alive):
             for uid in self.index.users_of(meta.namespace, meta.name):
                 entry = self.index.entries[uid]
@@ -97,17 +106,11 @@ class Controller:
         if not (entry := self.index.entries.get(uid)):
             return
         request, now = entry.request, self._deps.now
+        due: datetime | None = None
         self.index.update(uid, reconciled_at=now())
         try:
             reconciled = await reconcile(self._deps, request, entry.state, entry.status)
             self.index.update(uid, state=reconciled.state)
-            # A spec that changed in the meantime is queued on its own; this status must not replace its status.
-            if self._is_current(request) and reconciled.status != entry.status:
-                await self._status_writer.status(request.namespace, request.name, uid, reconciled.status)
-                self.index.update(uid, status=reconciled.status)
-                for event in reconciled.events:
-                    _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
-                    await self._status_writer.event(request, event)
             # The target changed while it was written, so its cache entry is stale.
             should_read_target = (
                 isinstance(request, Request)
@@ -115,17 +118,30 @@ class Controller:
                 and self._store.cache.is_stale(request)
             )
             due = now() + SHORTEST_PAUSE if should_read_target else reconciled.requeue_at
+            # A spec that changed in the meantime is queued on its own; this status must not replace its status.
+            if self._is_current(request) and reconciled.status != entry.status:
+                await self._report(request, reconciled)
         except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s/%s: %s", request.namespace, request.name, error)
             due = now() + _DELETION_TIMEOUT
         except KeyturnError as error:
             _log.warning("%s/%s: the status was not written: %s", request.namespace, request.name, error)
-            due = now() + _STATUS_RETRY
-        except Exception as error:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            _log.error("%s/%s: internal error: %s", request.namespace, request.name, describe_bug(error))
-            due = now() + PAUSE_AFTER_BUG
+            due = min(due or _NEVER, now() + _STATUS_RETRY)
+        except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
+            report_bug(self._deps.metrics, request, bug)
+            due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
+
+    async def _report(self, request: Request | InvalidRequest, reconciled: Reconciled) -> None:
+        await self._status_writer.status(request.namespace, request.name, request.uid, reconciled.status)
+        self.index.update(request.uid, status=reconciled.status)
+        for event in reconciled.events:
+            _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
+            try:
+                await self._status_writer.event(request, event)
+            except Exception as bug:  # noqa: BLE001 - the other Events are recorded nevertheless
+                report_bug(self._deps.metrics, request, bug)
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
@@ -146,7 +162,10 @@ class Controller:
 
     def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
         """Return the entry of a request that is new to this process, without reading from the API server."""
-        state, cache = ReconcileState(revision=status.revision, failure=restored_failure(status)), self._store.cache
+        ready, cache = status.condition("Ready"), self._store.cache
+        # Until the Secret is read, it counts as damaged if the status says so.
+        damage = "DriftDetected" if ready and ready.reason == "DriftDetected" else ""
+        state = ReconcileState(revision=status.revision, failure=restored_failure(status), damage=damage)
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
         target = cache.get(target_place(request))
@@ -166,13 +185,21 @@ class Controller:
         if isinstance(request, InvalidRequest) or not self._store.watched:
             return now
         if state.failure:
-            is_held_back = state.failure.should_wait(request, "", now)
+            # The credentials may have expired while no operator ran, which the status does not report yet.
+            has_expired = state.issuance is not None and state.issuance.expires <= now
+            is_held_back = not has_expired and state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         target = self._store.cache.get(target_place(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
-        if target is None or self._store.cache.is_stale(request) or not is_reported:
+        if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now
         decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):
             return now
         return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
+
+
+def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether the metadata show which object it is, so that at least a status can be written."""
+    fields = ("namespace", "name", "uid")
+    return isinstance(metadata, Mapping) and all(isinstance(metadata.get(key), str) and metadata[key] for key in fields)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import ssl
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -45,8 +45,9 @@ async def watch_requests(
     namespaces: Sequence[str],
     on_request: OnRequest,
     on_list: OnRequestList,
+    on_signal: Callable[[Callable[[], object]], None],
 ) -> None:
-    """Pass every TokenRequest and every change to `on_request`, until SIGTERM or SIGINT (kopf handles both).
+    """Pass every TokenRequest and every change to `on_request`, until a signal: `on_signal` registers a handler.
 
     Waits for the CRD, and survives its deletion. Deletions that were missed show as uids missing from `on_list`.
     """
@@ -62,6 +63,7 @@ async def watch_requests(
     async def _(**_: Any) -> kopf.AiohttpSession:
         return kopf_session(await kopf_connection(configuration), configuration.proxy, on_list)
 
+    stop = asyncio.Event()
     started = await kopf.spawn_tasks(
         registry=registry,
         # Otherwise kopf looks up our user name, and in the image user 65532 has none.
@@ -69,7 +71,10 @@ async def watch_requests(
         settings=kopf_settings(),
         clusterwide=not namespaces,
         namespaces=tuple(namespaces),
+        stop_flag=stop,
     )
+    # They replace kopf's handlers, which raise an exception at a second signal.
+    on_signal(stop.set)
     await kopf.run_tasks(started, ignored=_AllTasks())
 
 

@@ -36,7 +36,7 @@ class Entry:
             return True
         if isinstance(self.request, InvalidRequest):
             return False
-        return self.request.renew_requested != renew_requested(metadata.get("annotations", {}))
+        return self.request.renew_requested != renew_requested(metadata.get("annotations"))
 
 
 class RequestIndex:
@@ -88,15 +88,19 @@ def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
         return parse(body)
     except InvalidSpecError as error:
         meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
-        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], meta.get("generation", 0), refused)
+        generation = meta["generation"] if isinstance(meta.get("generation"), int) else 0
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused)
 
 
 def restored_failure(status: Status) -> Failure | None:
     """Return the last failure as the status reports it: the time of the next attempt survives a restart."""
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
+    kind = RefusedError if status.condition("Stalled") else UnavailableError
+    if error and error.reason == "RefreshOutcomeUnknown" and kind is UnavailableError:
+        # The intent must be observed by this process. Waiting first would postpone that at each change of the leader.
+        next_attempt_time = read_time(status.last_attempt_time) or next_attempt_time
     if error is None or error.reason not in REASONS or next_attempt_time is None:
         return None
-    kind = RefusedError if status.condition("Stalled") else UnavailableError
     return Failure(
         error=kind(error.reason, error.message, request_id=error.request_id or ""),
         failed_attempts=status.failed_attempts,

@@ -1,8 +1,9 @@
 """The token Secret: the live token of a source that its issuer rotates, with its token family."""
 
 import base64
+import functools
 import logging
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -38,14 +39,7 @@ class TokenSecrets:
 
     async def create(self, request: Request, token: StoredToken) -> StoredToken:
         """Create the token Secret."""
-        namespace, name = token_place(request)
-        body = _body(request, token, token.value) | {"apiVersion": "v1", "kind": "Secret"}
-        labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
-        body["metadata"] |= {"name": name, "labels": labels}
-        response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
-        if not response.is_found:
-            raise BeingDeletedError(f"namespace {namespace} was deleted")
-        return self._result(request, token, response)
+        return await self._create(request, token, _body(request, token, token.value))
 
     async def keep(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and token family in one request."""
@@ -55,24 +49,36 @@ class TokenSecrets:
             request, token, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         )
 
-    async def save(self, request: Request, token: StoredToken) -> StoredToken:
-        """Patch data and token family; if the Secret was deleted or changed during the exchange, it is read first."""
-        response = await self._patch(request, token)
+    def prepare_save(self, request: Request, token: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
+        """Return a patch of data and token family."""
+        return functools.partial(self._save, request, token, _body(request, token, token.value))
+
+    async def _save(self, request: Request, token: StoredToken, body: dict[str, Any]) -> StoredToken:
+        """Patch the Secret; if it was deleted or changed during the exchange, it is read first."""
+        response = await self._api.save("PATCH", _path(request), body, query=_MANAGER)
         if response.is_found and response.status != HTTPStatus.CONFLICT:
             return self._result(request, token, response)
         current = await self.read(request)
         if current is None:
-            return await self.create(request, replace(token, uid="", version=""))
+            return await self._create(request, token, _with_precondition(body, {}))
         if current.family is None:
             raise UnavailableError("Unavailable", f"{_name(request)} is no longer a token Secret of Keyturn; delete it")
         if token.family and is_superseded(token.family, current.family):
             _log.warning("%s contains a newer token than the one that was received late", _name(request))
             return current
-        response = await self._patch(request, replace(token, uid=current.uid, version=current.version))
-        return self._result(request, token, response)
+        body = _with_precondition(body, _precondition(current))
+        return self._result(request, token, await self._api.save("PATCH", _path(request), body, query=_MANAGER))
 
-    async def _patch(self, request: Request, token: StoredToken) -> ApiResponse:
-        return await self._api.save("PATCH", _path(request), _body(request, token, token.value), query=_MANAGER)
+    async def _create(self, request: Request, token: StoredToken, body: dict[str, Any]) -> StoredToken:
+        namespace, name = token_place(request)
+        labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
+        body = body | {"apiVersion": "v1", "kind": "Secret"}
+        body["metadata"] |= {"name": name, "labels": labels}
+        response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
+        # A proxy may respond with 404, too.
+        if not response.is_found and (response.body.get("details") or {}).get("kind") == "namespaces":
+            raise BeingDeletedError(f"namespace {namespace} was deleted")
+        return self._result(request, token, response)
 
     def _result(self, request: Request, token: StoredToken, response: ApiResponse) -> StoredToken:
         if response.status == HTTPStatus.CONFLICT or not response.is_found:
@@ -94,17 +100,27 @@ def _ref(request: Request) -> SecretKeyRef:
 def _body(request: Request, token: StoredToken, value: str) -> dict[str, Any]:
     key = _ref(request).key
     values = {key: value, f"{key}.previous": token.previous}
-    precondition = {"uid": token.uid} if token.uid else {}
-    precondition |= {"resourceVersion": token.version} if token.version else {}
     annotations = {TOKEN_FAMILY_ANNOTATION: token.family.encoded() if token.family else None}
     return {
-        "metadata": {"annotations": annotations} | precondition,
+        "metadata": {"annotations": annotations} | _precondition(token),
         "data": {name: base64.b64encode(text.encode()).decode() for name, text in values.items()},
     }
 
 
+def _precondition(token: StoredToken) -> dict[str, str]:
+    fields = {"uid": token.uid, "resourceVersion": token.version}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _with_precondition(body: dict[str, Any], precondition: dict[str, str]) -> dict[str, Any]:
+    return body | {"metadata": {"annotations": body["metadata"]["annotations"]} | precondition}
+
+
 def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
-    meta, data, key = response.body["metadata"], response.body.get("data") or {}, _ref(request).key
+    meta, data, key = response.body.get("metadata") or {}, response.body.get("data") or {}, _ref(request).key
+    if not (meta.get("uid") and meta.get("resourceVersion")):
+        # For example, a page of a proxy. A token that it seems to contain was not saved.
+        raise UnavailableError("Unavailable", f"the API server's response is not {_name(request)}")
     return StoredToken(
         value=base64.b64decode(data.get(key, "")).decode(errors="replace"),
         family=read_family((meta.get("annotations") or {}).get(TOKEN_FAMILY_ANNOTATION, "")),

@@ -41,7 +41,7 @@ class UnavailableError(KeyturnError):
 class ThrottledError(UnavailableError):
     """A call that was throttled: calls must slow down. `retry_after` is the wait that the service requires, or zero.
 
-    `nothing_sent`: our own rate limit delayed the call, so the service has not rejected anything since the last error.
+    `nothing_sent`: Keyturn's own limit delays the call until `retry_after`. That is not a failure.
     """
 
     def __init__(
@@ -78,6 +78,10 @@ class RefusedError(KeyturnError):
         self.code: Final = code
         self.eventually_consistent: Final = eventually_consistent
         self.may_concern_token: Final = may_concern_token
+
+
+class StorageGoneError(RefusedError):
+    """The volume to store a token on does not exist any more, so that repeating the write cannot succeed."""
 
 
 class BeingDeletedError(Exception):
@@ -123,4 +127,5 @@ REASONS = {
     "TargetConflict": _SOURCE_REFUSED,
     "SourceNotFound": ReasonPolicy("SourceNotFound", retry_after=_MINUTE),
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
+    "InternalError": ReasonPolicy("InternalError"),
 }

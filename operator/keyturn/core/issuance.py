@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import GROUP
+from keyturn.api.status import MAX_REVISION
 from keyturn.api.times import Moment
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.pipeline_values import SourceValues, Superseded
@@ -22,7 +23,7 @@ OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
 LONGEST_LIFE = timedelta(days=20 * 366)
-_END_OF_TIME = 9000  # sums with later years overflow
+_PLAUSIBLE_YEARS = range(2000, 9000)  # sums with times near the limits of datetime overflow
 
 
 class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -46,7 +47,7 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     metadata_hash: str
     data_hash: str
     source: str
-    revision: Annotated[int, Meta(ge=0, le=2**53)]
+    revision: Annotated[int, Meta(ge=0, le=MAX_REVISION)]
     keys: tuple[str, ...]
     handled_renew_request: str = ""
     principal: str = ""
@@ -116,16 +117,25 @@ def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
 
     The digest covers the text, not the parsed fields: a record of a newer release, with an additional field, is valid.
     """
-    text, _, digest = annotations.get(ISSUANCE_ANNOTATION, "").rpartition(',"digest":"')
-    if digest != _digest(text + "}") + '"}':
-        return None
     try:
+        text, _, digest = annotations.get(ISSUANCE_ANNOTATION, "").rpartition(',"digest":"')
+        if digest != _digest(text + "}") + '"}':
+            return None
         issuance = msgspec.json.decode(text + "}", type=Issuance)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        return issuance if _is_plausible(issuance) else None
+    except Exception:  # noqa: BLE001 - anyone may write the annotation; what cannot be read is no record
         return None
-    # The digest has no key: anyone who may write the Secret can forge a record, which must not cause further harm.
-    is_plausible = issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
-    return issuance if is_plausible and issuance.expires.year < _END_OF_TIME else None
+
+
+def _is_plausible(issuance: Issuance) -> bool:
+    """Whether times are ordered and computable.
+
+    The digest has no key: anyone who may write the Secret can forge a record, which must not cause further harm.
+    """
+    moments = (issuance.issued, issuance.source_expires, issuance.source_warns, *(it.at for it in issuance.superseded))
+    return all(moment is None or moment.year in _PLAUSIBLE_YEARS for moment in moments) and (
+        issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
+    )
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:

@@ -1,16 +1,18 @@
 """The values that exchanges pass on, each with its own expiration time. An exchange replaces only those it returns."""
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import jwt
-
 from keyturn.api.times import Moment
+from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import RefusedError
 
+# Servers do not accept longer tokens in a header. The longest names are ARNs.
+MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 16 * 1024, 2048
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
@@ -132,7 +134,12 @@ class PipelineValues:
 
 
 def require_safe(value: str, what: str) -> str:
-    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if a file could misread it."""
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if a file could misread it.
+
+    A value of more than 16 KiB is refused, too.
+    """
+    if len(value) > MAX_VALUE_LENGTH:
+        raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are used")
     if not _SAFE.fullmatch(value):
         raise RefusedError("SourceInvalid", f"{what} is empty or contains characters that are not valid in a token")
     return value
@@ -146,6 +153,26 @@ def require_length(value: str, what: str, minimum: int, maximum: int) -> str:
     if not minimum <= len(value) <= maximum:
         raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; AWS accepts {minimum} to {maximum}")
     return value
+
+
+def check_lengths(values: PipelineValues) -> None:
+    """Raise RefusedError (InvalidSpec) if an exchange returned a value that is too long.
+
+    This is checked only after the exchange, because a rotated refresh token must be saved even if the rest is invalid.
+    """
+    access_token, id_token = values.access_token, values.id_token
+    tokens = {
+        "an access token": access_token.value if access_token else "",
+        "an ID token": id_token.value if id_token else "",
+        "an identity context": values.identity_context or "",
+    }
+    names = {"a principal": values.principal, "a token ID": values.token_id, "an identity ID": values.identity_id}
+    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, _MAX_NAME_LENGTH)):
+        for what, text in texts.items():
+            if len(text) > maximum:
+                raise RefusedError(
+                    "InvalidSpec", f"an exchange returned {what} of {len(text)} characters; at most {maximum} are used"
+                )
 
 
 def unwrap(value: str, what: str) -> str:
@@ -184,12 +211,17 @@ def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT."""
-    try:
-        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError, ValueError):
+    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT of at most 16 KiB.
+
+    Not by PyJWT, which also decodes and checks the header: any service may have issued the token.
+    """
+    parts = token.split(".", 3) if len(token) <= MAX_VALUE_LENGTH else []
+    if len(parts) != 3:  # noqa: PLR2004 - header, payload and signature
         return None
-    return claims
+    try:
+        return decode_object(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
 
 
 def _parse_time(value: object) -> datetime | None:

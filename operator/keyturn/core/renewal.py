@@ -13,6 +13,7 @@ from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledEr
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, is_unchanged
 from keyturn.core.state import Failure, ReconcileState
 
+WAITING_FOR_RENEWAL = "WaitingForRenewal"
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
 # How long an operator must have seen another's intent unchanged before it makes the final attempt.
 INTENT_SECONDS = 30
@@ -36,6 +37,8 @@ def renewal_reason(
         # Not a repair reason, whose interval grows: a user who changed secretName did not damage anything.
         if not _should_defer(request, last):
             return "SpecChanged"
+        if request.renew_requested not in ("", last.handled_renew_request):
+            return "RenewalRequested"
         return None if now < last.renew else "Due"
     issuance = target.issuance
     if issuance is None:
@@ -54,8 +57,12 @@ def renewal_reason(
 
 
 def _should_defer(request: Request, issuance: Issuance) -> bool:
-    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due."""
-    return request.spec.consumption is not None and is_unchanged(request.exchange_hash, issuance.exchange_hash)
+    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due.
+
+    A single-use source is not renewed when it is due: waiting would only delay the report that a new one is needed.
+    """
+    is_renewable = request.spec.consumption is not None and not issuance.once
+    return is_renewable and is_unchanged(request.exchange_hash, issuance.exchange_hash)
 
 
 def target_conflict(request: Request, target: TargetSecret) -> RefusedError | None:
@@ -166,7 +173,7 @@ def next_attempt_time(
     service requires.
     """
     wait = REASONS[error.reason].retry_after
-    if isinstance(error, UnavailableError) and error.outcome_unknown:
+    if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
         wait = _AFTER_INTENT
     is_new = now - (request.created_at or now) < _IAM_PROPAGATION
     if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
@@ -238,10 +245,22 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """A renewal that is needed and will be attempted at `until`, because another exchange now would be too many.
+
+    `reason` is why it is needed, or WaitingForRenewal if a change waits for the next renewal of a rotating source.
+    """
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing is due; reconcile again at `requeue_at`, or only after a change if it is None."""
+    """Nothing is to be done now; reconcile again at `requeue_at`, or only after a change if it is None."""
 
     requeue_at: datetime | None
+    postponed: Postponed | None = None
 
 
 Decision = Renew | ApplyMetadata | Wait | Refuse | Idle
@@ -269,7 +288,7 @@ def decide(
         return _decide_retry(request, state, state.failure, reason, now, minimum)
     earliest = _earliest_renewal(request, state, reason, now, minimum)
     if earliest and now < earliest:
-        return Idle(_before_expiry(earliest, state, now))
+        return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
 
 
@@ -278,11 +297,14 @@ def _decide_metadata(
 ) -> ApplyMetadata | Idle:
     if target is None or target.issuance is None:
         # Only formats or secretName of a rotating source changed: the new Secret is written when the old one is due.
-        return Idle(state.last.renew if state.last else now)
+        renew = state.last.renew if state.last else now
+        return Idle(renew, Postponed(WAITING_FOR_RENEWAL, renew))
     issuance = target.issuance
     idle = Idle(next_reconcile(request, issuance, None, now))
-    # If the spec has changed, the data does not match it, and the metadata must not claim that it does.
-    if not should_apply_metadata(request, target) or not is_unchanged(request.request_hash, issuance.request_hash):
+    if not is_unchanged(request.request_hash, issuance.request_hash):
+        # The data does not match the spec yet, and the metadata must not claim that it does.
+        return dataclasses.replace(idle, postponed=Postponed(WAITING_FOR_RENEWAL, issuance.renew))
+    if not should_apply_metadata(request, target):
         return idle
     is_requested = issuance.uid != request.uid or not is_unchanged(request.metadata_hash, issuance.metadata_hash)
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
@@ -346,10 +368,7 @@ def after_failure(
             before, generation=request.generation, handled_renew_request=request.renew_requested, inputs=state.inputs
         )
         return dataclasses.replace(state, failure=failure), False
-    failed_attempts = before.failed_attempts if before else 0
-    # A call that our own rate limit delayed reveals nothing about the service, so the next wait must not grow.
-    is_own_limit = isinstance(error, ThrottledError) and error.nothing_sent
-    failed_attempts = max(failed_attempts, 1) if is_own_limit else failed_attempts + 1
+    failed_attempts = before.failed_attempts + 1 if before else 1
     life_left = timedelta()
     if issuance := state.issuance:
         life_left = issuance.issued + life(request, issuance) - now

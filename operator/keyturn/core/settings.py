@@ -1,11 +1,12 @@
 """The structured settings in the file of --config, validated as strictly as the API."""
 
 import ipaddress
-import re
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+from keyturn.core.hosts import canonical_host
 
 Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z")]
 
@@ -32,19 +33,29 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     """Which OAuth issuers may be called: `allowed_hosts` (empty for any), at public addresses or in private networks.
 
     A `proxy` resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
+    `max_concurrent_requests` is the limit for each issuer.
     """
 
-    # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it.
+    # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it. A name
+    # with other letters is written with its A-labels (xn--...), to which it is converted before it is connected to.
     allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
     proxy: Url | None = None
     allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+    max_concurrent_requests: Annotated[int, Meta(ge=1, le=64)] = 2
 
     def __post_init__(self) -> None:
         """Refuse invalid networks, which would otherwise fail at the first call, and a proxy without allowed hosts."""
         if self.proxy and not self.allowed_hosts:
             raise ValueError("proxy needs allowedHosts: a proxy resolves host names, so addresses cannot be checked")
+        for host in self.allowed_hosts:
+            if canonical_host(host) is None:
+                raise ValueError(f"allowedHosts: {host} is neither a host name nor an IP address in its usual form")
         for network in self.allowed_private_networks:
             ipaddress.ip_network(network)
+
+    def is_allowed(self, host: str) -> bool:
+        """Whether a host, in its canonical form, may be called."""
+        return not self.allowed_hosts or host in map(canonical_host, self.allowed_hosts)
 
 
 _Pattern = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[!-~]+\Z")]
@@ -73,7 +84,21 @@ class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
 
 
 def _is_match(pattern: str, text: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None
+    """Whether the text matches. Not by a regular expression, which takes minutes for many asterisks and a long text."""
+    first, *others = pattern.split("*")
+    if not others:
+        return text == pattern
+    *parts, last = others
+    position, end = len(first), len(text) - len(last)
+    if position > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for part in parts:
+        # The first occurrence leaves the most text for the other parts, so no other one has to be tried.
+        position = text.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True
 
 
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import Issuance, TargetSecret, is_ours
+from keyturn.core.issuance import Issuance, TargetSecret, is_ours, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class ReconcileState:
     `issuance` is the issuance record on the target now, `last` the one of the last issue, wherever it was written, and
     `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
     exchanges, `metadata_applied_at` when metadata was last applied. `inputs` is the hash of the spec, source and target
-    that were last read. `unwritten`: the credentials of the last exchange could not be written.
+    that were last read. `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason
+    to repair the target as it was last read, empty if it is intact.
     """
 
     issuance: Issuance | None = None
@@ -58,13 +59,26 @@ class ReconcileState:
     metadata_applied_at: datetime | None = None
     inputs: str = ""
     unwritten: bool = False
+    damage: str = ""
 
     def with_target(self, request: Request, target: TargetSecret | None) -> "ReconcileState":
-        """Return the state with the issuance record of a target that was read."""
-        return self.with_issuance(target.issuance if target and is_ours(request, target) else None)
+        """Return the state with the issuance record and the damage of a target that was read."""
+        issuance = target.issuance if target and is_ours(request, target) else None
+        return replace(self.with_issuance(issuance), damage=_damage(request, target))
 
     def with_issuance(self, issuance: Issuance | None) -> "ReconcileState":
         """Return the state with the issuance record that is on the target now."""
         if issuance is None:
             return replace(self, issuance=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision)
+
+
+def _damage(request: Request, target: TargetSecret | None) -> str:
+    if target is None:
+        return "SecretMissing"
+    if not is_ours(request, target):
+        return ""
+    if target.issuance is None:
+        return "IssuanceUnreadable"
+    is_edited = target.data_hash is not None and not is_unchanged(target.data_hash, target.issuance.data_hash)
+    return "DriftDetected" if is_edited else ""

@@ -7,11 +7,11 @@ from datetime import datetime
 import msgspec
 
 from keyturn.api.status import Condition, LastError, Status
-from keyturn.api.times import human_duration, rfc3339
+from keyturn.api.times import human_duration, read_time, rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError
 from keyturn.core.issuance import Issuance, is_unchanged
-from keyturn.core.renewal import renew_before
+from keyturn.core.renewal import WAITING_FOR_RENEWAL, Postponed, renew_before
 from keyturn.core.state import Failure
 
 
@@ -21,7 +21,8 @@ class Outcome:
 
     `issuance` is the issuance record on the Secret afterwards, if it belongs to the request. `reason` is why the
     credentials were renewed, empty if they were not. `failure` is the last failure, new or still pending. `tried`:
-    a renewal was attempted.
+    a renewal was attempted. `damage` is what is still to be repaired (see ReconcileState), `postponed` the renewal that
+    is needed and not due yet.
     """
 
     at: datetime
@@ -30,6 +31,8 @@ class Outcome:
     request_id: str = ""
     failure: Failure | None = None
     tried: bool = False
+    damage: str = ""
+    postponed: Postponed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,16 @@ class Event:
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event, which repeats the message of its condition
 _LONGEST_ERROR = 700  # of it; the request ID and the time of the next attempt follow
 _EVENT_TYPES = {"Issued": "Normal", "DriftCorrected": "Warning"}
+# Reason and message of Ready while there is no Secret for the current spec, by the reason of the postponed renewal.
+_POSTPONED = {
+    WAITING_FOR_RENEWAL: (
+        WAITING_FOR_RENEWAL,
+        "will be written at {time}; to renew now, set the annotation keyturn.dev/renew-requested-at",
+    ),
+    "SecretMissing": ("SecretDeleted", "was deleted again; it will be recreated at {time}"),
+    "IssuanceUnreadable": ("DriftDetected", "has lost its issuance record; it will be corrected at {time}"),
+}
+_NOT_WRITTEN = "has not been written for the current spec"
 
 
 def report(request: Request, previous: Status, outcome: Outcome) -> Status:
@@ -98,32 +111,71 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
     )
 
 
-def events(previous: Status, now: Status) -> Iterator[Event]:
+def after_bug(previous: Status, generation: int, failure: Failure, now: datetime) -> Status:
+    """Return the status after a bug outside a renewal, from the previous status alone: no other value is reliable."""
+    expiry, ready = read_time(previous.expiration_time), previous.condition("Ready")
+    reason, message = failure.error.reason, failure.error.message
+    if expiry and now >= expiry:
+        ready = _condition("Ready", "False", "Expired", f"the credentials expired at {rfc3339(expiry)}")
+    elif expiry is None or ready is None or ready.status != "True" or previous.observed_generation != generation:
+        ready = _condition("Ready", "False", reason, message)
+    text = f"{message}; next attempt at {rfc3339(failure.next_attempt_time)}"
+    conditions = (ready, _condition("Renewed", "False", reason, text))
+    return msgspec.structs.replace(
+        previous,
+        observed_generation=generation,
+        conditions=tuple(_with_time(condition, previous, generation, now) for condition in conditions),
+        last_error=LastError(reason=reason, message=message[:_LONGEST_MESSAGE]),
+        next_attempt_time=rfc3339(failure.next_attempt_time),
+        failed_attempts=failure.failed_attempts,
+    )
+
+
+def events(previous: Status, now: Status, outcome: Outcome) -> Iterator[Event]:
     """Return the Events for a change of the status: each once in a series, and none for a routine renewal."""
-    before, renewed = previous.condition("Renewed"), now.condition("Renewed")
-    if renewed and renewed.reason in REASONS and _event_reason(renewed) != (_event_reason(before) if before else ""):
+    renewed_before, renewed = previous.condition("Renewed"), now.condition("Renewed")
+    ready_before, ready = previous.condition("Ready"), now.condition("Ready")
+    if renewed is None or ready is None:
+        return
+    is_same_secret = previous.expiration_time is not None and previous.secret_name == now.secret_name
+    if is_same_secret and "SecretMissing" in (outcome.damage, outcome.reason):
+        text = f"Secret {now.secret_name} was deleted{' and recreated' if outcome.reason else ''}"
+        yield Event("Warning", "SecretDeleted", ready.message if ready.reason == "SecretDeleted" else text)
+    if renewed.reason in REASONS and _event_reason(renewed) != _event_reason(renewed_before):
         yield Event("Warning", _event_reason(renewed), renewed.message)
-    if renewed and renewed.reason in _EVENT_TYPES and now.revision != previous.revision:
+    is_new = now.revision != previous.revision
+    if is_new and renewed.reason in _EVENT_TYPES:
         yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
-    before, ready = previous.condition("Ready"), now.condition("Ready")
-    is_new = ready and (before is None or before.reason != ready.reason)
-    if ready and is_new and ready.reason in ("Expired", "SourceExpiring"):
+    if previous.failed_attempts and renewed.status == "True" and not (is_new and renewed.reason == "Issued"):
+        yield Event("Normal", "Recovered", _recovery(previous.failed_attempts, renewed, is_renewed=is_new))
+    if (ready_before is None or ready_before.reason != ready.reason) and ready.reason in ("Expired", "SourceExpiring"):
         yield Event("Warning", ready.reason, ready.message)
 
 
-def _event_reason(condition: Condition) -> str:
-    return REASONS[condition.reason].event if condition.reason in REASONS else ""
+def _recovery(failures: int, renewed: Condition, *, is_renewed: bool) -> str:
+    verb, number = "renewed" if is_renewed else "recovered", "1 failure" if failures == 1 else f"{failures} failures"
+    return f"{verb} after {number}: {renewed.message}"
+
+
+def _event_reason(condition: Condition | None) -> str:
+    return REASONS[condition.reason].event if condition and condition.reason in REASONS else ""
 
 
 def _ready(request: Request, outcome: Outcome) -> Condition:
     issuance, failure, secret = outcome.issuance, outcome.failure, f"Secret {request.secret_name}"
     status = "False"
     if issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
-        reason, message = "Pending", f"{secret} has not been written for the current spec"
+        reason, message = "Pending", f"{secret} {_NOT_WRITTEN}"
         if failure:
             reason, message = failure.error.reason, failure.error.message
+        elif postponed := outcome.postponed:
+            default = ("Pending", f"{_NOT_WRITTEN}; it will be written at {{time}}")
+            reason, text = _POSTPONED.get(postponed.reason, default)
+            message = f"{secret} {text.format(time=rfc3339(postponed.until))}"
     elif outcome.at >= issuance.expires:
         reason, message = "Expired", f"credentials in {secret} expired at {rfc3339(issuance.expires)}"
+    elif outcome.damage == "DriftDetected":
+        reason, message = "DriftDetected", f"keys of {secret} were edited{_correction(outcome)}"
     elif issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
         expiry = rfc3339(issuance.source_expires)
         status, reason = "True", "SourceExpiring"
@@ -136,6 +188,12 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
     return _condition("Ready", status, reason, message)
 
 
+def _correction(outcome: Outcome) -> str:
+    if outcome.failure:
+        return f"; the next attempt to correct them is at {rfc3339(outcome.failure.next_attempt_time)}"
+    return f"; they will be corrected at {rfc3339(outcome.postponed.until)}" if outcome.postponed else ""
+
+
 def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     failure, issuance = outcome.failure, outcome.issuance
     if failure:
@@ -144,11 +202,12 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
         message = f"{error.message[:_LONGEST_ERROR]}{_with_id(error.request_id)}"
         next_attempt = f"next attempt at {rfc3339(failure.next_attempt_time)}"
         return _condition("Renewed", status, error.reason, f"{message}; {next_attempt}")
+    before = previous.condition("Renewed")
+    is_same_issue = issuance is None or (not outcome.reason and previous.renewal_time == _renewal_time(issuance))
+    if before and before.status == "True" and is_same_issue:
+        return before
     if issuance is None:
         return _condition("Renewed", "Unknown", "Pending", "no renewal has been attempted yet")
-    before = previous.condition("Renewed")
-    if not outcome.reason and before and before.status == "True" and previous.renewal_time == _renewal_time(issuance):
-        return before
     reason = "Issued" if issuance.revision == 1 else "Renewed"
     if outcome.reason == "DriftDetected" and issuance.revision > 1:
         reason = "DriftCorrected"

@@ -14,22 +14,25 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
+from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_signer
+from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
 from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
 _REPORTED_CLOCK_SKEW = timedelta(seconds=60)
+_MAX_ITEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class AwsResponse:
-    """The response to a call, and the time of the request, from which lifetimes are counted."""
+    """The response to a call, and the time of the request in whole seconds, from which lifetimes are counted."""
 
     members: dict[str, Any] = field(repr=False)
     request_id: str
@@ -60,21 +63,30 @@ class Aws:
         self._clock_skews: dict[str, timedelta] = {}
 
     async def call(
-        self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer = None
+        self,
+        operation: AwsOperation,
+        region: str,
+        parameters: dict[str, Any],
+        signer: Signer = None,
+        transmission: Transmission | None = None,
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        botocore retries up to the operation's number of attempts. Raises only KeyturnError.
+        botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
+        botocore has validated and signed the request, and before it sends it.
         """
-        service = operation.service_in(region)
-        # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
-        user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
-        rate_limiter = self._rate_limiters.get((service, user))
-        await _wait_for_slot(operation, rate_limiter)
-        requested_at, started, code = self._now(), time.monotonic(), "OK"
+        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer)
+        wait_seconds = rate_limiter.reserve(time.monotonic())
+        _check_wait(operation, wait_seconds)
+        if wait_seconds > 0:
+            await asyncio.sleep(wait_seconds)
+        requested_at, started, code = whole(self._now()), time.monotonic(), "cancelled"
         loop = asyncio.get_running_loop()
         try:
-            members = await loop.run_in_executor(self._threads, self._send, operation, region, parameters, signer)
+            members = await loop.run_in_executor(
+                self._threads, self._send, operation, region, parameters, signer, transmission
+            )
+            code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
@@ -88,12 +100,29 @@ class Aws:
         self._record_clock_skew(operation.service, metadata)
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at)
 
+    def check_rate(self, operation: AwsOperation, region: str, signer: Signer) -> None:
+        """Raise ThrottledError if the rate limit delays a call for long. Before an intent to consume a token."""
+        _check_wait(operation, self._rate_limiter(operation, region, signer).wait_seconds(time.monotonic()))
+
+    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer) -> RateLimiter:
+        # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
+        user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
+        return self._rate_limiters.get((operation.service_in(region), user))
+
     def close(self) -> None:
         """Stop the threads. A call in progress ends by its own timeout."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, operation: AwsOperation, region: str, parameters: dict[str, Any], signer: Signer) -> dict[str, Any]:
-        thread_signer.credentials = signer if isinstance(signer, Credentials) else None
+    def _send(
+        self,
+        operation: AwsOperation,
+        region: str,
+        parameters: dict[str, Any],
+        signer: Signer,
+        transmission: Transmission | None,
+    ) -> dict[str, Any]:
+        thread_call.credentials = signer if isinstance(signer, Credentials) else None
+        thread_call.transmission = transmission
         clients = self._ambient_clients if isinstance(signer, Ambient) else self._clients
         try:
             client = clients.get(operation.service, region, operation.attempts, signed=signer is not None)
@@ -133,17 +162,14 @@ class Aws:
             self._metrics.clock_skew.labels(service).set(self._clock_skews[service].total_seconds())
 
 
-async def _wait_for_slot(operation: AwsOperation, rate_limiter: RateLimiter) -> None:
-    """Wait until the rate limit permits a call; raises ThrottledError if that would take a worker too long."""
-    wait_seconds = rate_limiter.reserve(time.monotonic())
+def _check_wait(operation: AwsOperation, wait_seconds: float) -> None:
+    """Raise ThrottledError if the wait for the rate limit would occupy a worker for too long."""
     if is_too_long(wait_seconds):
         raise ThrottledError(
             f"{operation.title} has throttled recent calls; the next one is delayed",
             retry_after=timedelta(seconds=wait_seconds),
             nothing_sent=True,
         )
-    if wait_seconds > 0:
-        await asyncio.sleep(wait_seconds)
 
 
 _TYPES: Mapping[str, type] = {
@@ -154,7 +180,7 @@ _TYPES: Mapping[str, type] = {
 def well_typed(shape: Shape, value: Any) -> Any:
     """Remove members, at any depth, whose type is not that of their shape: botocore's JSON parser accepts any type.
 
-    Members that the shape does not describe are kept.
+    Members that the shape does not describe are kept. A list ends after 100 items: no operation here returns more.
     """
     if isinstance(shape, StructureShape):
         return {
@@ -163,7 +189,7 @@ def well_typed(shape: Shape, value: Any) -> Any:
             if name not in shape.members or _has_type(shape.members[name], member)
         }
     if isinstance(shape, ListShape):
-        return [well_typed(shape.member, item) for item in value if _has_type(shape.member, item)]
+        return [well_typed(shape.member, item) for item in value[:_MAX_ITEMS] if _has_type(shape.member, item)]
     return value
 
 

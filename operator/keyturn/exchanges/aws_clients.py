@@ -13,10 +13,12 @@ from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
+from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.transmission import Transmission
 
-MAX_CLIENTS = 128  # A region is free text, so the oldest client is dropped.
+MAX_CLIENTS = 128  # A region is free text.
 
 
 class Ambient:
@@ -39,7 +41,7 @@ class AwsClients:
         self._connections = connections
         self._open_session = open_session
         self._session: boto3.session.Session | None = None
-        self._clients: dict[tuple[str, str, int, bool], Any] = {}
+        self._clients: LruDict[tuple[str, str, int, bool], Any] = LruDict(MAX_CLIENTS)
         self._creating = threading.Lock()
 
     def get(self, service: str, region: str, attempts: int, *, signed: bool = True) -> Any:
@@ -47,19 +49,19 @@ class AwsClients:
         key = (service, region, attempts, signed)
         # Threads may share clients but not a session, so one thread at a time creates a client.
         with self._creating:
-            if key not in self._clients:
-                self._session = self._session or self._open_session()
-                config = self._config(service, region, attempts)
-                self._clients[key] = self._session.client(
-                    service,  # type: ignore[call-overload]
-                    region_name=region,
-                    config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
-                    endpoint_url=self._settings.endpoint(service, region),
-                    verify=self._settings.ca_bundle,
-                )
-            if len(self._clients) > MAX_CLIENTS:
-                self._clients.pop(next(iter(self._clients)))
-            return self._clients[key]
+            if client := self._clients.get(key):
+                return client
+            self._session = self._session or self._open_session()
+            config = self._config(service, region, attempts)
+            client = self._session.client(
+                service,  # type: ignore[call-overload]
+                region_name=region,
+                config=config if signed else config.merge(Config(signature_version=UNSIGNED)),
+                endpoint_url=self._settings.endpoint(service, region),
+                verify=self._settings.ca_bundle,
+            )
+            client.meta.events.register("before-send", _begin_transmission)
+            return self._clients.put(key, client)
 
     def _config(self, service: str, region: str, attempts: int) -> Config:
         # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.
@@ -77,13 +79,20 @@ class AwsClients:
         )
 
 
-class ThreadSigner(threading.local):
-    """The credentials that sign the call of this thread."""
+class ThreadCall(threading.local):
+    """The call of this thread: the credentials that sign it, and its transmission if it consumes a token."""
 
     credentials: Credentials | None = None
+    transmission: Transmission | None = None
 
 
-thread_signer = ThreadSigner()
+thread_call = ThreadCall()
+
+
+def _begin_transmission(**_: object) -> None:
+    """Handle botocore's event before-send. A returned value would replace the response."""
+    if thread_call.transmission:
+        thread_call.transmission.begin()
 
 
 class _ThreadCredentials(botocore.credentials.Credentials):
@@ -96,7 +105,7 @@ class _ThreadCredentials(botocore.credentials.Credentials):
         super().__init__("", "")
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        credentials = thread_signer.credentials
+        credentials = thread_call.credentials
         if credentials is None:
             raise NoCredentialsError
         return ReadOnlyCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
@@ -113,7 +122,7 @@ class _NoChain(CredentialResolver):
 
 
 def session_without_chain() -> boto3.session.Session:
-    """Create a session without the default credential chain and without ~/.aws. `thread_signer` signs its calls."""
+    """Create a session without the default credential chain and without ~/.aws. `thread_call` signs its calls."""
     core = botocore.session.Session(
         session_vars={
             "profile": (None, None, None, None),

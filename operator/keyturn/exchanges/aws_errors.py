@@ -59,7 +59,8 @@ _LAST_MILLISECOND = 253402300799000  # of the year 9999
 class AwsOperation:
     """An AWS API operation. `exchange` is its label in metrics, `title` its name in messages.
 
-    `attempts` is 1 if the call consumes something: then a lost or unreadable response leaves the outcome unknown.
+    `attempts` is 1 if AWS may accept a parameter only once. `consumes`: the parameter is a stored token, so a lost or
+    unreadable response leaves the outcome unknown.
     """
 
     exchange: str
@@ -68,6 +69,7 @@ class AwsOperation:
     title: str
     classifications: Mapping[str, ErrorClassification]
     attempts: int = 3
+    consumes: bool = False
 
     def service_in(self, region: str) -> str:
         """The name of the service in `ServiceHealth` and of the rate limit for all of its operations."""
@@ -114,7 +116,7 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
         return RefusedError(
             "SourceInvalid", f"{operation.title} cannot be called with this token: it is empty or malformed"
         )
-    kind, is_sent_once, service = type(error).__name__, operation.attempts == 1, operation.service_in(region)
+    kind, service = type(error).__name__, operation.service_in(region)
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
             "Unavailable",
@@ -122,18 +124,17 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
             service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
-        outcome_unknown = is_sent_once and not isinstance(error, _NEVER_SENT)
         return UnavailableError(
             "Unreachable",
             f"{operation.title} did not respond in {region} ({kind})",
             service=service,
-            outcome_unknown=outcome_unknown,
+            outcome_unknown=operation.consumes and not isinstance(error, _NEVER_SENT),
         )
     return UnavailableError(
         "Unavailable",
         f"{operation.title} returned an unusable response ({kind})",
         service=service,
-        outcome_unknown=is_sent_once,
+        outcome_unknown=operation.consumes,
     )
 
 
@@ -173,7 +174,7 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
         return ThrottledError(message, request_id=request_id, retry_after=parse_retry_after(str(seconds)))
     if classification.reason == "Unavailable":
         # RFC 9110 section 15.6.4: a 503 means that the request was not processed.
-        outcome_unknown = operation.attempts == 1 and status >= _FIRST_SERVER_ERROR and status != _SERVICE_UNAVAILABLE
+        outcome_unknown = operation.consumes and status >= _FIRST_SERVER_ERROR and status != _SERVICE_UNAVAILABLE
         return UnavailableError(
             classification.reason,
             message,

@@ -8,7 +8,6 @@ from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineV
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 
-_MAX_CACHED_ENDPOINTS = 10_000
 _CLASSIFICATIONS = SIGNED | {
     "ConflictException": ErrorClassification("Unavailable"),
     "InternalServerException": ErrorClassification("Unavailable"),
@@ -87,6 +86,6 @@ async def _endpoint_url(call: Call, signer: Credentials, parameters: dict[str, s
         response = await call.context.aws.call(_GET_ENDPOINT, call.region, parameters, signer)
         url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
     # Without domainOwner the domain is the caller's own, and differs from caller to caller.
-    if "domainOwner" in parameters and len(cache) < _MAX_CACHED_ENDPOINTS:
-        cache[key] = url
+    if "domainOwner" in parameters:
+        cache.put(key, url)
     return url

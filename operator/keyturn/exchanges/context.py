@@ -2,8 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.core.errors import RefusedError
+from keyturn.core.lru import LruDict
+from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
@@ -25,14 +29,15 @@ class ExchangeContext:
     read_value: Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
-    endpoints: dict[tuple[str, ...], str] = field(default_factory=dict)
+    endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One exchange: its TokenRequest and AWS region.
 
-    `is_ambient`: the source is the operator's own AWS identity. `client_token` is an idempotency token, the same for
+    `is_ambient`: the source is the operator's own AWS identity. `consumes`: the exchange consumes a stored token, so a
+    lost response leaves the outcome unknown. `client_token` is an idempotency token, the same for
     each attempt of one renewal.
     """
 
@@ -41,8 +46,18 @@ class Call:
     region: str
     name: str
     is_ambient: bool = False
+    consumes: bool = False
     client_token: str = ""
 
-    async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
-        """Read a key of a Secret or ConfigMap in the namespace of the request."""
-        return await self.context.read_value(self.namespace, ref)
+    async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef, max_length: int = MAX_VALUE_LENGTH) -> str:
+        """Read a key of a Secret or ConfigMap in the namespace of the request.
+
+        Raises RefusedError (SourceInvalid) if the value is longer than `max_length`.
+        """
+        value = await self.context.read_value(self.namespace, ref)
+        if len(value) > max_length:
+            raise RefusedError(
+                "SourceInvalid",
+                f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are used",
+            )
+        return value

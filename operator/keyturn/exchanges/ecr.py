@@ -65,7 +65,8 @@ async def get_authorization_token(
 def _login(operation: AwsOperation, authorization: Mapping[str, Any]) -> RegistryLogin:
     endpoint = _PUBLIC_HOST if operation is _PUBLIC else member(operation, authorization, "proxyEndpoint")
     try:
-        decoded = base64.b64decode(member(operation, authorization, "authorizationToken"), validate=True).decode()
+        token = require_safe(member(operation, authorization, "authorizationToken"), "ECR's token")
+        decoded = base64.b64decode(token, validate=True).decode()
     except ValueError:
         raise UnavailableError("Unavailable", f"{operation.title} returned a token that is not base64") from None
     username, _, password = decoded.partition(":")

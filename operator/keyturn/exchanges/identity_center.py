@@ -11,6 +11,7 @@ from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
+from keyturn.exchanges.transmission import Send, Transmission
 
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
@@ -58,8 +59,6 @@ _CREATE_TOKEN = AwsOperation(
         ),
     },
 )
-# A call whose response was lost may have consumed the code, assertion or refresh token.
-_CREATE_TOKEN_ONCE = replace(_CREATE_TOKEN, attempts=1)
 _GET_ROLE_CREDENTIALS = AwsOperation(
     exchange="identityCenterGetRoleCredentials",
     service="sso",
@@ -81,8 +80,8 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
 )
 
 
-async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> PipelineValues:
-    """Call sso-oidc CreateTokenWithIAM, signed with the credentials of the pipeline.
+async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> Send:
+    """Prepare a call of sso-oidc CreateTokenWithIAM, signed with the credentials of the pipeline.
 
     A single-use code, assertion or subject token is sent only until it has yielded a refresh token, which is sent
     from then on. The expiry is `expiresIn` from the time of the request. The identity context is that of the
@@ -92,13 +91,22 @@ async def create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: 
     if spec.scope:
         parameters["scope"] = list(spec.scope)
     is_repeatable = "subjectToken" in parameters and values.single_use_credential is None
-    operation = _CREATE_TOKEN if is_repeatable else _CREATE_TOKEN_ONCE
-    response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
-    if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
-        # botocore reads a page of a proxy as a response without members.
-        raise UnavailableError("Unavailable", f"{operation.title} returned no token", outcome_unknown=not is_repeatable)
-    results = _with_tokens(values, response)
-    return replace(results, refresh_token=None) if is_repeatable else results
+    # A call whose response was lost may have consumed the code, assertion or refresh token.
+    operation = _CREATE_TOKEN if is_repeatable else replace(_CREATE_TOKEN, attempts=1, consumes=call.consumes)
+    signer = values.signing_credentials
+    if call.consumes:
+        call.context.aws.check_rate(operation, call.region, signer)
+
+    async def send(transmission: Transmission) -> PipelineValues:
+        response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
+        if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
+            # botocore reads a page of a proxy as a response without members.
+            message = f"{operation.title} returned no token"
+            raise UnavailableError("Unavailable", message, outcome_unknown=operation.consumes)
+        results = _with_tokens(values, response)
+        return replace(results, refresh_token=None) if is_repeatable else results
+
+    return send
 
 
 async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> dict[str, Any]:

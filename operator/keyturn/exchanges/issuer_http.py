@@ -1,11 +1,10 @@
 """HTTPS requests to the issuers that users name: bounded in time and size, and protected against SSRF."""
 
-import asyncio
 import codecs
-import re
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,20 +12,21 @@ from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
 import aiohttp
-import msgspec
 from yarl import URL
 
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.api.times import whole
+from keyturn.core.bounded_json import decode_object
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.hosts import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges.rate_limit import parse_retry_after
-from keyturn.exchanges.ssrf import Resolver
+from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
+from keyturn.exchanges.ssrf import AddressFilter
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
-_MAX_IN_FLIGHT = 2
 _MAX_BODY_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
-_NUMBERS, _DOTTED = re.compile(r"(0x[0-9a-f]+|[0-9.])+"), re.compile(r"([0-9]{1,3}\.){3}[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,36 @@ class Form:
 
     @property
     def host(self) -> str:
-        """The host of the URL; raises RefusedError (InvalidSpec) if it has none."""
+        """The host that the URL is connected to; raises RefusedError (InvalidSpec) if there is none.
+
+        It comes from yarl, as in aiohttp: Python's own codec for IDNA maps a name to another one (faß.de to fass.de).
+        """
         try:
             url = URL(self.url)
-            host = (url.host or "").encode("idna").decode() if url.port else ""
+            host = canonical_host(url.raw_host or "") if url.host and url.port and url.user is None else None
         except ValueError:
-            host = ""
-        # Some resolvers take 127.1 and 2130706433 for addresses.
-        if not host or (_NUMBERS.fullmatch(host) and not _DOTTED.fullmatch(host)):
-            raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL: it has no host")
+            host = None
+        if host is None:
+            raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL: it has no host name or IP address")
         return host
 
 
 @dataclass(frozen=True, slots=True)
+class IssuerRequest:
+    """A form that was encoded, for a host that the settings allow."""
+
+    form: Form = field(repr=False)
+    host: str
+    url: URL
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class IssuerResponse:
-    """The response of an issuer. `json` is None if the body is not a JSON object."""
+    """The response of an issuer. `json` is None if the body is not a JSON object.
+
+    `requested_at` is the time of the request in whole seconds.
+    """
 
     host: str
     status: int
@@ -68,10 +83,7 @@ class IssuerResponse:
 
 
 class IssuerClient:
-    """HTTP client for issuers. At most two requests are in flight per host.
-
-    A request fails after `timeout_seconds`, or if no request to its host ends within `slot_seconds`.
-    """
+    """HTTP client for issuers. A request fails after `timeout_seconds`."""
 
     def __init__(
         self,
@@ -81,43 +93,64 @@ class IssuerClient:
         service_health: ServiceHealth,
         *,
         timeout_seconds: float = 10,
-        slot_seconds: float = 5,
     ) -> None:
         self._settings = settings
         self._timeout_seconds = timeout_seconds
-        self._slot_seconds = slot_seconds
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
-        # A host is free text, so its entry goes with its last request.
-        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        # A URL is free text, so its entry goes with its last request.
+        self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
 
     def now(self) -> datetime:
         """Return the current time, for signatures."""
         return self._now()
 
-    async def post(self, exchange: str, form: Form) -> IssuerResponse:
-        """Send a form once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
+    @contextmanager
+    def reserve(self, token_url: str) -> Iterator[None]:
+        """Hold the right to send a request to an issuer; raises ThrottledError if too many are in progress.
+
+        Not a part of `post`: an intent to consume a token is written before it, and waiting would occupy a worker. The
+        limit is for a token endpoint, not for a host, on which one tenant may know a page that never responds.
+        """
+        url = URL(token_url)
+        endpoint = (url.raw_host, url.port, url.raw_path)
+        limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
+        started = time.monotonic()
+        wait_seconds = limiter.acquire(started)
+        if wait_seconds:
+            raise ThrottledError(
+                f"{url.raw_host} is busy with other requests from Keyturn",
+                retry_after=timedelta(seconds=wait_seconds),
+                nothing_sent=True,
+            )
+        try:
+            yield
+        finally:
+            limiter.release(time.monotonic() - started)
+
+    def prepare(self, form: Form) -> IssuerRequest:
+        """Check where a form is sent, and encode it. Raises RefusedError (InvalidSpec)."""
         host = form.host
-        if self._settings.allowed_hosts and host not in self._settings.allowed_hosts:
+        if not self._settings.is_allowed(host):
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
-        slot = self._slots.setdefault(host, asyncio.Semaphore(_MAX_IN_FLIGHT))
+        return IssuerRequest(form, host, URL(form.url), urlencode(form.fields).encode())
+
+    async def post(self, exchange: str, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+        """Send a request once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
+        host = request.host
+        started, code = time.monotonic(), "cancelled"
         try:
-            async with asyncio.timeout(self._slot_seconds):
-                await slot.acquire()
-        except TimeoutError:
-            raise UnavailableError("Unavailable", f"{host} is busy with other requests from Keyturn") from None
-        started, code = time.monotonic(), "other"
-        try:
-            response = await self._send(form)
+            response = await self._send(request, transmission)
             code = "OK" if response.status in range(200, 300) else "other"
-        except UnavailableError:
-            self._service_health.failed(host)
+        except KeyturnError as error:
+            code = "other"
+            if isinstance(error, UnavailableError):
+                self._service_health.failed(host)
             raise
         finally:
-            slot.release()
             self._metrics.exchanges.labels(exchange, code).inc()
             self._metrics.exchange_duration.labels(exchange).observe(time.monotonic() - started)
         self._service_health.worked(host, time.monotonic())
@@ -127,48 +160,47 @@ class IssuerClient:
         """Count a throttled request. The host is free text, so it is no label."""
         self._metrics.throttled.labels("oauth").inc()
 
-    async def _send(self, form: Form) -> IssuerResponse:
-        requested_at, connected = self._now(), asyncio.Event()
+    async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+        requested_at, form, host = whole(self._now()), request.form, request.host
         try:
             async with (
-                self._session(form, connected) as session,
-                session.post(
-                    form.url, data=urlencode(form.fields), headers=form.headers, allow_redirects=False
-                ) as response,
+                self._session(form, transmission) as session,
+                session.post(request.url, data=request.body, headers=form.headers, allow_redirects=False) as response,
             ):
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
-                return IssuerResponse(form.host, response.status, members, parse_retry_after(retry_after), requested_at)
+                return IssuerResponse(host, response.status, members, parse_retry_after(retry_after), requested_at)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if not connected.is_set():
+            if not transmission.has_begun:
                 # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.
-                raise UnavailableError("Unreachable", f"{form.host} could not be reached", service=form.host) from None
-            message = f"{form.host} returned no complete response ({type(error).__name__})"
-            raise UnavailableError(
-                "Unreachable", message, service=form.host, outcome_unknown=form.consumes_token
-            ) from None
+                raise UnavailableError("Unreachable", f"{host} could not be reached", service=host) from None
+            message = f"{host} returned no complete response ({type(error).__name__})"
+            raise UnavailableError("Unreachable", message, service=host, outcome_unknown=form.consumes_token) from None
         except ValueError:
+            if transmission.has_begun:
+                raise
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
-    def _session(self, form: Form, connected: asyncio.Event) -> aiohttp.ClientSession:
-        """Create a session, which sets `connected` once there is a connection to the issuer itself.
+    def _session(self, form: Form, transmission: Transmission) -> aiohttp.ClientSession:
+        """Create a session, which begins the transmission once there is a connection to the issuer itself.
 
         Before that, no token can have reached the issuer. The exceptions do not distinguish this: a proxy that hangs up
         fails like an issuer that has received a token.
         """
 
-        async def set_connected(*_: object) -> None:
-            connected.set()
+        async def begin(*_: object) -> None:
+            transmission.begin()
 
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(set_connected)
-        trace.on_connection_reuseconn.append(set_connected)
+        trace.on_connection_create_end.append(begin)
+        trace.on_connection_reuseconn.append(begin)
         proxy = self._settings.proxy
-        resolver = None if proxy else Resolver(self._settings)
-        if resolver:
-            resolver.check(form.host)
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
-            resolver=resolver, ssl=form.trusted or True, force_close=True, use_dns_cache=False
+            # A proxy resolves the host itself, and has an address of its own.
+            socket_factory=None if proxy else AddressFilter(self._settings).open_socket,
+            ssl=form.trusted or True,
+            force_close=True,
+            use_dns_cache=False,
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -186,8 +218,5 @@ async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any] | Non
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
             return None
-    try:
-        # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
-        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        return None
+    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
+    return decode_object(body.removeprefix(codecs.BOM_UTF8))

@@ -29,6 +29,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form, IssuerResponse
+from keyturn.exchanges.transmission import Send, Transmission
 
 _REDIRECTS, _CLIENT_ERRORS = range(300, 400), range(400, 500)
 # RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed.
@@ -42,6 +43,8 @@ _MAX_LIFETIME = timedelta(days=366)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFETIME = timedelta(seconds=60)
 _MAX_PEM_LENGTH, _MAX_KEY_BITS = 8192, 4096
+# The bundle of all public authorities, as Mozilla and AWS publish it, has 220 KB.
+_MAX_BUNDLE_LENGTH = 512 * 1024
 Fields = list[tuple[str, str]]
 
 # RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target, and invalid_request also of a bad subject token),
@@ -74,29 +77,33 @@ _ERRORS = {
 }
 
 
-async def token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> PipelineValues:
-    """Send one request to a token endpoint.
+async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Send:
+    """Build one request to a token endpoint, and return the call that sends it.
 
     A response to the refresh_token grant without a refresh_token leaves the old one valid. A single-use subject
     token is sent only until it has yielded a refresh token, which is sent from then on; a refresh token from other
     grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
     else the `exp` of a JWT.
     """
-    consumes = spec.is_refresh_grant or values.single_use_credential is not None or values.refresh_token is not None
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
     trusted = await _trusted_certificates(call, spec)
-    form = Form(spec.token_url, fields + client_fields, headers, trusted, consumes)
-    response = await call.context.issuer_client.post("oauthToken", form)
-    try:
-        results = _with_tokens(values, response, _members(response, consumes=consumes))
-    except ThrottledError:
-        call.context.issuer_client.throttled()
-        raise
-    if results.access_token is None and not consumes:
-        # The next exchange would use the source token instead.
-        raise UnavailableError("Unavailable", f"{response.host} returned no access token")
-    return results if consumes else replace(results, refresh_token=None)
+    issuer_client, consumes = call.context.issuer_client, call.consumes
+    request = issuer_client.prepare(Form(spec.token_url, fields + client_fields, headers, trusted, consumes))
+
+    async def send(transmission: Transmission) -> PipelineValues:
+        response = await issuer_client.post("oauthToken", request, transmission)
+        try:
+            results = _with_tokens(values, response, _members(response, consumes=consumes))
+        except ThrottledError:
+            issuer_client.throttled()
+            raise
+        if results.access_token is None and not consumes:
+            # The next exchange would use the source token instead.
+            raise UnavailableError("Unavailable", f"{response.host} returned no access token")
+        return results if consumes else replace(results, refresh_token=None)
+
+    return send
 
 
 async def _form_fields(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Fields:
@@ -209,10 +216,11 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
-    bundle = await call.secret(ref)
+    # Comments between the certificates may have any characters, but Python accepts only ASCII. Python also treats an
+    # empty bundle as none, and would trust the default certificates.
+    bundle = (await call.secret(ref, _MAX_BUNDLE_LENGTH)).encode("ascii", "replace").decode() or "none"
     try:
-        # Python treats an empty bundle as none, and would trust the default certificates.
-        context = ssl.create_default_context(cadata=bundle or "none")
+        context = ssl.create_default_context(cadata=bundle)
     except (ssl.SSLError, ValueError):
         raise RefusedError("InvalidSpec", "caBundleFrom contains no certificates in PEM") from None
     # Python 3.13 requires extensions that the certificates of many private CAs lack.

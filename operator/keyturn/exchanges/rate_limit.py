@@ -1,13 +1,16 @@
-"""Adaptive rate limit per service, region and identity, learned from throttling errors."""
+"""Limits on calls: a rate per AWS service, region and identity, learned from throttling, and a number per issuer."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from keyturn.core.lru import LruDict
+
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
+_MAX_RETURN_SECONDS = 30.0
 _MAX_LIMITERS = 1024
 _MAX_RETRY_AFTER_SECONDS = 3600
 
@@ -31,6 +34,10 @@ class RateLimiter:
             self._free_at = slot + 1 / self.rate
         return slot - now
 
+    def wait_seconds(self, now: float) -> float:
+        """Return the seconds until the next slot, without reserving it."""
+        return max(0.0, self._free_at - now)
+
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Reduce the rate to 70 % of the recent rate of calls, after the pause that the service requires."""
         self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))
@@ -47,19 +54,43 @@ class RateLimiter:
         self.rate = min(self.rate * 1.02, _MAX_RATE)
 
 
+class ConcurrencyLimiter:
+    """Limits how many calls are in progress. A call above the limit does not wait: it comes back later.
+
+    Each one gets a time of its own, one after the other at the pace of recent calls, so that those that wait neither
+    come back together nor ask more often than necessary.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_progress = 0
+        self._mean_seconds = 1.0
+        self._last_return = 0.0
+
+    def acquire(self, now: float) -> float:
+        """Start a call and return 0, or return the seconds after which to try again. Call `release` afterwards."""
+        if self._in_progress < self._limit:
+            self._in_progress += 1
+            return 0.0
+        self._last_return = max(self._last_return, now) + self._mean_seconds / self._limit
+        self._last_return = min(self._last_return, now + _MAX_RETURN_SECONDS)
+        return self._last_return - now
+
+    def release(self, seconds: float) -> None:
+        """End a call that took this long."""
+        self._in_progress -= 1
+        self._mean_seconds += (seconds - self._mean_seconds) / 5
+
+
 class RateLimiters:
     """A rate limiter for each key. The least recently used is dropped when there are too many."""
 
     def __init__(self) -> None:
-        self._rate_limiters: OrderedDict[Hashable, RateLimiter] = OrderedDict()
+        self._rate_limiters: LruDict[Hashable, RateLimiter] = LruDict(_MAX_LIMITERS)
 
     def get(self, key: Hashable) -> RateLimiter:
         """Return the rate limiter of a key, which may be new."""
-        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter())
-        self._rate_limiters.move_to_end(key)
-        if len(self._rate_limiters) > _MAX_LIMITERS:
-            self._rate_limiters.popitem(last=False)
-        return rate_limiter
+        return self._rate_limiters.get(key) or self._rate_limiters.put(key, RateLimiter())
 
 
 def is_too_long(wait_seconds: float) -> bool:

@@ -1,7 +1,8 @@
-"""The registry of exchanges: a coroutine for each spec type. The modules do not import each other."""
+"""The registries of exchanges: a coroutine for each spec type. The modules do not import each other."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -25,19 +26,23 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_safe
 from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, oauth, sts
 from keyturn.exchanges.context import Call, ExchangeContext
+from keyturn.exchanges.transmission import Send
 
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
 _DEFAULT_TOKEN_SECONDS = 3600
 
+# Exchanges that may consume a token. Everything that they send is built before the intent to consume it is written.
+CONSUMING: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[Send]]] = {
+    OauthTokenSpec: oauth.prepare_token,
+    IdentityCenterCreateTokenSpec: identity_center.prepare_create_token,
+    AssumeRoleSpec: sts.prepare_assume_role,
+    GetSessionTokenSpec: sts.prepare_get_session_token,
+}
 CALLS: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
     LicenseManagerGetAccessTokenSpec: license_manager.get_access_token,
     LicenseManagerCreateTokenSpec: license_manager.create_token,
-    OauthTokenSpec: oauth.token,
-    IdentityCenterCreateTokenSpec: identity_center.create_token,
     IdentityCenterGetRoleCredentialsSpec: identity_center.get_role_credentials,
     AssumeRoleWithWebIdentitySpec: sts.assume_role_with_web_identity,
-    AssumeRoleSpec: sts.assume_role,
-    GetSessionTokenSpec: sts.get_session_token,
     GetFederationTokenSpec: sts.get_federation_token,
     CognitoGetCredentialsSpec: cognito.get_credentials,
     CognitoGetOpenIdTokenSpec: cognito.get_open_id_token,
@@ -46,11 +51,12 @@ CALLS: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineVal
 }
 
 
-async def exchange(
-    context: ExchangeContext, request: Request, step: StepSpec, values: PipelineValues
-) -> PipelineValues:
-    """Run one exchange of a pipeline, and return the values with its results. Raises only KeyturnError."""
-    spec, source = step.exchange, request.spec.source
+async def prepare(context: ExchangeContext, request: Request, step: StepSpec, values: PipelineValues) -> Send:
+    """Prepare one exchange of a pipeline, and return the call that runs it and returns the values with its results.
+
+    Nothing has been sent to the exchange's service then. Raises KeyturnError, and so does the call.
+    """
+    spec, source, consumption = step.exchange, request.spec.source, request.spec.consumption
     region = spec.region if isinstance(spec, AwsExchangeSpec) else None
     renewal = f"{request.uid}/{values.revision}/{request.exchange_hash}"
     call = Call(
@@ -59,12 +65,20 @@ async def exchange(
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
+        consumes=consumption is not None and consumption.step is spec,
         # An idempotency token of 56 characters: retries, also after a crash, send the same.
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
     if source.service_account and values.source_token is None:
         values = replace(values, source_token=await _service_account_token(call, source.service_account))
-    return await CALLS[type(spec)](call, spec, values)
+    if prepare_exchange := CONSUMING.get(type(spec)):
+        return await prepare_exchange(call, spec, values)
+    return lambda _: CALLS[type(spec)](call, spec, values)
+
+
+def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:
+    """Hold the right to run an exchange, up to its response; raises ThrottledError if the issuer is busy."""
+    return context.issuer_client.reserve(step.oauth_token.token_url) if step.oauth_token else nullcontext()
 
 
 async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> Token:

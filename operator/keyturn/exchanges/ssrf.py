@@ -1,12 +1,10 @@
 """SSRF protection: issuers may have only public addresses, and those that the settings allow."""
 
-import asyncio
 import ipaddress
 import socket
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp import AddrInfoType
 
-from keyturn.core.errors import UnavailableError
 from keyturn.core.settings import IssuerSettings
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -23,37 +21,22 @@ _GLOBAL = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class Resolver(AbstractResolver):
-    """Resolves a host to the allowed ones of its addresses; aiohttp connects only to these.
+class AddressFilter:
+    """Opens sockets for connections, and refuses addresses that are not allowed.
 
-    Checking the name and resolving it a second time would let an attacker return another address.
+    The check is on the address that is connected to: a check of the name, or of a first DNS response, would let an
+    attacker return another address.
     """
 
     def __init__(self, settings: IssuerSettings) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in settings.allowed_private_networks)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Resolve for aiohttp; raises OSError if no address is allowed."""
-        addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        allowed = [
-            ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=0)
-            for kind, _, proto, _, address in addresses
-            if self.is_allowed(ipaddress.ip_address(str(address[0]).partition("%")[0]))
-        ]
-        if not allowed:
-            raise OSError(None, "none of its addresses is allowed")
-        return allowed
-
-    def check(self, host: str) -> None:
-        """Raise UnavailableError for a forbidden address in the URL itself, which aiohttp does not resolve."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return
-        if not self.is_allowed(address):
-            raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
+    def open_socket(self, address_info: AddrInfoType) -> socket.socket:
+        """Open a socket for aiohttp, not yet connected; raises OSError if the address is not allowed."""
+        family, kind, protocol, _, address = address_info
+        if not self.is_allowed(ipaddress.ip_address(str(address[0]).partition("%")[0])):
+            raise OSError(None, "the address is not allowed")
+        return socket.socket(family, kind, protocol)
 
     def is_allowed(self, address: _Address) -> bool:
         """Whether an issuer may have this address. An IPv4 address embedded in an IPv6 address is checked as IPv4."""
@@ -68,6 +51,3 @@ class Resolver(AbstractResolver):
         is_listed = any(address in network for network in self._networks if network.version == address.version)
         is_allocated = address.version == 4 or address in _GLOBAL  # noqa: PLR2004 - IPv4
         return is_listed or (is_allocated and address.is_global and not address.is_multicast)
-
-    async def close(self) -> None:
-        """Nothing to close; required by aiohttp."""

@@ -21,10 +21,11 @@ from keyturn.api.rules.exchanges import AMBIENT_TAGS
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
-from keyturn.exchanges.aws import AwsResponse
+from keyturn.exchanges.aws import AwsResponse, Signer
 from keyturn.exchanges.aws_clients import AMBIENT
 from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
+from keyturn.exchanges.transmission import Send, Transmission
 
 _TRUST = (
     "check that the role exists and that its trust policy allows this caller, and the external ID, tags, source"
@@ -135,8 +136,8 @@ async def assume_role_with_web_identity(
     return _with_credentials(_WITH_WEB_IDENTITY, values, response)
 
 
-async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) -> PipelineValues:
-    """Call sts AssumeRole, signed with the credentials of the pipeline or, if allowed, with the operator's own.
+async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) -> Send:
+    """Prepare a call of sts AssumeRole, signed with the pipeline's credentials or, if allowed, with the operator's own.
 
     An identity context from Identity Center is passed on.
     """
@@ -165,23 +166,33 @@ async def assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) 
         ambient_tags = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
-    operation = _mfa_operation(_ASSUME_ROLE, spec)
     signer = AMBIENT if is_ambient else values.signing_credentials
-    response = await call.context.aws.call(operation, call.region, parameters, signer)
-    return _with_credentials(_ASSUME_ROLE, values, response)
+    return _prepared(call, _mfa_operation(call, _ASSUME_ROLE, spec), parameters, values, signer)
 
 
-async def get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> PipelineValues:
-    """Call sts GetSessionToken, signed with the access key of an IAM user."""
-    operation = _mfa_operation(_GET_SESSION_TOKEN, spec)
+async def prepare_get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> Send:
+    """Prepare a call of sts GetSessionToken, signed with the access key of an IAM user."""
     parameters = _parameters(spec, TokenCode=_code(spec, values))
-    response = await call.context.aws.call(operation, call.region, parameters, values.signing_credentials)
-    return _with_credentials(_GET_SESSION_TOKEN, values, response)
+    operation = _mfa_operation(call, _GET_SESSION_TOKEN, spec)
+    return _prepared(call, operation, parameters, values, values.signing_credentials)
 
 
-def _mfa_operation(operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
+def _prepared(
+    call: Call, operation: AwsOperation, parameters: dict[str, Any], values: PipelineValues, signer: Signer
+) -> Send:
+    if call.consumes:
+        call.context.aws.check_rate(operation, call.region, signer)
+
+    async def send(transmission: Transmission) -> PipelineValues:
+        response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
+        return _with_credentials(operation, values, response)
+
+    return send
+
+
+def _mfa_operation(call: Call, operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
     # A call whose response was lost has consumed the MFA code, too, so it is not repeated.
-    return replace(operation, attempts=1) if spec.single_use_credential else operation
+    return replace(operation, attempts=1, consumes=call.consumes) if spec.single_use_credential else operation
 
 
 async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:

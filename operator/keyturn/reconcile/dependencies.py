@@ -4,7 +4,7 @@ import asyncio
 import functools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -21,9 +21,12 @@ from keyturn.core.token_family import Intent, StoredToken
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import ExchangeContext, MakeToken
 from keyturn.exchanges.issuer_http import IssuerClient
-from keyturn.exchanges.registry import exchange
+from keyturn.exchanges.registry import prepare, reserve
+from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
+from keyturn.reconcile.pending_tokens import PendingTokens
 
+_MAX_INTENTS = 10_000
 ReadValue = Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
 
 
@@ -58,10 +61,12 @@ class TokenStore(Protocol):
     async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
-    async def save(self, request: Request, stored: StoredToken) -> StoredToken:
-        """Write a token that was received, even if the Lease is lost or the Secret changed meanwhile.
+    def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
+        """Encode a token that was received, and return the call that writes it. The call may be repeated.
 
-        If the Secret contains a newer token, nothing is written, and that token is returned.
+        It writes even if the Lease is lost or the Secret changed meanwhile. If the Secret contains a newer token, it
+        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if the namespace or
+        the volume certainly does not exist any more.
         """
 
 
@@ -92,16 +97,23 @@ class TokenLocks:
         lock = self._locks.get(token_place(request)) if request.spec.consumption else None
         return lock is not None and lock.locked()
 
-    def seconds_seen(self, request: Request, intent: Intent) -> float:
-        """Return for how long this intent was observed unchanged; infinite if its holder has terminated."""
-        if self.is_dead(intent.holder):
-            return math.inf
-        place = token_place(request)
+    def observe(self, place: tuple[str, str], intent: Intent | None) -> float:
+        """Note the intent that a token Secret contains now, and return for how many seconds it was observed unchanged.
+
+        That is infinite if its holder has terminated.
+        """
         seen, since = self._seen.get(place, (None, 0.0))
-        if seen != intent:
+        if intent is None:
+            self._seen.pop(place, None)
+        elif self.is_dead(intent.holder):
+            return math.inf
+        elif seen != intent:
             since = self.monotonic()
             self._seen[place] = (intent, since)
-        return self.monotonic() - since
+            if len(self._seen) > _MAX_INTENTS:
+                # Dropping the oldest only makes its wait longer.
+                del self._seen[next(iter(self._seen))]
+        return self.monotonic() - since if intent else 0
 
 
 def token_place(request: Request) -> tuple[str, str]:
@@ -114,16 +126,19 @@ def token_place(request: Request) -> tuple[str, str]:
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
+    `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
     """
 
     store: Store
     tokens: TokenStore
-    exchange: Callable[[Request, StepSpec, PipelineValues], Awaitable[PipelineValues]]
+    prepare: Callable[[Request, StepSpec, PipelineValues], Awaitable[Send]]
     now: Callable[[], datetime]
     rand: Callable[[], float]
     token_locks: TokenLocks
     metrics: Metrics
+    pending_tokens: PendingTokens
+    reserve: Callable[[StepSpec], AbstractContextManager[None]] = lambda _: nullcontext()
     check_lease: Callable[[float], None] = lambda _: None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
@@ -151,6 +166,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     *,
     threads: int,
     token_locks: TokenLocks,
+    pending_tokens: PendingTokens,
     holder: str,
     check_lease: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
@@ -158,8 +174,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
 
     `threads` is the maximum number of concurrent AWS calls.
     """
-    allow_ambient = bool(settings.sources.ambient)
-    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient)
+    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=bool(settings.sources.ambient))
     context = ExchangeContext(
         aws=aws,
         issuer_client=IssuerClient(settings.issuers, metrics, clock, service_health),
@@ -171,12 +186,14 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
         yield Dependencies(
             store=stores.targets,
             tokens=stores.tokens,
-            exchange=functools.partial(exchange, context),
+            prepare=functools.partial(prepare, context),
+            reserve=functools.partial(reserve, context),
             now=clock,
             rand=rand,
             metrics=metrics,
             min_interval=timedelta(seconds=settings.renewal.min_interval_seconds),
             token_locks=token_locks,
+            pending_tokens=pending_tokens,
             holder=holder,
             check_lease=check_lease,
         )

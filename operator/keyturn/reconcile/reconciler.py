@@ -2,17 +2,26 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keyturn.api.status import Status
+from keyturn.api.status import MAX_REVISION, Status
+from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, canonical_hash
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import (
+    BeingDeletedError,
+    KeyturnError,
+    LeaseLostError,
+    RefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint
-from keyturn.core.pipeline_values import SourceValues
+from keyturn.core.pipeline_values import SourceValues, check_lengths
 from keyturn.core.renewal import (
     REPAIR_REASONS,
     ApplyMetadata,
@@ -24,16 +33,19 @@ from keyturn.core.renewal import (
     decide,
     next_reconcile,
 )
-from keyturn.core.state import ReconcileState
-from keyturn.core.status import Event, Outcome, events, invalid, report
+from keyturn.core.state import Failure, ReconcileState
+from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
-from keyturn.metrics import Series
+from keyturn.exchanges.transmission import Transmission
+from keyturn.metrics import Metrics, Series
 from keyturn.reconcile.dependencies import Dependencies, token_place
 from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_values, issue
 from keyturn.reconcile.token_refresh import consume
 
 SHORTEST_PAUSE = timedelta(seconds=1)
-PAUSE_AFTER_BUG = timedelta(minutes=5)
+_LONGEST_LIMIT_WAIT = timedelta(minutes=1)
+_PAUSE_AFTER_BUG = timedelta(minutes=5)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +84,24 @@ async def reconcile(
 ) -> Reconciled:
     """Renew a request if it is due. Returns its new state and status, the Events to record, and when to requeue it.
 
-    A failure is part of the result. Raises BeingDeletedError and LeaseLostError.
+    A failure is part of the result, and so is a bug (InternalError). Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
-    if isinstance(request, InvalidRequest):
-        return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
-    if request.spec.suspend:
-        with contextlib.suppress(UnavailableError, RefusedError):
-            state = state.with_target(request, await deps.store.read_target(request))
-        return _reconciled(deps, request, state, status, Outcome(now, state.issuance, failure=state.failure))
-    # Another request is using the token of the same source. Waiting for it here would occupy a worker.
-    if deps.token_locks.is_taken(request):
-        outcome = Outcome(now, state.issuance, failure=state.failure)
-        return _reconciled(deps, request, state, status, outcome, now + SHORTEST_PAUSE)
-    async with deps.token_locks.acquire(request):
-        state, outcome, requeue_at = await _renew_if_due(deps, request, state, now)
-    return _reconciled(deps, request, state, status, outcome, requeue_at)
+    try:
+        if isinstance(request, InvalidRequest):
+            return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
+        if request.spec.suspend:
+            with contextlib.suppress(UnavailableError, RefusedError):
+                state = state.with_target(request, await deps.store.read_target(request))
+            return _reconciled(deps, request, state, status, _unchanged(state, now))
+        # Another request is using the token of the same source. Waiting for it here would occupy a worker.
+        if deps.token_locks.is_taken(request):
+            return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
+        async with deps.token_locks.acquire(request):
+            state, outcome, requeue_at = await _renew_if_due(deps, request, state, now)
+        return _reconciled(deps, request, state, status, outcome, requeue_at)
+    except Exception as error:  # noqa: BLE001 - the status must report a bug, and not stay Ready after the expiry
+        return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 
 
 async def _renew_if_due(
@@ -111,7 +125,7 @@ async def _renew_if_due(
                 state = dataclasses.replace(state, unwritten=True)
                 await deps.store.write(request, issuance, data)
                 repairs = state.repairs + 1 if reason in REPAIR_REASONS and last else 0
-                state = dataclasses.replace(state, unwritten=False, repairs=repairs)
+                state = dataclasses.replace(state.with_issuance(issuance), unwritten=False, repairs=repairs, damage="")
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):
@@ -119,26 +133,53 @@ async def _renew_if_due(
                 await deps.store.apply_metadata(request, issuance)
                 outcome = Outcome(now, issuance)
             case Wait(requeue_at, failure):
-                outcome = Outcome(now, state.issuance, failure=failure)
-            case Idle(requeue_at):
-                outcome = Outcome(now, state.issuance)
+                outcome = Outcome(now, state.issuance, failure=failure, damage=state.damage)
+            case Idle(requeue_at, postponed):
+                outcome = Outcome(now, state.issuance, damage=state.damage, postponed=postponed)
             case Refuse(error):
                 return _failed(deps, request, state, error, now)
-    except KeyturnError as error:
-        return _failed(deps, request, state, error, now)
+    except Exception as error:  # noqa: BLE001 - a bug is reported like a failure
+        return _failed(deps, request, state, _as_failure(deps, request, error), now)
     state = dataclasses.replace(state.with_issuance(outcome.issuance), failure=outcome.failure)
     return state, outcome, requeue_at
 
 
+def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
+    if isinstance(error, BeingDeletedError | LeaseLostError):
+        raise error
+    return error if isinstance(error, KeyturnError) else report_bug(deps.metrics, request, error)
+
+
 def _failed(
     deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
-) -> tuple[ReconcileState, Outcome, None]:
+) -> tuple[ReconcileState, Outcome, datetime | None]:
+    if isinstance(error, ThrottledError) and error.nothing_sent:
+        # Keyturn's own limit is no failure. A long wait is divided, so that an expiry meanwhile is reported.
+        outcome = Outcome(now, state.issuance, failure=state.failure)
+        return state, outcome, now + min(error.retry_after, _LONGEST_LIMIT_WAIT)
     # The state keeps the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand())
     if tried:
         deps.metrics.renewals.labels("failure", error.reason).inc()
-    return state, Outcome(now, state.issuance, failure=state.failure, tried=tried), None
+    outcome = Outcome(now, state.issuance, failure=state.failure, tried=tried, damage=state.damage)
+    return state, outcome, None
+
+
+def _unchanged(state: ReconcileState, now: datetime) -> Outcome:
+    return Outcome(now, state.issuance, failure=state.failure, damage=state.damage)
+
+
+def _after_bug(
+    request: Request | InvalidRequest, state: ReconcileState, status: Status, error: KeyturnError, now: datetime
+) -> Reconciled:
+    next_attempt_time = now + _PAUSE_AFTER_BUG
+    failure = Failure(error, status.failed_attempts + 1, next_attempt_time, request.generation, failed_at=now)
+    after = after_bug(status, request.generation, failure, now)
+    expiry = read_time(status.expiration_time)
+    requeue_at = min(expiry, next_attempt_time) if expiry and expiry > now else next_attempt_time
+    recorded = tuple(events(status, after, Outcome(now, failure=failure)))
+    return Reconciled(dataclasses.replace(state, failure=failure), after, recorded, requeue_at)
 
 
 async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecret | None) -> _Inputs:
@@ -177,14 +218,25 @@ async def _exchange(
     deps: Dependencies, request: Request, state: ReconcileState, inputs: _Inputs, now: datetime
 ) -> tuple[Issuance, dict[str, str], str]:
     """Run the pipeline; returns the issuance record, the data to write, and AWS's request ID."""
-    context = IssueContext(inputs.fingerprint, state.last, state.revision + 1, deps.rand(), now)
+    revision = min(state.revision + 1, MAX_REVISION)
+    context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
     values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
     for step in request.spec.exchanges:
-        if inputs.stored and consumption and step.exchange is consumption.step:
-            # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
-            values = await consume(deps, request, inputs.stored, step, values)
-        else:
-            values = await deps.exchange(request, step, values)
+        try:
+            if inputs.stored and consumption and step.exchange is consumption.step:
+                # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
+                values = await consume(deps, request, inputs.stored, step, values)
+            else:
+                send = await deps.prepare(request, step, values)
+                with deps.reserve(step):
+                    values = await send(Transmission())
+        except ThrottledError as error:
+            if error.nothing_sent and step is not request.spec.exchanges[0]:
+                # The exchanges before this one are repeated, too.
+                wait = max(error.retry_after, deps.min_interval)
+                raise ThrottledError(error.message, retry_after=wait, nothing_sent=True) from None
+            raise
+        check_lengths(values)
         # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
     issuance, data = issue(request, values, context)
@@ -209,12 +261,12 @@ def _reconciled(
     now, status = deps.now(), report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None
-    return Reconciled(state, status, tuple(events(previous, status)), requeue_at)
+    return Reconciled(state, status, tuple(events(previous, status, outcome)), requeue_at)
 
 
 def series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:
     """Return the metrics of a request."""
-    conditions = tuple((condition.type, condition.status) for condition in status.conditions)
+    conditions = tuple((condition.type, condition.status, condition.reason) for condition in status.conditions)
     if isinstance(request, InvalidRequest):
         return Series(request.namespace, request.name, conditions, status.failed_attempts)
     issuance = state.issuance
@@ -232,9 +284,14 @@ def series(request: Request | InvalidRequest, status: Status, state: ReconcileSt
     )
 
 
-def describe_bug(error: Exception) -> str:
-    """Return an exception's type and place. Its message is left out: it may contain a secret."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return f"{type(error).__name__} in " + " < ".join(
-        f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1]
-    )
+def report_bug(metrics: Metrics, request: Request | InvalidRequest, bug: Exception) -> UnavailableError:
+    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError.
+
+    Only its type and place are reported: its message may contain a secret.
+    """
+    frames = traceback.extract_tb(bug.__traceback__)[-4:]
+    place = " < ".join(f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1])
+    message = f"internal error: {type(bug).__name__} in {place}"
+    _log.error("%s/%s: %s", request.namespace, request.name, message)
+    metrics.internal_errors.labels("reconcile").inc()
+    return UnavailableError("InternalError", f"{message}; this is a bug in Keyturn")

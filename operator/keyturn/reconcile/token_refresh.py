@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from msgspec import structs
@@ -13,14 +13,23 @@ from msgspec import structs
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.errors import (
+    BeingDeletedError,
+    KeyturnError,
+    RefusedError,
+    StorageGoneError,
+    UnavailableError,
+)
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.core.renewal import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
+from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_place
 
 # The whole call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
+# When an alert reports that a new token is not saved yet.
+UNSAVED_SECONDS = 300
 _PAUSES = (0.2, 0.5, 1, 2, 5)
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -41,30 +50,21 @@ async def consume(
         single_use_credential=stored.value if is_single_use and stored.issued_token is None else None,
         refresh_token=stored.issued_token if is_single_use else None,
     )
-    intended = await _write_intent(deps, request, stored)
-    # From here on, a shutdown must not interrupt the task between the response and the save.
-    return await _uninterrupted(_exchange_and_save(deps, request, step, values, intended))
+    use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
+    # Whatever can fail without the issuer must fail here: an intent means that the token may have been sent.
+    send = await deps.prepare(request, step, values)
+    with deps.pending_tokens.track("/".join(token_place(request))):
+        # From here on, a shutdown must not interrupt the task between the response and the save.
+        return await _uninterrupted(_exchange_and_save(deps, request, use, stored, send))
 
 
-async def _write_intent(deps: Dependencies, request: Request, stored: StoredToken) -> StoredToken:
-    """Record that the token is about to be consumed, after a dry run has shown that its replacement can be saved."""
-    family = _family(stored)
-    final_attempt = _is_outcome_unknown(deps, request, family)
-    deps.check_lease(CONSUME_SECONDS)
-    intent = Intent(
-        holder=deps.holder,
-        consumes=family.live,
-        start=whole(deps.now()),
-        give_up_seconds=INTENT_SECONDS,
-        final_attempt=final_attempt,
-    )
-    intended = replace(stored, family=family.with_intent(intent))
-    if not stored.uid:
-        # Created without the intent, so that the dry run tests a patch, the same request that the save will make.
-        created = await deps.tokens.create(request, stored)
-        intended = replace(intended, uid=created.uid, version=created.version)
-    await deps.tokens.keep(request, intended, dry_run=True)
-    return await deps.tokens.keep(request, intended)
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The exchange that consumes a token, its values, and whether this is the single retry."""
+
+    step: StepSpec
+    values: PipelineValues
+    is_final_attempt: bool
 
 
 def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamily) -> bool:
@@ -73,11 +73,12 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
     Raises UnavailableError until the intent was observed long enough, RefusedError after the final attempt.
     """
     intent = family.intent
+    seconds_observed = deps.token_locks.observe(token_place(request), intent)
     if intent is None or intent.consumes != family.live:
         return False
     if intent.final_attempt:
         raise _final_attempt_failed()
-    if deps.token_locks.seconds_seen(request, intent) < intent.give_up_seconds:
+    if seconds_observed < intent.give_up_seconds:
         raise UnavailableError(
             "RefreshOutcomeUnknown",
             f"{intent.holder} started using the token at {rfc3339(intent.start)} and has not stored a replacement;"
@@ -88,54 +89,107 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 
 
 async def _exchange_and_save(
-    deps: Dependencies, request: Request, step: StepSpec, values: PipelineValues, intended: StoredToken
+    deps: Dependencies, request: Request, use: _Use, stored: StoredToken, send: Send
 ) -> PipelineValues:
-    try:
-        # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
-        deps.check_lease(CONSUME_SECONDS)
+    # Reserved before the intent, which would have to be withdrawn. Released before the save, which may take long.
+    with deps.reserve(use.step):
+        intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
         try:
-            # The call must end before another process may assume that this one died.
-            async with asyncio.timeout(CONSUME_SECONDS):
-                response = await deps.exchange(request, step, values)
-        except TimeoutError:
-            raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=True) from None
-    except KeyturnError as error:
-        raise await _settle_intent(deps, request, step, values, intended, error) from None
+            # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
+            deps.check_lease(CONSUME_SECONDS)
+            try:
+                # The call must end before another process may assume that this one died.
+                async with asyncio.timeout(CONSUME_SECONDS):
+                    response = await send(transmission)
+            except TimeoutError:
+                is_sent = transmission.abandon()
+                raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=is_sent) from None
+        except KeyturnError as error:
+            raise await _settle_intent(deps, request, use, intended, error, is_sent=transmission.abandon()) from None
+        except BaseException:
+            # A bug or a cancellation. Only if nothing was sent, its outcome is certain.
+            if transmission.abandon():
+                deps.token_locks.observe(token_place(request), _family(intended).intent)
+            else:
+                await _withdraw_intent(deps, request, intended, _family(stored).intent)
+            raise
+    values = use.values
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
     token = response.refresh_token or ("" if values.single_use_credential else intended.value)
     family = _family(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
+    deps.token_locks.observe(token_place(request), None)
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
-    if response.access_token is None and "token" in step.exchange.PRODUCES:
+    if response.access_token is None and "token" in use.step.exchange.PRODUCES:
         raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
     # The renewal time depends on the expiry of the token that is stored now.
     source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
     return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)
 
 
+async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored: StoredToken) -> StoredToken:
+    """Record that the token is about to be consumed, after a dry run has shown that its replacement can be saved."""
+    family = _family(stored)
+    deps.check_lease(CONSUME_SECONDS)
+    intent = Intent(
+        holder=deps.holder,
+        consumes=family.live,
+        start=whole(deps.now()),
+        give_up_seconds=INTENT_SECONDS,
+        final_attempt=use.is_final_attempt,
+    )
+    intended = replace(stored, family=family.with_intent(intent))
+    if not stored.uid:
+        # Created without the intent, so that the dry run tests a patch, the same request that the save will make.
+        created = await deps.tokens.create(request, stored)
+        intended = replace(intended, uid=created.uid, version=created.version)
+    await deps.tokens.keep(request, intended, dry_run=True)
+    try:
+        return await deps.tokens.keep(request, intended)
+    except BaseException:
+        # The intent may be stored although the response was lost.
+        await _withdraw_intent(deps, request, intended, family.intent)
+        raise
+
+
+async def _withdraw_intent(
+    deps: Dependencies, request: Request, intended: StoredToken, previous_intent: Intent | None
+) -> None:
+    """Restore the intent from before a use that sent nothing. If that fails, it only causes an unnecessary wait."""
+    try:
+        current = await deps.tokens.read(request)
+        if current and current.family and current.family.intent == _family(intended).intent:
+            await deps.tokens.keep(request, replace(current, family=current.family.with_intent(previous_intent)))
+    except Exception as error:  # noqa: BLE001 - the caller raises the error that led here
+        _log.warning("an intent was not withdrawn: %s", _describe(error))
+
+
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
-    """Save a token; retry until it succeeds. Raises BeingDeletedError if the token Secret cannot exist any more."""
-    for attempt in itertools.count():
-        try:
-            await deps.tokens.save(request, stored)
-        except KeyturnError as error:
-            name = "/".join(token_place(request))
-            _log.error("the new token of %s is not saved yet: %s", name, error)
-            deps.metrics.rotations.labels("unsaved").inc()
-            await deps.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
-        else:
-            return
+    """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
+    name, save = "/".join(token_place(request)), deps.tokens.prepare_save(request, stored)
+    # Not counted by the loop, in which one attempt may hang.
+    alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, deps.metrics.rotations.labels("unsaved").inc)
+    try:
+        for pause in itertools.chain((0,), _PAUSES, itertools.repeat(_PAUSES[-1])):
+            try:
+                if pause:
+                    await deps.sleep(pause)
+                await save()
+            except (BeingDeletedError, StorageGoneError) as error:
+                _log.error("the new token of %s is lost: %s", name, error)
+                raise
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the token exists nowhere else
+                _log.error("the new token of %s is not saved yet: %s", name, _describe(error))
+            else:
+                return
+    finally:
+        alert.cancel()
 
 
 async def _settle_intent(
-    deps: Dependencies,
-    request: Request,
-    step: StepSpec,
-    values: PipelineValues,
-    intended: StoredToken,
-    error: KeyturnError,
+    deps: Dependencies, request: Request, use: _Use, intended: StoredToken, error: KeyturnError, *, is_sent: bool
 ) -> KeyturnError:
     """Withdraw the intent if the outcome of the call is certain, and return the error to report.
 
@@ -143,27 +197,25 @@ async def _settle_intent(
     """
     family = _family(intended)
     intent, previous_intent = family.intent, None
-    is_final_attempt = intent is not None and intent.final_attempt
     outcome_unknown = isinstance(error, UnavailableError) and error.outcome_unknown
     concerns_token = error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.may_concern_token)
-    if outcome_unknown or (is_final_attempt and concerns_token):
+    if is_sent and (outcome_unknown or (use.is_final_attempt and concerns_token)):
         deps.metrics.rotations.labels("outcome_unknown").inc()
-        if is_final_attempt:
+        if use.is_final_attempt:
             return _final_attempt_failed()
-        if intent:
-            deps.token_locks.seconds_seen(request, intent)
+        deps.token_locks.observe(token_place(request), intent)
         return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
     # STS reports a wrong MFA code as AccessDenied.
-    is_refused = concerns_token or ("token" not in step.exchange.PRODUCES and error.reason == "AccessDenied")
-    if intent and intent.final_attempt:
+    is_refused = concerns_token or ("token" not in use.step.exchange.PRODUCES and error.reason == "AccessDenied")
+    if intent and use.is_final_attempt:
         previous_intent = structs.replace(intent, final_attempt=False)
-    elif values.single_use_credential is not None and is_refused:
+    elif is_sent and use.values.single_use_credential is not None and is_refused:
         intended, family = replace(intended, value="", previous=intended.value), family.rotated("")
     try:
         await deps.tokens.keep(request, replace(intended, family=family.with_intent(previous_intent)))
-    except (KeyturnError, BeingDeletedError, LeaseLostError) as keep_error:
+    except Exception as keep_error:  # noqa: BLE001 - the error that led here is reported
         # The intent stays; at worst it causes an unnecessary wait.
-        _log.warning("an intent was not withdrawn: %s", keep_error)
+        _log.warning("an intent was not withdrawn: %s", _describe(keep_error))
     return error
 
 
@@ -191,4 +243,12 @@ async def _uninterrupted(work: Awaitable[_T]) -> _T:
             # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
+        if not task.cancelled():
+            # Retrieved, or asyncio would log it, and the message of a bug may contain a secret.
+            task.exception()
         raise
+
+
+def _describe(error: BaseException) -> str:
+    # The message of an exception that is not ours may contain the token.
+    return error.message if isinstance(error, KeyturnError) else type(error).__name__

@@ -14,12 +14,13 @@ from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import PAUSE_AFTER_BUG, describe_bug, reconcile, series
+from keyturn.reconcile.reconciler import reconcile, report_bug, series
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
 
 # Interval at which the files and the clock are checked.
 _POLL_SECONDS = 1.0
+_PAUSE_AFTER_BUG_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -45,21 +46,20 @@ class RenewalLoop:
     async def run(self) -> None:
         """Renew until cancelled. If a token is being consumed, its successor is saved before this returns."""
         while True:
-            previous_status, due = self.status, await self.reconcile()
-            _log_changes(self._request, previous_status, self.status)
-            await self._wait(due)
-            await asyncio.to_thread(self._read_manifest)
+            try:
+                previous_status, due = self.status, await self.reconcile()
+                _log_changes(self._request, previous_status, self.status)
+                await self._wait(due)
+                await asyncio.to_thread(self._expedite)
+                await asyncio.to_thread(self._read_manifest)
+            except Exception as bug:  # noqa: BLE001 - it must stop neither renewals nor the serving of credentials
+                report_bug(self._deps.metrics, self._request, bug)
+                await self._deps.sleep(_PAUSE_AFTER_BUG_SECONDS)
 
     async def reconcile(self) -> datetime | None:
         """Reconcile the request once and return the time of the next reconciliation; None: when a file changes."""
         request = self._request
-        await asyncio.to_thread(self._expedite)
-        try:
-            reconciled = await reconcile(self._deps, request, self._state, self.status)
-        except Exception as error:  # noqa: BLE001 - a bug must not stop the serving of valid credentials
-            _log.error("%s: internal error: %s", _name(request), describe_bug(error))
-            self._publisher.cache.failure = "internal error in Keyturn; see its log"
-            return self._deps.now() + PAUSE_AFTER_BUG
+        reconciled = await reconcile(self._deps, request, self._state, self.status)
         self._state, self.status = reconciled.state, reconciled.status
         failure = self._state.failure.error.message if self._state.failure else ""
         self._publisher.cache.failure = "spec.suspend is set: nothing is renewed" if request.spec.suspend else failure

@@ -17,6 +17,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import AtomicDir, StartupError, locked_directory
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
@@ -41,11 +42,12 @@ class StandaloneFiles:
 
 @dataclass(frozen=True, slots=True)
 class StandaloneEnvironment:
-    """The settings, the clock, and a random number generator with values in [0, 1)."""
+    """The settings, the clock, a random number generator with values in [0, 1), and what a signal handler reports."""
 
     settings: Settings
     now: Callable[[], datetime]
     rand: Callable[[], float]
+    pending_tokens: PendingTokens
 
 
 @contextlib.contextmanager
@@ -81,6 +83,7 @@ def open_renewal_loop(
             ServiceHealth(),
             threads=_THREADS,
             token_locks=exclusive_token_locks(holder),
+            pending_tokens=environment.pending_tokens,
             holder=holder,
         ) as deps:
             loop = RenewalLoop(deps, store, manifest, request, publisher)

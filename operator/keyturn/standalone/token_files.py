@@ -1,15 +1,18 @@
 """The token store of standalone mode: one file in the state directory for each source with a rotated token."""
 
 import asyncio
+import errno
+import functools
 import hashlib
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_place
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
@@ -31,6 +34,8 @@ _RESERVED_BYTES = 66 * 1024
 # Suffixes of hidden files: no name of a Secret begins with a dot. The dry run allocates the reserved file, and the save
 # overwrites it.
 _RESERVED, _TEMPORARY = "reserved", "tmp"
+# A full, read-only or failing disk can recover, and ENXIO is also returned for a FIFO without a reader.
+_DEVICE_GONE = errno.ENODEV
 _log = logging.getLogger(__name__)
 
 
@@ -64,9 +69,9 @@ class TokenFiles:
         """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
         return await asyncio.to_thread(self._keep, request, stored, dry_run)
 
-    async def save(self, request: Request, stored: StoredToken) -> StoredToken:
-        """Write a token that the issuer returned into the reserved space, because the disk may be full by now."""
-        return await asyncio.to_thread(self._save, request, stored)
+    def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
+        """Return a write into the reserved space, because the disk may be full by then."""
+        return functools.partial(asyncio.to_thread, self._save, request, stored, _encode(request, stored))
 
     def _read(self, request: Request) -> StoredToken | None:
         path = self._path(request)
@@ -84,36 +89,47 @@ class TokenFiles:
     def _create(self, request: Request, token: StoredToken) -> StoredToken:
         if self._read(request):
             raise _conflict(self._path(request))
-        return self._replace(request, token, _TEMPORARY)
+        return self._replace(request, token)
 
     def _keep(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         stored, path = self._read(request), self._path(request)
         if stored is None or stored.version != token.version:
             raise _conflict(path)
         if not dry_run:
-            return self._replace(request, token, _TEMPORARY)
+            return self._replace(request, token)
         with reporting_write_errors(path):
             size = len(_encode(request, token)) + _RESERVED_BYTES
             write_in_place(_hidden(path, _RESERVED), bytes(size), 0o600)
             sync_directory(path.parent)
         return token
 
-    def _save(self, request: Request, token: StoredToken) -> StoredToken:
+    def _save(self, request: Request, token: StoredToken, content: bytes) -> StoredToken:
         try:
             stored = self._read(request)
         except KeyturnError as error:
             # Only this process uses the directory: overwriting a broken file is better than losing a live token.
             _log.warning("overwriting the stored token: %s", error)
             stored = None
+        path = self._path(request)
         if stored and stored.family and token.family and is_superseded(token.family, stored.family):
-            _log.warning("%s already contains a newer token than the one to save", self._path(request))
+            _log.warning("%s already contains a newer token than the one to save", path)
             return stored
-        return self._replace(request, token, _RESERVED)
+        with reporting_write_errors(path):
+            try:
+                replace_file(path, content, _hidden(path, _RESERVED))
+            except OSError as error:
+                if error.errno == _DEVICE_GONE or _is_missing(path.parent):
+                    message = (
+                        f"{path.parent} does not exist any more; sign in again and store a new token in the source"
+                    )
+                    raise StorageGoneError("WriteDenied", message) from None
+                raise
+        return replace(token, uid=_UID, version=_version(content))
 
-    def _replace(self, request: Request, token: StoredToken, suffix: str) -> StoredToken:
+    def _replace(self, request: Request, token: StoredToken) -> StoredToken:
         path, content = self._path(request), _encode(request, token)
         with reporting_write_errors(path):
-            replace_file(path, content, _hidden(path, suffix))
+            replace_file(path, content, _hidden(path, _TEMPORARY))
         return replace(token, uid=_UID, version=_version(content))
 
     def _path(self, request: Request) -> Path:
@@ -127,6 +143,16 @@ def _lock_inode(directory: Path | None) -> int | None:
         return (directory / LOCK).stat().st_ino if directory else None
     except OSError:
         return None
+
+
+def _is_missing(directory: Path) -> bool:
+    try:
+        directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _hidden(path: Path, suffix: str) -> Path:

@@ -6,7 +6,6 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.settings import AmbientRule, SourceSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import MINUTE, NOW, request, signed
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID
@@ -14,6 +13,7 @@ from tests.support.exchange_steps import (
     AMBIENT_SETTINGS,
     AMBIENT_SOURCE,
     context,
+    exchange,
     fail_pipeline,
 )
 

@@ -169,4 +169,4 @@ def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         clients.get("sts", f"eu-west-{number}", 3)
 
     assert len(clients._clients) == MAX_CLIENTS
-    assert ("sts", f"eu-west-{MAX_CLIENTS + 1}", 3, True) in clients._clients
+    assert clients._clients.get(("sts", f"eu-west-{MAX_CLIENTS + 1}", 3, True))

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -158,3 +159,13 @@ async def test_clock_skew_of_seconds_is_not_reported(emulator: Emulator) -> None
         )
 
     assert "clock" not in error.message
+
+
+async def test_cancelled_call_is_not_counted_as_success(emulator: Emulator) -> None:
+    emulator.fault(LICENSE_MANAGER, delay_seconds=1, times=None)
+    with new_client(emulator) as (client, metrics), pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await get_access_token(client, emulator.refresh_token())
+
+    labels = {"exchange": "licenseManagerGetAccessToken", "code": "cancelled"}
+    assert metrics.registry.get_sample_value("keyturn_exchanges_total", labels) == 1

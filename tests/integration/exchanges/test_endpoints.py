@@ -13,10 +13,9 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.cases import cases
 from tests.support.dependencies import request
-from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
+from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 
 ENDPOINTS = {"sts": "https://vpce.example", "sts/eu-west-1": "https://eu.example"}
 VALUES = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"))

@@ -1,14 +1,16 @@
+from contextlib import closing
 from typing import Any
 
 import jwt
 import pytest
 
+from keyturn.api.times import whole
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError, UnavailableError
+from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
+from keyturn.exchanges.registry import prepare
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, REFRESH, SECOND, request
 from tests.support.emulator.client import Emulator
@@ -22,7 +24,7 @@ from tests.support.emulator.constants import (
     USER_KEY_ID,
     USER_SECRET_KEY,
 )
-from tests.support.exchange_steps import aws, context
+from tests.support.exchange_steps import aws, context, emulator_settings, exchange
 from tests.support.manifests.tokens import BEARER, EXCHANGE, TOKEN_AND_KEYS, TYPE, center
 
 CREATE, PORTAL = "CreateTokenWithIAM", "GetRoleCredentials"
@@ -64,13 +66,14 @@ def with_refresh_token(emulator: Emulator) -> PipelineValues:
 
 
 async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: Emulator) -> None:
-    before = real_now()
+    before = whole(real_now())
     values = await call(client, with_code(emulator), CODE)
 
     assert values.access_token
     assert values.id_token
     assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
     assert values.access_token.expires_at
+    assert values.access_token.expires_at == whole(values.access_token.expires_at)
     assert 0 * SECOND <= values.access_token.expires_at - before - HOUR < 5 * SECOND
     claims = jwt.decode(values.id_token.value, options={"verify_signature": False})
     assert values.identity_context == claims["sts:identity_context"]
@@ -173,6 +176,9 @@ class FakeAws:
         self.attempts = operation.attempts
         return AwsResponse(self._members, "id", real_now())
 
+    def check_rate(self, *_: object) -> None:
+        """No call was throttled."""
+
 
 @pytest.mark.parametrize(
     ("grant", "values", "attempts"),
@@ -220,6 +226,27 @@ async def test_lost_response_leaves_the_outcome_unknown(
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == (reason, outcome_unknown)
     assert emulator.calls(CREATE) == 1
+
+
+async def test_lost_assertion_of_an_earlier_exchange_is_retryable(client: Aws, emulator: Emulator) -> None:
+    emulator.fault(CREATE, drop="after", times=None)
+    values = PipelineValues(Token("source"), credentials=USER, id_token=Token(emulator.jwt(APPLICATION_ARN)))
+    error = await fail_call(client, values, BEARER, **{"from": "idToken"})
+
+    assert isinstance(error, UnavailableError)
+    # AWS may have accepted it, so botocore must not repeat it; the next attempt starts with a new one.
+    assert (error.reason, error.outcome_unknown, emulator.calls(CREATE)) == ("Unreachable", False, 1)
+
+
+async def test_known_rate_limit_is_checked_before_a_token_is_consumed(emulator: Emulator) -> None:
+    token_request, values = center_request("refresh_token"), with_refresh_token(emulator)
+    emulator.fault(CREATE, code="SlowDownException", headers={"Retry-After": "30"})
+    with closing(aws(emulator_settings(emulator))) as client:
+        await fail_call(client, values, "refresh_token")
+        with pytest.raises(ThrottledError) as raised:
+            await prepare(context(client), token_request, token_request.spec.exchanges[-1], values)
+
+    assert (raised.value.nothing_sent, emulator.calls(CREATE)) == (True, 1)
 
 
 async def test_closed_port_leaves_no_unknown_outcome(emulator: Emulator, unused_tcp_port: int) -> None:

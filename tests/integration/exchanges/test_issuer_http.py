@@ -4,10 +4,12 @@ import ssl
 import pytest
 from aiohttp import web as server
 
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.api.times import whole
+from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
+from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
@@ -18,13 +20,15 @@ from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
 TRUSTED = ssl.create_default_context(cadata=CERTIFICATE.ca)
+URL = "https://id.example/token"
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
 async def post(url: str, client: IssuerClient | None = None, trusted: ssl.SSLContext = TRUSTED) -> IssuerResponse:
     """Send a form with a secret in it."""
     form = Form(url, [("refresh_token", "planted")], {"Authorization": "Basic planted"}, trusted)
-    return await (client or issuer_client()).post("oauthToken", form)
+    client = client or issuer_client()
+    return await client.post("oauthToken", client.prepare(form), Transmission())
 
 
 async def unavailable(
@@ -53,6 +57,7 @@ async def test_form_is_sent_and_json_is_returned() -> None:
     assert (response.status, response.json, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
     assert response.retry_after == 7 * SECOND
     assert abs(real_now() - response.requested_at) < 5 * SECOND
+    assert response.requested_at == whole(response.requested_at)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ async def test_connection_uses_the_checked_address() -> None:
         pytest.param((), False, id="an empty list allows any"),
         pytest.param(("127.0.0.1", "other.example"), False, id="a list with the host"),
         pytest.param(("other.example",), True, id="a list without the host"),
-        pytest.param(("0.0.1", "127.0.0.10"), True, id="a list with similar hosts"),
+        pytest.param(("0.0.0.1", "127.0.0.10"), True, id="a list with similar hosts"),
     ],
 )
 async def test_allowed_hosts(hosts: tuple[str, ...], *, is_refused: bool) -> None:
@@ -148,55 +153,46 @@ async def test_body_that_is_no_json_object(text: str) -> None:
         assert (await post(issuer.url())).json is None
 
 
-async def test_at_most_two_requests_are_in_flight_per_host() -> None:
-    in_flight, max_in_flight = 0, 0
-
-    async def respond_slowly(request: server.Request) -> server.Response:
-        nonlocal in_flight, max_in_flight
-        in_flight += 1
-        max_in_flight = max(max_in_flight, in_flight)
-        await asyncio.sleep(0.05)
-        in_flight -= 1
-        return await respond(request)
-
+def test_requests_to_an_issuer_are_limited() -> None:
     client = issuer_client()
-    async with served(respond_slowly) as issuer:
-        await asyncio.gather(*(post(issuer.url(), client) for _ in range(6)))
-        assert max_in_flight == 2
+    with client.reserve(URL), client.reserve(URL.replace("id", "ID").replace("/token", ":443/token")):
+        with pytest.raises(ThrottledError) as raised, client.reserve(URL):
+            pass
+        for other in (f"{URL}/other", "https://id.example:8443/token", "https://other.example/token"):
+            with client.reserve(other):
+                pass
+    with client.reserve(URL):
+        pass
 
-        await asyncio.gather(
-            post(issuer.url(), client), post(issuer.url("localhost"), client), post(issuer.url(), client)
-        )
-        assert max_in_flight == 3
+    assert (raised.value.nothing_sent, raised.value.retry_after) == (True, 0.5 * SECOND)
+    assert raised.value.message == "id.example is busy with other requests from Keyturn"
 
 
-async def test_slots_of_idle_hosts_are_dropped() -> None:
+def test_limit_for_an_issuer_is_a_setting() -> None:
+    client = issuer_client(IssuerSettings(max_concurrent_requests=3))
+    with client.reserve(URL), client.reserve(URL), client.reserve(URL), pytest.raises(ThrottledError):
+        client.reserve(URL).__enter__()
+
+
+def test_limits_of_idle_issuers_are_dropped() -> None:
     client = issuer_client()
-    async with served(respond) as issuer:
-        for host in ("localhost", "127.0.0.1"):
-            await post(issuer.url(host), client)
+    for number in range(100):
+        with client.reserve(f"https://{number}.example/token"):
+            pass
 
-    assert list(client._slots) == []
+    assert list(client._limiters) == []
 
 
-async def test_slow_issuer_and_its_queue_time_out() -> None:
+async def test_slow_issuer_times_out() -> None:
     async def respond_late(request: server.Request) -> server.Response:
         await asyncio.sleep(1)
         return await respond(request)
 
-    client = issuer_client(timeout_seconds=0.3, slot_seconds=0.1)
     async with served(respond_late) as issuer:
+        error = await unavailable(issuer.url(), issuer_client(timeout_seconds=0.3))
 
-        async def post_once() -> tuple[str, bool]:
-            error = await unavailable(issuer.url(), client)
-            return error.message, error.outcome_unknown
-
-        failures = await asyncio.gather(*(post_once() for _ in range(3)))
-        received = issuer.requests
-
-    lost = ("127.0.0.1 returned no complete response (TimeoutError)", True)
-    assert failures == [lost, lost, ("127.0.0.1 is busy with other requests from Keyturn", False)]
-    assert received == 2
+    assert error.message == "127.0.0.1 returned no complete response (TimeoutError)"
+    assert error.outcome_unknown
 
 
 async def test_unreachable_hosts_share_one_message(unused_tcp_port: int) -> None:
@@ -248,6 +244,21 @@ async def test_requests_are_counted_and_recovery_is_reported() -> None:
     assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "OK"}) == 1
     assert count("keyturn_exchanges_total", {"exchange": "oauthToken", "code": "other"}) == 1
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": "oauthToken"}) == 2
+
+
+async def test_cancelled_request_is_not_counted_as_success() -> None:
+    async def hang(request: server.Request) -> server.Response:
+        await asyncio.sleep(1)
+        return await respond(request)
+
+    metrics = Metrics()
+    async with served(hang) as issuer:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await post(issuer.url(), issuer_client(metrics=metrics))
+
+    labels = {"exchange": "oauthToken", "code": "cancelled"}
+    assert metrics.registry.get_sample_value("keyturn_exchanges_total", labels) == 1
 
 
 def test_repr_shows_no_secrets() -> None:

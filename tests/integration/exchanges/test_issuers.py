@@ -14,11 +14,10 @@ from aiohttp import web as server
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.cases import cases
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, SECOND, request, signed
-from tests.support.exchange_steps import CA_FROM, context, issuer_client
+from tests.support.exchange_steps import CA_FROM, context, exchange, issuer_client
 from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")

@@ -10,12 +10,11 @@ import pytest
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.clock import real_now
 from tests.support.dependencies import DAY, HOUR, SECOND, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import context, get_access_token
+from tests.support.exchange_steps import context, exchange, get_access_token
 from tests.support.manifests.tokens import create
 
 USER = PipelineValues(credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY), revision=1)

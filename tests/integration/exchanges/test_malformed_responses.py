@@ -13,9 +13,8 @@ from botocore.compat import HTTPHeaders
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.registry import exchange
 from tests.support.dependencies import request
-from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context
+from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 from tests.support.manifests.tokens import BEARER
 
 RESPONSES = {name: step.response for name, step in EXAMPLE_STEPS.items() if step.response is not None}

@@ -110,8 +110,7 @@ async def test_refresh_token_in_access_token_is_recognised(issuer: OauthIssuer) 
 
 async def test_missing_access_token_is_not_replaced_by_the_source(issuer: OauthIssuer) -> None:
     issuer.emulator.fault(OAUTH_OPERATION, without="access_token")
-    fields = EXCHANGE_FIELDS | {"requestedTokenType": f"{TYPE}refresh_token"}
-    error = await issuer.fail(PipelineValues(issuer.assertion()), **fields)
+    error = await issuer.fail(PipelineValues(issuer.assertion()), **EXCHANGE_FIELDS)
 
     assert isinstance(error, UnavailableError)
     assert (error.reason, error.outcome_unknown) == ("Unavailable", False)

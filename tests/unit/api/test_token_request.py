@@ -102,6 +102,8 @@ def test_unknown_metadata_is_ignored() -> None:
         pytest.param({}, Status(), id="no status"),
         pytest.param({"status": None}, Status(), id="empty status"),
         pytest.param({"status": {"revision": "three"}}, Status(), id="invalid status"),
+        pytest.param({"status": {"revision": 2**63 - 1}}, Status(), id="revision that no record can have"),
+        pytest.param({"status": {"revision": -1}}, Status(), id="negative revision"),
         pytest.param({"status": {"revision": 3, "new": 1}}, Status(revision=3), id="field of a newer release"),
     ],
 )

@@ -17,7 +17,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest
+from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest, unprepared
 from tests.support.virtual_time import VirtualTime
 
 NUMBER, WORKERS, NAMESPACES = 200, 3, 10
@@ -74,7 +74,9 @@ class Simulation:
         server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), FakeEnvironment()
         rand = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
         store = SecretStore(server)
-        deps = replace(outside.deps, store=store, exchange=self.exchange, now=self.now, rand=lambda: next(rand))
+        deps = replace(
+            outside.deps, store=store, prepare=unprepared(self.exchange), now=self.now, rand=lambda: next(rand)
+        )
         controller = Controller(deps, store, work_queue, StatusWriter(server, self.now, "pod-1"))
         self.service_health.on_recovery(controller.on_service_recovered)
         for number in range(NUMBER):

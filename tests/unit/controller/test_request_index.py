@@ -84,7 +84,7 @@ def test_series_contain_times_conditions_and_suspension() -> None:
 
     assert (one.issued, one.expires) == (NOW, NOW + HOUR)
     assert (one.source_expires, one.source_warns) == (NOW + 2 * HOUR, NOW + HOUR)
-    assert one.conditions == (("Ready", "True"), ("Renewed", "True"))
+    assert one.conditions == (("Ready", "True", "Issued"), ("Renewed", "True", "Issued"))
     assert one.suspended
 
 

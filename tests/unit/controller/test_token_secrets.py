@@ -4,10 +4,11 @@ import pytest
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
-from keyturn.core.errors import LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
+from tests.support.cases import cases
 from tests.support.dependencies import NOW, rotating
 from tests.support.secret_store import SECRETS
 
@@ -60,7 +61,7 @@ async def test_dry_run_on_an_immutable_secret_is_refused() -> None:
 async def test_keep_and_save_are_one_request_each() -> None:
     server, tokens, stored = await cluster()
     kept = await tokens.keep(REQUEST, replace(stored, family=KNOWN))
-    await tokens.save(REQUEST, replace(NEXT, uid=kept.uid, version=kept.version))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=kept.uid, version=kept.version))()
 
     assert server.requests == [f"PATCH {TOKEN}"] * 2
 
@@ -68,7 +69,7 @@ async def test_keep_and_save_are_one_request_each() -> None:
 async def test_save_succeeds_after_changes_by_others() -> None:
     server, tokens, stored = await cluster()
     server.put(TOKEN, metadata={"labels": {"note": "x"}})
-    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
     assert server.data(TOKEN) == {"license_token": "planted-after", "license_token.previous": "planted-token"}
     assert server.meta(TOKEN).labels["note"] == "x"
@@ -82,7 +83,7 @@ async def test_save_succeeds_after_the_lease_is_lost(*, deleted: bool) -> None:
         await tokens.keep(REQUEST, stored)
     if deleted:
         del server.objects[TOKEN]
-    await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
     assert server.data(TOKEN)["license_token"] == "planted-after"
     assert server.meta(TOKEN).labels[MANAGED_BY] == "keyturn"
@@ -94,8 +95,53 @@ async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
     with pytest.raises(UnavailableError, match="is no longer a token Secret of Keyturn; delete it"):
-        await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
     assert server.data(TOKEN) == {"license_token": "theirs"}
+
+
+NOT_JSON = {"message": "HTTP 200 with a response that is not JSON", "metadata": {}}
+
+
+@cases(
+    "path, response",
+    {
+        "a page of a proxy": (f"PATCH {TOKEN}", ApiResponse(200, NOT_JSON)),
+        "an empty object": (f"PATCH {TOKEN}", ApiResponse(200, {})),
+        "no metadata": (f"PATCH {TOKEN}", ApiResponse(201, {"metadata": None, "data": None})),
+        "a page of a proxy to the read": (f"GET {TOKEN}", ApiResponse(200, NOT_JSON)),
+        "404 of a proxy": (f"POST {SECRETS}", ApiResponse(404, NOT_JSON)),
+        "404 of a gateway": (f"POST {SECRETS}", ApiResponse(404, {"message": "no route"})),
+        "404 of the API server for the resource": (f"POST {SECRETS}", ApiResponse(404, {"reason": "NotFound"})),
+    },
+)
+async def test_save_is_no_success_without_the_secret(path: str, response: ApiResponse) -> None:
+    server, tokens, stored = await cluster()
+    if not path.startswith("PATCH"):
+        del server.objects[TOKEN]
+    server.responses[path] = response
+    save = tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+
+    with pytest.raises(UnavailableError):
+        await save()
+    server.responses.clear()
+    await save()
+    assert server.data(TOKEN)["license_token"] == "planted-after"
+
+
+@cases(
+    "response",
+    {
+        "gone": ApiResponse(404, {"reason": "NotFound", "details": {"kind": "namespaces", "name": "billing"}}),
+        "terminating": ApiResponse(403, {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}),
+    },
+)
+async def test_save_ends_if_the_namespace_is_gone(response: ApiResponse) -> None:
+    server, tokens, stored = await cluster()
+    del server.objects[TOKEN]
+    server.responses[f"POST {SECRETS}"] = response
+
+    with pytest.raises(BeingDeletedError):
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
 
 async def test_refusal_contains_no_token() -> None:
@@ -103,7 +149,7 @@ async def test_refusal_contains_no_token() -> None:
     server.responses[f"PATCH {TOKEN}"] = ApiResponse(403, {"message": "planted-after and planted-token are not"})
 
     with pytest.raises(RefusedError) as refused:
-        await tokens.save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
 
     assert refused.value.reason == "WriteDenied"
     assert "planted" not in refused.value.message

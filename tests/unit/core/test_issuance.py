@@ -60,9 +60,11 @@ def test_record_with_an_edited_field_is_ignored(field: str) -> None:
         "not JSON": {ISSUANCE_ANNOTATION: "{"},
         "an empty object": {ISSUANCE_ANNOTATION: "{}"},
         "a list": {ISSUANCE_ANNOTATION: "[]"},
+        "a lone surrogate": {ISSUANCE_ANNOTATION: '{"x":"\ud800","digest":"0"}'},
+        "a number": {ISSUANCE_ANNOTATION: 7},
     },
 )
-def test_invalid_record_is_ignored(annotations: dict[str, str]) -> None:
+def test_invalid_record_is_ignored(annotations: dict[str, Any]) -> None:
     assert read_issuance(annotations) is None
 
 
@@ -256,6 +258,10 @@ def with_fields(**fields: Any) -> str:
     return msgspec.json.encode(json.loads(msgspec.json.encode(ISSUANCE)) | fields).decode()
 
 
+def times(moment: str) -> str:
+    return with_fields(issued=moment, renew=moment, expires=moment)
+
+
 def test_record_with_a_correct_digest_is_read() -> None:
     assert read_issuance(forged(with_fields())) == ISSUANCE
 
@@ -268,6 +274,12 @@ def test_record_with_a_correct_digest_is_read() -> None:
         "a revision whose successor overflows int64": with_fields(revision=2**63 - 1),
         "a time without a time zone": with_fields(expires="2026-01-02T03:04:05"),
         "a lifetime of thousands of years": with_fields(expires="9999-12-31T23:59:59Z"),
+        "the last second of the calendar": times("9999-12-31T23:59:59Z"),
+        "after the last second in UTC": times("9999-12-31T23:59:59-23:59"),
+        "before the first second in UTC": times("0001-01-01T00:00:00+23:59"),
+        "a source expiry in 9999": with_fields(sourceExpires="9999-12-31T23:59:59Z"),
+        "a source warning in year 1": with_fields(sourceWarns="0001-01-01T00:00:00Z"),
+        "superseded in 9999": with_fields(superseded=[{"tokenId": "t", "at": "9999-12-31T23:59:59Z"}]),
         "a renewal before the issue": with_fields(renew=(NOW - 9 * HOUR).isoformat()),
         "a name that is too long": with_fields(request="x" * 40_000),
         "an issue after the expiry": with_fields(issued=(NOW + timedelta(days=9000)).isoformat()),

@@ -1,13 +1,24 @@
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PipelineValues, Token, jwt_times, require_safe, unwrap
+from keyturn.core.pipeline_values import (
+    MAX_VALUE_LENGTH,
+    Credentials,
+    PipelineValues,
+    Token,
+    check_lengths,
+    jwt_times,
+    require_safe,
+    unwrap,
+)
 from tests.support.dependencies import HOUR, NOW, signed
 
 NEITHER = (None, None)
+TOO_LONG = "x" * (MAX_VALUE_LENGTH + 1)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +89,53 @@ def test_token_is_unwrapped(stored: str) -> None:
 )
 def test_jwt_times_are_read_or_none(token: str, times: tuple[datetime | None, datetime | None]) -> None:
     assert jwt_times(token) == times
+
+
+@pytest.mark.parametrize(
+    ("size", "times"),
+    [
+        pytest.param(1000, (NOW, NOW + HOUR), id="an ordinary token"),
+        pytest.param(MAX_VALUE_LENGTH, NEITHER, id="a token of more than 16 KiB"),
+    ],
+)
+def test_long_token_is_not_decoded(size: int, times: tuple[datetime | None, datetime | None]) -> None:
+    assert jwt_times(signed(NOW, NOW + HOUR, padding="x" * size)) == times
+
+
+def test_deeply_nested_claims_are_not_decoded() -> None:
+    claims: list[object] = []
+    for _ in range(100):
+        claims = [claims]
+
+    assert jwt_times(signed(NOW, NOW + HOUR, claims=claims)) == NEITHER
+
+
+@pytest.mark.parametrize("read", [require_safe, unwrap])
+def test_value_over_16_kib_is_refused(read: Callable[[str, str], str]) -> None:
+    assert read("x" * MAX_VALUE_LENGTH, "the token") == "x" * MAX_VALUE_LENGTH
+    with pytest.raises(RefusedError, match=r"^the token has 16385 characters; at most 16384 are used$") as error:
+        read("x" * (MAX_VALUE_LENGTH + 1), "the token")
+
+    assert error.value.reason == "SourceInvalid"
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        pytest.param(PipelineValues(access_token=Token(TOO_LONG)), "an access token", id="an access token"),
+        pytest.param(PipelineValues(id_token=Token(TOO_LONG)), "an ID token", id="an ID token"),
+        pytest.param(PipelineValues(identity_context=TOO_LONG), "an identity context", id="an identity context"),
+        pytest.param(PipelineValues(principal="x" * 2049), "a principal", id="a principal"),
+        pytest.param(PipelineValues(token_id="x" * 2049), "a token ID", id="a token ID"),
+        pytest.param(PipelineValues(identity_id="x" * 2049), "an identity ID", id="an identity ID"),
+    ],
+)
+def test_long_result_of_an_exchange_is_refused_by_name(values: PipelineValues, what: str) -> None:
+    with pytest.raises(RefusedError, match=f"^an exchange returned {what} of ") as error:
+        check_lengths(values)
+
+    assert error.value.reason == "InvalidSpec"
+    check_lengths(PipelineValues(access_token=Token(TOO_LONG[1:]), principal="x" * 2048))
 
 
 def test_access_token_takes_precedence_over_source_token() -> None:

@@ -226,6 +226,13 @@ def test_metadata_is_needed(uid: str, metadata_hash: str | None, target: TargetS
         "at most a quarter of the remaining lifetime": (UNREACHABLE, 50, 2 * MINUTE, 0.5, 15),
         "expired: within a minute": (UNREACHABLE, 50, timedelta(), 0.5, 30),
         "long expired: within a minute": (UNREACHABLE, 50, -HOUR, 0.5, 30),
+        "nothing to consume: backoff": (
+            UnavailableError("Unreachable", "", outcome_unknown=True),
+            3,
+            HOUR,
+            0.5,
+            8,
+        ),
         "throttled with retry_after": (ThrottledError("", retry_after=MINUTE), 1, HOUR, 0.5, 60),
         "throttled without retry_after: backoff": (ThrottledError(""), 1, HOUR, 0.5, 2),
         "access denied: 5 min": (RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300),

@@ -8,7 +8,7 @@ from msgspec.structs import replace as replace_struct
 
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret
-from keyturn.core.renewal import ApplyMetadata, Decision, Idle, Refuse, Renew, Wait, decide, next_reconcile
+from keyturn.core.renewal import ApplyMetadata, Decision, Idle, Postponed, Refuse, Renew, Wait, decide, next_reconcile
 from keyturn.core.state import Failure, ReconcileState
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request
 from tests.support.issuance import ISSUANCE, REQUEST, TARGET, target_with
@@ -37,7 +37,7 @@ def decision(target: TargetSecret | None, state: ReconcileState, after: timedelt
             target_with(issuance=ISSUED, data_hash="v1:x"),
             replace(STATE, repairs=1),
             SECOND,
-            Idle(NOW + MINUTE),
+            Idle(NOW + MINUTE, Postponed("DriftDetected", NOW + MINUTE)),
             id="second repair waits",
         ),
         pytest.param(

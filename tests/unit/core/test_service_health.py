@@ -50,3 +50,17 @@ def test_recovery_without_a_listener_is_ignored() -> None:
     service_health.failed("sts")
 
     service_health.worked("sts", 0.0)
+
+
+def test_services_with_free_names_are_forgotten() -> None:
+    recoveries: list[str] = []
+    service_health = ServiceHealth()
+    service_health.on_recovery(recoveries.append)
+    for number in range(20_000):
+        service_health.failed(f"{number}.example")
+        service_health.failed("sts/us-east-1")
+    for name in ("0.example", "19999.example", "sts/us-east-1"):
+        service_health.worked(name, 0.0)
+
+    # A service that keeps failing is remembered, however many other names there are.
+    assert recoveries == ["19999.example", "sts/us-east-1"]

@@ -73,6 +73,12 @@ def test_default_allows_sts_audience_and_no_ambient_identity() -> None:
             )
             for host in ("https://id.example", "id.example:8443", "*.id.example", "Id.example", "")
         ),
+        *(
+            pytest.param(
+                {"issuers": {"allowedHosts": [host]}}, f"allowedHosts: {host} is neither", id=f"the host {host}"
+            )
+            for host in ("127.1", "012.96.0.1", "2130706433", "0x7f", "a..b")
+        ),
         pytest.param({"issuers": {"proxy": URL}}, r"proxy needs allowedHosts", id="a proxy without allowed hosts"),
         pytest.param({"issuers": {"allowedPrivateNetworks": ["10/8"]}}, r"\$.issuers", id="a network cut short"),
         pytest.param({"issuers": {"allowedPrivateNetworks": ["10.0.0.1/8"]}}, r"\$.issuers", id="a host in a network"),

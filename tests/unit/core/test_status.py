@@ -1,5 +1,6 @@
 """Conditions, fields and Events of the status in each state of a request."""
 
+import dataclasses
 from datetime import datetime
 
 import pytest
@@ -10,9 +11,10 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance
 from keyturn.core.state import Failure
-from keyturn.core.status import Event, Outcome, events, invalid, report
+from keyturn.core.status import Outcome, after_bug, invalid, report
 from tests.support.dependencies import ACCESS_TOKEN, HOUR, NOW, ROLE, request
 from tests.support.status import (
+    DELETED,
     FIRST,
     ISSUED,
     LATER,
@@ -22,6 +24,9 @@ from tests.support.status import (
     WARNED,
     conditions,
     failed,
+    postponed,
+    reasons,
+    recorded,
     row,
 )
 
@@ -45,22 +50,20 @@ TRANSIENT = [
 
 
 def test_new_request_is_pending() -> None:
-    status = report(REQUEST, Status(), Outcome(NOW))
-
-    assert conditions(status) == row("False Pending", "Unknown Pending")
-    assert list(events(Status(), status)) == []
+    assert conditions(report(REQUEST, Status(), Outcome(NOW))) == row("False Pending", "Unknown Pending")
+    assert recorded(Status(), Outcome(NOW)) == []
 
 
 def test_first_issue_is_reported() -> None:
     assert conditions(FIRST) == row("True Issued", "True Issued")
-    assert [event.reason for event in events(Status(), FIRST)] == ["Issued"]
+    assert reasons(Status(), Outcome(NOW, ISSUED, "SecretMissing", "id-1", tried=True)) == ["Issued"]
 
 
 def test_routine_renewal_records_no_event() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
+    outcome = Outcome(LATER, SECOND_ISSUE, "Due", tried=True)
 
-    assert conditions(status) == row("True Renewed", "True Renewed")
-    assert list(events(FIRST, status)) == []
+    assert conditions(report(REQUEST, FIRST, outcome)) == row("True Renewed", "True Renewed")
+    assert recorded(FIRST, outcome) == []
 
 
 @pytest.mark.parametrize(("error", "reason"), TRANSIENT)
@@ -75,11 +78,12 @@ def test_transient_failure_of_the_first_issue(error: KeyturnError, reason: str) 
 
 def test_expired_credentials_are_reported_once() -> None:
     before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
-    status = report(REQUEST, before, failed(UNREACHABLE, ISSUED, NOW + HOUR))
+    outcome = failed(UNREACHABLE, ISSUED, NOW + HOUR)
+    status = report(REQUEST, before, outcome)
 
     assert conditions(status) == row("False Expired", "False Unreachable")
-    assert [event.reason for event in events(before, status)] == ["Expired"]
-    assert list(events(status, report(REQUEST, status, failed(UNREACHABLE, ISSUED, NOW + 2 * HOUR)))) == []
+    assert reasons(before, outcome) == ["Expired"]
+    assert recorded(status, failed(UNREACHABLE, ISSUED, NOW + 2 * HOUR)) == []
 
 
 @pytest.mark.parametrize(("error", "reason"), REFUSED)
@@ -104,17 +108,10 @@ def test_refusal_is_not_ready_if_the_secret_has_another_spec() -> None:
 
 
 def test_drift_correction_records_an_event() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
+    outcome = Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True)
 
-    assert conditions(status) == row("True Renewed", "True DriftCorrected")
-    assert [event.reason for event in events(FIRST, status)] == ["DriftCorrected"]
-
-
-def test_each_drift_correction_records_an_event() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, SECOND_ISSUE, "DriftDetected", tried=True))
-    again = report(REQUEST, status, Outcome(LATER, replace(SECOND_ISSUE, revision=3), "DriftDetected", tried=True))
-
-    assert [event.reason for event in events(status, again)] == ["DriftCorrected"]
+    assert conditions(report(REQUEST, FIRST, outcome)) == row("True Renewed", "True DriftCorrected")
+    assert reasons(FIRST, outcome) == ["DriftCorrected"]
 
 
 @pytest.mark.parametrize(
@@ -127,54 +124,101 @@ def test_each_drift_correction_records_an_event() -> None:
 )
 def test_suspended_request_reports_validity(issuance: Issuance | None, at: datetime, ready: str) -> None:
     previous = FIRST if issuance else Status()
-    status = report(request(suspend=True), previous, Outcome(at, issuance))
+    suspended, outcome = request(suspend=True), Outcome(at, issuance)
 
-    assert conditions(status)["Ready"] == ready
-    assert list(events(previous, status)) == []
+    assert conditions(report(suspended, previous, outcome))["Ready"] == ready
+    assert recorded(previous, outcome, suspended) == []
 
 
 def test_source_that_expires_soon_is_reported_once() -> None:
-    status = report(REQUEST, FIRST, Outcome(LATER, WARNED))
+    outcome = Outcome(LATER, WARNED)
+    status = report(REQUEST, FIRST, outcome)
 
     assert conditions(status) == row("True SourceExpiring", "True Issued")
-    assert [event.reason for event in events(FIRST, status)] == ["SourceExpiring"]
-    assert list(events(status, report(REQUEST, status, Outcome(LATER, WARNED)))) == []
+    assert reasons(FIRST, outcome) == ["SourceExpiring"]
+    assert recorded(status, outcome) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "event"),
-    [
-        pytest.param(UNREACHABLE, "RenewalFailed", id="unreachable"),
-        pytest.param(ThrottledError("slow"), "RenewalFailed", id="throttled"),
-        pytest.param(RefusedError("AccessDenied", "no"), "Stalled", id="access denied"),
-        pytest.param(RefusedError("SourceNotFound", "no"), "SourceNotFound", id="source not found"),
-        pytest.param(RefusedError("WriteDenied", "no"), "WriteDenied", id="write denied"),
-    ],
-)
-def test_failure_records_one_event_in_a_series(error: KeyturnError, event: str) -> None:
-    first = report(REQUEST, FIRST, failed(error, ISSUED))
-    second = report(REQUEST, first, failed(error, ISSUED))
-
-    assert [(one.type, one.reason) for one in events(FIRST, first)] == [("Warning", event)]
-    assert list(events(first, second)) == []
-
-
-def test_failure_of_another_kind_records_an_event() -> None:
-    first = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
-    throttled = report(REQUEST, first, failed(ThrottledError("slow"), ISSUED))
-    refused = report(REQUEST, throttled, failed(RefusedError("AccessDenied", "no"), ISSUED))
-
-    assert list(events(first, throttled)) == []
-    assert [event.reason for event in events(throttled, refused)] == ["Stalled"]
-
-
-def test_success_ends_a_series_without_an_event() -> None:
+def test_success_ends_a_series_of_failures() -> None:
     before = report(REQUEST, FIRST, failed(UNREACHABLE, ISSUED))
     status = report(REQUEST, before, Outcome(LATER, SECOND_ISSUE, "Due", tried=True))
 
     assert conditions(status) == row("True Renewed", "True Renewed")
-    assert list(events(before, status)) == []
     assert (status.failed_attempts, status.next_attempt_time) == (0, None)
+
+
+EDITED = "keys of Secret acme were edited; they will be corrected at 2026-01-02T03:34:05Z"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "message"),
+    [
+        pytest.param(postponed("DriftDetected", ISSUED, "DriftDetected"), "DriftDetected", EDITED, id="edited"),
+        pytest.param(postponed("SecretMissing", None, "SecretMissing"), "SecretDeleted", DELETED, id="deleted"),
+        pytest.param(
+            postponed("IssuanceUnreadable", None, "IssuanceUnreadable"), "DriftDetected",
+            "Secret acme has lost its issuance record; it will be corrected at 2026-01-02T03:34:05Z",
+            id="issuance record edited",
+        ),
+        pytest.param(
+            dataclasses.replace(failed(UNREACHABLE, ISSUED), damage="DriftDetected"), "DriftDetected",
+            "keys of Secret acme were edited; the next attempt to correct them is at 2026-01-02T03:06:05Z",
+            id="correction failed",
+        ),
+        pytest.param(
+            Outcome(LATER, WARNED, damage="DriftDetected"), "DriftDetected", "keys of Secret acme were edited",
+            id="edited, and the source expires soon",
+        ),
+        pytest.param(
+            postponed("WaitingForRenewal"), "WaitingForRenewal",
+            "Secret acme will be written at 2026-01-02T03:34:05Z; to renew now, set the annotation"
+            " keyturn.dev/renew-requested-at",
+            id="another secretName of a rotating source",
+        ),
+        pytest.param(
+            postponed("SpecChanged"), "Pending",
+            "Secret acme has not been written for the current spec; it will be written at 2026-01-02T03:34:05Z",
+            id="changed too often",
+        ),
+    ],
+)  # fmt: skip
+def test_secret_that_is_not_as_issued_is_not_ready(outcome: Outcome, reason: str, message: str) -> None:
+    ready = report(REQUEST, FIRST, outcome).condition("Ready")
+
+    assert ready
+    assert (ready.status, ready.reason, ready.message) == ("False", reason, message)
+
+
+def test_edited_secret_of_a_suspended_request_is_not_ready() -> None:
+    status = report(request(suspend=True), FIRST, Outcome(LATER, ISSUED, damage="DriftDetected"))
+
+    assert conditions(status)["Ready"] == "False Suspended"
+
+
+def test_deleted_secret_leaves_the_last_renewal_successful() -> None:
+    assert conditions(report(REQUEST, FIRST, postponed("SecretMissing")))["Renewed"] == "True Issued"
+
+
+BUG = Failure(UnavailableError("InternalError", "internal error: KeyError in x"), 1, LATER + HOUR, 1)
+
+
+@pytest.mark.parametrize(
+    ("previous", "generation", "at", "ready"),
+    [
+        pytest.param(FIRST, 1, LATER, "True Issued", id="valid"),
+        pytest.param(FIRST, 1, NOW + HOUR, "False Expired", id="expired"),
+        pytest.param(FIRST, 2, LATER, "False InternalError", id="valid, but for another spec"),
+        pytest.param(Status(), 1, LATER, "False InternalError", id="never issued"),
+        pytest.param(replace(FIRST, expiration_time=None), 1, LATER, "False InternalError", id="no expiry"),
+    ],
+)
+def test_status_after_a_bug_is_truthful(previous: Status, generation: int, at: datetime, ready: str) -> None:
+    status = after_bug(previous, generation, BUG, at)
+
+    assert conditions(status) == row(ready, "False InternalError")
+    assert (status.observed_generation, status.failed_attempts) == (generation, 1)
+    assert status.last_error
+    assert status.last_error.reason == "InternalError"
 
 
 def test_failure_message_has_request_id_and_next_attempt() -> None:
@@ -279,11 +323,3 @@ def test_invalid_spec_is_stalled_and_keeps_the_times() -> None:
 
     assert conditions(status) == row("False InvalidSpec", "False InvalidSpec", "True InvalidSpec")
     assert (status.observed_generation, status.expiration_time) == (2, FIRST.expiration_time)
-
-
-def test_event_has_the_message_of_its_condition() -> None:
-    recorded = list(events(Status(), FIRST))
-    renewed = FIRST.condition("Renewed")
-
-    assert renewed
-    assert recorded == [Event("Normal", "Issued", renewed.message)]

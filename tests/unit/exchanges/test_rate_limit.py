@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
+from keyturn.exchanges.rate_limit import ConcurrencyLimiter, RateLimiter, RateLimiters, is_too_long
 from tests.support.dependencies import SECOND
 
 NO_TIME = timedelta()
@@ -111,3 +111,35 @@ def test_least_recently_used_rate_limiter_is_dropped() -> None:
 
     assert rate_limiters.get("first") is first
     assert rate_limiters.get("second") is not second
+
+
+def test_concurrency_limit_allows_its_number_of_calls() -> None:
+    limiter = ConcurrencyLimiter(2)
+    waits = [limiter.acquire(0.0) for _ in range(3)]
+    limiter.release(1.0)
+
+    assert [wait > 0 for wait in waits] == [False, False, True]
+    assert limiter.acquire(1.0) == 0
+
+
+def test_calls_above_the_concurrency_limit_return_one_after_the_other() -> None:
+    limiter = ConcurrencyLimiter(2)
+    waits = [limiter.acquire(10.0) for _ in range(6)]
+
+    assert waits == [0, 0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_return_follows_the_duration_of_recent_calls() -> None:
+    limiter = ConcurrencyLimiter(1)
+    for _ in range(50):
+        limiter.acquire(0.0)
+        limiter.release(4.0)
+    limiter.acquire(0.0)
+
+    assert limiter.acquire(0.0) == pytest.approx(4.0, rel=0.01)
+
+
+def test_return_takes_at_most_30_seconds() -> None:
+    limiter = ConcurrencyLimiter(1)
+
+    assert max(limiter.acquire(0.0) for _ in range(1000)) == 30

@@ -3,7 +3,7 @@ import ipaddress
 import pytest
 
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges.ssrf import Resolver
+from keyturn.exchanges.ssrf import AddressFilter
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ from keyturn.exchanges.ssrf import Resolver
     ],
 )
 def test_allowed_addresses(address: str, *, allowed: bool) -> None:
-    assert Resolver(IssuerSettings()).is_allowed(ipaddress.ip_address(address)) is allowed
+    assert AddressFilter(IssuerSettings()).is_allowed(ipaddress.ip_address(address)) is allowed
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,14 @@ def test_allowed_private_networks(address: str, *, allowed: bool) -> None:
     networks = ("10.1.0.0/16", "fc00::/7", "169.254.0.0/16", "100.64.0.0/10")
 
     assert (
-        Resolver(IssuerSettings(allowed_private_networks=networks)).is_allowed(ipaddress.ip_address(address)) is allowed
+        AddressFilter(IssuerSettings(allowed_private_networks=networks)).is_allowed(ipaddress.ip_address(address))
+        is allowed
     )
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16"])
 def test_instance_metadata_is_never_allowed(address: str, network: str) -> None:
-    assert not Resolver(IssuerSettings(allowed_private_networks=(network,))).is_allowed(ipaddress.ip_address(address))
+    assert not AddressFilter(IssuerSettings(allowed_private_networks=(network,))).is_allowed(
+        ipaddress.ip_address(address)
+    )

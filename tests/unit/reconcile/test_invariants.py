@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import ISSUANCE_ANNOTATION
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash
 from tests.support.crash import SENT, crash, die
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -196,9 +196,11 @@ class Guarantees(RuleBasedStateMachine):
     def ready_request_has_valid_credentials(self) -> None:
         ready = self.status.condition("Ready")
         if ready and ready.status == "True":
-            issuance = self.env.issuance(self.token_request.secret_name)
+            secret = self.token_request.secret_name
+            issuance, data = self.env.issuance(secret), self.env.secrets.data(secret)
             assert self.env.now < issuance.expires
             assert issuance.request_hash == self.token_request.request_hash
+            assert issuance.data_hash == data_hash({key: data[key] for key in issuance.keys}, self.token_request)
 
     @invariant()
     def foreign_secrets_are_unchanged(self) -> None:

@@ -22,6 +22,7 @@ from tests.support.dependencies import (
     request,
     rotating,
     signed,
+    unprepared,
     with_code,
 )
 
@@ -45,7 +46,7 @@ class FakeLicenseManager:
         return dataclasses.replace(values, access_token=token, token_id=f"id-{number}", superseded=superseded)
 
     async def reconcile(self, token_request: Request = REQUEST) -> None:
-        deps = dataclasses.replace(self.env.deps, exchange=self.exchange)
+        deps = dataclasses.replace(self.env.deps, prepare=unprepared(self.exchange))
         outcome = await attempt(deps, token_request, self.state)
         self.state = outcome.reconciled.state
         assert outcome.failure is None
@@ -104,7 +105,7 @@ async def test_token_with_a_distant_expiry_is_issued_once(expires: datetime) -> 
         return dataclasses.replace(values, access_token=Token("token", expires))
 
     deps, state, token_request = (
-        dataclasses.replace(env.deps, exchange=exchange),
+        dataclasses.replace(env.deps, prepare=unprepared(exchange)),
         ReconcileState(),
         request(exchanges=[ACCESS_TOKEN]),
     )

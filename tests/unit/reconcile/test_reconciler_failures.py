@@ -39,17 +39,43 @@ async def test_failed_request_is_retried_at_its_next_attempt_time() -> None:
     assert (late.failure, late.reason) == (None, "Due")
 
 
-async def test_local_rate_limit_does_not_count_as_a_failure() -> None:
+async def test_own_rate_limit_is_not_a_failure() -> None:
     env = await issued()
-    local = ThrottledError("License Manager: rate limited", retry_after=30 * SECOND, nothing_sent=True)
-    env.aws.failures = [ThrottledError("License Manager: throttled"), local, local]
-    counts = []
-    for _ in range(3):
-        outcome = await env.reconcile(request(), after=RENEWS_AFTER)
-        assert outcome.failure
-        counts.append(outcome.failure.failed_attempts)
+    env.aws.failures = [ThrottledError("rate limited", retry_after=30 * SECOND, nothing_sent=True)]
+    before = env.statuses[request().uid]
+    outcome = await env.reconcile(request(), after=RENEWS_AFTER)
 
-    assert counts == [1, 1, 1]
+    assert (outcome.failure, outcome.tried, outcome.reconciled.events) == (None, False, ())
+    assert outcome.status == before
+    assert outcome.reconciled.requeue_at == env.now + 30 * SECOND
+    assert (await env.reconcile(request(), after=30 * SECOND)).reason == "Due"
+
+
+async def test_own_rate_limit_leaves_an_earlier_failure_as_it_is() -> None:
+    env = await issued()
+    local = ThrottledError("rate limited", retry_after=30 * SECOND, nothing_sent=True)
+    env.aws.failures = [ThrottledError("STS: throttled"), local, local]
+    outcomes = [await env.reconcile(request(), after=RENEWS_AFTER) for _ in range(3)]
+
+    assert {outcome.failure and outcome.failure.failed_attempts for outcome in outcomes} == {1}
+    assert {outcome.failure and outcome.failure.error.message for outcome in outcomes} == {"STS: throttled"}
+
+
+async def test_long_own_limit_is_checked_each_minute() -> None:
+    env = await issued()
+    env.aws.failures = [ThrottledError("rate limited", retry_after=HOUR, nothing_sent=True)]
+    outcome = await env.reconcile(request(), after=RENEWS_AFTER)
+
+    assert outcome.reconciled.requeue_at == env.now + MINUTE
+
+
+async def test_own_limit_at_a_later_exchange_waits_the_minimum_interval() -> None:
+    env = await issued()
+    env.aws.busy["AssumeRoleWithWebIdentity"] = [SECOND]
+    outcome = await env.reconcile(request(), after=RENEWS_AFTER)
+
+    # The exchange before it has been made, and is made again.
+    assert (outcome.failure, outcome.reconciled.requeue_at) == (None, env.now + 10 * SECOND)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tests.support.dependencies import (
     request,
     signed,
     single_use,
+    unprepared,
     with_code,
 )
 
@@ -144,19 +145,12 @@ async def test_refused_code_is_not_sent_again() -> None:
     ("may_concern_token", "sent"), [(True, 1), (False, 3)], ids=["may concern it", "of the client"]
 )
 async def test_code_is_sent_again_only_if_the_client_was_refused(*, may_concern_token: bool, sent: int) -> None:
-    env, points = with_code("seed"), []
-
-    async def refuse(point: str) -> None:
-        if point == "before IdentityCenterCreateToken":
-            points.append(point)
-            error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
-            raise error
-
-    env.watch(refuse)
+    env = with_code("seed")
+    env.aws.issuer.refusal = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
     for _ in range(3):
         await env.reconcile(single_use(), HOUR)
 
-    assert len(points) == sent
+    assert env.aws.issuer.requests == sent
 
 
 async def test_code_that_was_not_received_is_sent_again() -> None:
@@ -207,10 +201,22 @@ async def test_refresh_token_of_one_step_is_not_passed_to_the_next() -> None:
     env = with_code()
     steps = [REFRESH, *SINGLE_USE_STEPS.values()]
     token_request = request(source=BOTH, exchanges=steps, target={"formats": [{"token": {}}]})
-    outcome = await attempt(dataclasses.replace(env.deps, exchange=exchange), token_request, ReconcileState())
+    outcome = await attempt(
+        dataclasses.replace(env.deps, prepare=unprepared(exchange)), token_request, ReconcileState()
+    )
 
     assert outcome.failure is None
     assert refresh_tokens == [None, None, None, None]
+
+
+async def test_new_formats_of_a_consumed_code_are_refused_at_once() -> None:
+    env = with_code("seed")
+    env.aws.issuer.refreshes = False
+    await env.reconcile(single_use())
+    outcome = await env.reconcile(single_use(target={"formats": [{"env": {}}]}), MINUTE)
+
+    assert outcome.failure
+    assert (outcome.failure.error.reason, env.aws.issuer.reuses) == ("SourceConsumed", 0)
 
 
 @pytest.mark.parametrize("step", SINGLE_USE_STEPS.values(), ids=SINGLE_USE_STEPS)

@@ -1,11 +1,15 @@
 import asyncio
-from datetime import timedelta
+import dataclasses
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.pipeline_values import PipelineValues, Token
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
+from tests.support.rotation import RotatingIssuer
+from tests.support.status import conditions, row
 
 GIVE_UP_TIME = 31 * SECOND
 DUE = 45 * MINUTE
@@ -164,6 +168,48 @@ async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
     assert len(env.aws.issuer.consumed) == 1
 
 
+async def test_full_issuer_queue_costs_neither_an_attempt_nor_a_write() -> None:
+    env = await consumed()
+    before = env.statuses[rotating().uid]
+    env.aws.busy["OauthToken"] = [2 * SECOND]
+    env.tokens.calls.clear()
+    outcome = await env.reconcile(rotating(), DUE)
+
+    assert (outcome.failure, outcome.tried, outcome.reconciled.events) == (None, False, ())
+    assert outcome.status == before
+    assert outcome.reconciled.requeue_at == env.now + 2 * SECOND
+    assert env.tokens.calls == {"read": 1}
+    assert (await env.reconcile(rotating(), 2 * SECOND)).reason == "Due"
+
+
+async def test_issuer_is_not_busy_while_a_token_is_saved() -> None:
+    env, reserved = await consumed(), list[str]()
+
+    async def record(point: str) -> None:
+        if "save" in point or "OauthToken" in point:
+            reserved.append(f"{point}: {env.aws.reserved}")
+
+    env.watch(record)
+    await env.reconcile(rotating(), DUE)
+
+    assert "before OauthToken: OauthToken" in reserved
+    assert [text for text in reserved if "save" in text] == [text for text in reserved if text.endswith("save: ")]
+
+
+async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
+    class VerboseIssuer(RotatingIssuer):
+        def refresh(self, token: str, now: datetime) -> PipelineValues:
+            return dataclasses.replace(super().refresh(token, now), access_token=Token("x" * 16385))
+
+    env = environment("seed")
+    env.aws.issuer = VerboseIssuer()
+    outcome = await env.reconcile(rotating())
+
+    assert outcome.failure
+    assert outcome.failure.error.reason == "InvalidSpec"
+    assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
+
+
 async def test_unreachable_issuer_leaves_no_intent() -> None:
     env = await consumed()
     env.aws.issuer.unavailable = 1
@@ -192,21 +238,15 @@ async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
     ],
 )
 async def test_final_attempt_is_repeated_only_if_the_client_was_refused(*, may_concern_token: bool, calls: int) -> None:
-    env, sent = await consumed(), []
+    env = await consumed()
     env.aws.issuer.lost = 1
     await env.reconcile(rotating(), DUE)
-
-    async def refuse(point: str) -> None:
-        if point == "before OauthToken":
-            sent.append(point)
-            error = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
-            raise error
-
-    env.watch(refuse)
+    requests = env.aws.issuer.requests
+    env.aws.issuer.refusal = RefusedError("AccessDenied", "refused", may_concern_token=may_concern_token)
     for _ in range(3):
         await env.reconcile(rotating(), HOUR)
 
-    assert len(sent) == calls
+    assert env.aws.issuer.requests - requests == calls
 
 
 @pytest.mark.parametrize("lost", [0, 1], ids=["after a success", "after an unknown outcome"])
@@ -233,8 +273,20 @@ async def test_new_token_in_the_source_starts_a_new_family(lost: int) -> None:
 async def test_new_target_waits_for_the_next_renewal(change: dict[str, Any]) -> None:
     env = await consumed()
 
-    await env.reconcile(rotating(**change), MINUTE)
+    waiting = await env.reconcile(rotating(**change), MINUTE)
     assert len(env.aws.issuer.consumed) == 1
+    assert conditions(waiting.status) == row("False WaitingForRenewal", "True Issued")
 
     await env.reconcile(rotating(**change), DUE)
     assert len(env.aws.issuer.consumed) == 2
+
+
+@pytest.mark.parametrize("change", [{"formats": [{"env": {}}]}, {"secretName": "elsewhere"}], ids=["formats", "name"])
+async def test_new_target_is_written_at_once_if_requested(change: dict[str, Any]) -> None:
+    env, token_request = await consumed(), rotating(target=change)
+    await env.reconcile(token_request, MINUTE)
+
+    outcome = await env.reconcile(dataclasses.replace(token_request, renew_requested="now"), MINUTE)
+
+    assert (outcome.reason, len(env.aws.issuer.consumed)) == ("RenewalRequested", 2)
+    assert conditions(outcome.status)["Ready"] == "True Renewed"

@@ -71,7 +71,7 @@ async def test_kept_and_saved_tokens_are_read_back(place: Place) -> None:
     intended = await place.tokens.keep(REQUEST, replace(created, family=TOKEN.family))
     assert await place.content() == ("live", "before", TOKEN.family)
 
-    await place.tokens.save(REQUEST, received(intended))
+    await place.tokens.prepare_save(REQUEST, received(intended))()
     assert await place.content() == ("after", "live", NEXT.family)
 
 
@@ -107,7 +107,7 @@ async def test_save_succeeds_after_a_deletion(place: Place, *, recreated: bool) 
     place.delete()
     if recreated:
         await place.tokens.create(REQUEST, TOKEN)
-    await place.tokens.save(REQUEST, received(created))
+    await place.tokens.prepare_save(REQUEST, received(created))()
 
     assert await place.content() == ("after", "live", NEXT.family)
 
@@ -127,7 +127,7 @@ async def test_save_succeeds_after_a_deletion(place: Place, *, recreated: bool) 
 async def test_late_save_is_kept_unless_superseded(place: Place, family: TokenFamily, value: str) -> None:
     created = await place.tokens.create(REQUEST, TOKEN)
     await place.write_concurrently(created, family)
-    saved = await place.tokens.save(REQUEST, received(created))
+    saved = await place.tokens.prepare_save(REQUEST, received(created))()
     content = await place.content()
 
     assert content

@@ -92,6 +92,12 @@ def spec(**fields: Any) -> dict[str, Any]:
         pytest.param(VALID | {"metadata": {}}, "missing required field `name` (at metadata)", id="no name"),
         pytest.param(VALID | {"metadata": "acme"}, "(at metadata)", id="metadata is a string"),
         pytest.param(VALID | {"metadata": {"name": "../acme"}}, "(at metadata.name)", id="a path as name"),
+        pytest.param(
+            VALID | {"metadata": {"name": "acme", "creationTimestamp": "2026-01-02T03:04:05"}},
+            "(at metadata.creationTimestamp)",
+            id="a creation time without a time zone",
+        ),
+        pytest.param(VALID | {"metadata": {"name": "acme", "uid": 7}}, "(at metadata.uid)", id="a number as uid"),
         pytest.param(spec(exchange=[]), "unknown field `exchange` (at spec)", id="a typo"),
         pytest.param(spec(renewal={"renewBefore": "soon"}), "(at spec.renewal.renewBefore)", id="a bad value"),
         pytest.param(spec(region=7), "Expected `str | null`, got `int` (at spec.region)", id="a number"),

@@ -8,6 +8,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.sidecar.credential_cache import NoCredentialsError
+from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, HOUR, MINUTE, REFRESH, SECOND
@@ -254,13 +255,50 @@ async def test_bug_is_logged_and_cached_credentials_are_served(
 
     run = StandaloneRun(tmp_path)
     run.outside.aws.life = 3 * MINUTE
-    run.events[MINUTE] = lambda it: it.outside.aws.failures.append(PlantedError("planted-secret"))  # type: ignore[arg-type]
+    bugs = [PlantedError("planted-secret") for _ in range(100)]
+    run.events[MINUTE] = lambda it: it.outside.aws.failures.extend(bugs)  # type: ignore[arg-type]
     cache = await run.run(2 * MINUTE + 2 * SECOND)
 
     assert cache.document()
-    assert cache.failure == "internal error in Keyturn; see its log"
+    assert cache.failure.startswith("internal error: PlantedError in exchange dependencies.py")
     assert any("internal error: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
+    assert (run.condition("Ready"), run.condition("Renewed")) == (("True", "Issued"), ("False", "InternalError"))
     assert "planted-secret" not in caplog.text
+
+
+def store_with_bug(method: str) -> type[FileStore]:
+    """Return a FileStore in which this method has a bug."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("planted-secret")
+
+    return type("BuggyStore", (FileStore,), {method: fail})
+
+
+@pytest.mark.parametrize(
+    ("method", "ready"),
+    [
+        pytest.param("read_target", ("False", "InternalError"), id="reading the output"),
+        pytest.param("read_source", ("False", "Expired"), id="reading the source"),
+        pytest.param("write", ("False", "Expired"), id="writing the output"),
+        pytest.param("has_changed", ("True", "Renewed"), id="waiting for a change"),
+        pytest.param("acknowledge_source_changes", ("True", "Renewed"), id="after a change"),
+    ],
+)
+async def test_bug_of_the_store_stops_neither_loop_nor_status(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, ready: tuple[str, str]
+) -> None:
+    run = StandaloneRun(tmp_path, has_output=True)
+    run.outside.aws.life = 3 * MINUTE
+    await run.run(SECOND)
+    run.store_type = store_with_bug(method)
+    await run.run(4 * MINUTE)
+
+    assert run.task.cancelled()
+    assert run.condition("Ready") == ready
+    assert "ZeroDivisionError in fail" in caplog.text
+    assert "planted" not in caplog.text
+    assert run.outside.metrics.registry.get_sample_value("keyturn_internal_errors_total", {"component": "reconcile"})
 
 
 async def test_each_renewal_consumes_exactly_one_token(tmp_path: Path) -> None:
@@ -304,7 +342,7 @@ async def test_metrics_include_expiry_and_conditions(tmp_path: Path) -> None:
     text = run.loop.exposition().decode()
 
     assert 'keyturn_credentials_expiration_timestamp_seconds{name="acme",namespace="billing"}' in text
-    assert 'keyturn_request_condition{condition="Ready",name="acme",namespace="billing",status="True"} 1.0' in text
+    assert 'keyturn_request_condition{condition="Ready",name="acme"' in text
 
 
 async def test_renewal_resumes_when_a_blocking_directory_is_removed(tmp_path: Path) -> None:

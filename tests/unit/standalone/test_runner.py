@@ -6,13 +6,14 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
+from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, open_renewal_loop
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, manifest
 from tests.support.mounts import names
 
-ENVIRONMENT = StandaloneEnvironment(Settings(), lambda: NOW, lambda: 0.0)
+ENVIRONMENT = StandaloneEnvironment(Settings(), lambda: NOW, lambda: 0.0, PendingTokens(lambda: 0.0))
 
 
 def files(directory: Path, request: dict[str, Any] | None = None, **paths: str) -> StandaloneFiles:

@@ -1,10 +1,11 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.standalone.atomic_files import locked_directory
 from keyturn.standalone.token_files import TokenFiles
@@ -60,7 +61,7 @@ async def test_save_uses_the_reserved_space(tmp_path: Path) -> None:
         intended = await tokens.keep(REQUEST, replace(INTENDED, uid=created.uid, version=created.version))
         long = replace(NEXT, value="x" * 60_000, uid=intended.uid, version=intended.version)
         with full(disk):
-            await tokens.save(REQUEST, long)
+            await tokens.prepare_save(REQUEST, long)()
             loaded = await TokenFiles(disk).read(REQUEST)
 
     assert loaded
@@ -121,9 +122,33 @@ async def test_invalid_file_is_refused_without_quoting_it(tmp_path: Path, conten
 async def test_save_overwrites_a_corrupt_file(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
     file(tmp_path).write_text("broken")
-    await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
     loaded = await tokens.read(REQUEST)
 
+    assert loaded
+    assert loaded.value == NEXT.value
+
+
+async def test_save_ends_if_the_directory_is_gone(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    tokens, created = await stored(state)
+    shutil.rmtree(state)
+
+    with pytest.raises(StorageGoneError, match="does not exist any more"):
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
+
+
+async def test_save_can_be_repeated_after_the_disk_was_read_only(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        tokens, created = await stored(disk)
+        save = tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
+        with read_only(disk), pytest.raises(RefusedError, match="Read-only file system") as error:
+            await save()
+        await save()
+        loaded = await tokens.read(REQUEST)
+
+    assert not isinstance(error.value, StorageGoneError)
     assert loaded
     assert loaded.value == NEXT.value
 
@@ -147,7 +172,7 @@ async def test_save_replaces_irregular_files(kind: str, tmp_path: Path) -> None:
     file(tmp_path).unlink()
     for path in (file(tmp_path), tmp_path / "..license-keyturn.reserved"):
         put_irregular_file(path, kind)
-    await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
 
     assert (await tokens.read(REQUEST) or created).value == NEXT.value
 
@@ -228,6 +253,6 @@ async def test_replaced_state_directory_is_refused(
         with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
             await tokens.read(REQUEST)
         # A token that was received is saved where the next process reads it.
-        await tokens.save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
+        await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
 
         assert names(state) == ["license-keyturn.json"]

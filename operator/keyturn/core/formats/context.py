@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from keyturn.api.formats.base import FormatOptions
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, RegistryLogin
 
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound=FormatOptions)
+
+# The maximum that the API server accepts for the values of a Secret; here the keys count, too.
+MAX_SECRET_SIZE = 1024 * 1024
 
 # RFC 6750 section 2.1. Every client accepts these as a bearer token, and they are not special in any file format.
 _B64TOKEN = re.compile(r"[-A-Za-z0-9._~+/]+=*")
@@ -21,12 +25,30 @@ _URL = re.compile(r"https?://[-A-Za-z0-9.:]+(/[-A-Za-z0-9._~]+)*/?")
 
 @dataclass(frozen=True, slots=True)
 class FormatContext(Generic[Options]):
-    """The options of the format, the request, the pipeline values, and the earliest expiry of a rendered value."""
+    """The options of the format, the request, the pipeline values, and the earliest expiry of a rendered value.
 
+    `size` is that of the data that other formats have rendered, in bytes.
+    """
+
+    name: str
     options: Options
     request: Request
     values: PipelineValues
     expires_at: datetime | None
+    size: int = 0
+
+    def check_size(self, size: int) -> None:
+        """Raise RefusedError (InvalidSpec) if `size` more bytes, keys included, would make the Secret too large.
+
+        A format that repeats values calls this before it builds its text: eight templates in a TokenRequest can ask
+        for more memory than the operator has.
+        """
+        if self.size + size > MAX_SECRET_SIZE:
+            raise RefusedError(
+                "InvalidSpec",
+                f"the format {self.name} (key {self.options.keys[0]}) would bring the Secret to {self.size + size}"
+                f" bytes; a Secret has at most {MAX_SECRET_SIZE}",
+            )
 
 
 def require_credentials(values: PipelineValues) -> Credentials:

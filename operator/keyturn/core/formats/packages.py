@@ -11,13 +11,17 @@ from keyturn.core.pipeline_values import require_safe
 
 # The user name that CodeArtifact expects.
 _USER = "aws"
+_AUTH = '"": {"username": "", "password": "", "auth": "===="}, '
 
 
 def docker_config_json(context: FormatContext[DockerConfigJsonFormat]) -> str:
     """The file that `kubectl create secret docker-registry` writes, for all registries together."""
-    auths = {}
+    auths, size = {}, 0
     for login in registry_logins(context.values):
         password = require_safe(login.password, f"the password of {login.host}")
+        # The user name and the password, both again in base64, and the syntax.
+        size += len(login.host) + (len(login.username) + len(password)) * 7 // 3 + len(_AUTH)
+        context.check_size(size)
         auth = base64.b64encode(f"{login.username}:{password}".encode()).decode()
         auths[login.host] = {"username": login.username, "password": password, "auth": auth}
     return json.dumps({"auths": auths})

@@ -19,18 +19,25 @@ from keyturn.core.pipeline_values import PipelineValues, require_safe
 def render(request: Request, values: PipelineValues) -> dict[str, str]:
     """Return the data of the Secret: the keys of each format and, if anything expires, `expiration`.
 
-    Raises RefusedError: InvalidSpec for a value that the exchanges do not provide, SourceInvalid for a value that
-    the format cannot represent.
+    Raises RefusedError: InvalidSpec for a value that the exchanges do not provide and for data over 1 MiB,
+    SourceInvalid for a value that the format cannot represent.
     """
     data: dict[str, str] = {}
     expires_at = expiry(request.spec.formats, values)
+    expiration = {"expiration": rfc3339(expires_at)} if expires_at else {}
+    size = _size(expiration)
     for format_spec in request.spec.formats:
-        if format_spec.env:
-            data |= env(request, values)
-        else:
-            context: FormatContext[Any] = FormatContext(format_spec.options, request, values, expires_at)
-            data[format_spec.options.keys[0]] = _WRITERS[format_spec.name](context)
-    return data | ({"expiration": rfc3339(expires_at)} if expires_at else {})
+        name, options = format_spec.name, format_spec.options
+        context: FormatContext[Any] = FormatContext(name, options, request, values, expires_at, size)
+        added = env(request, values) if format_spec.env else {options.keys[0]: _WRITERS[name](context)}
+        context.check_size(_size(added))
+        data |= added
+        size += _size(added)
+    return data | expiration
+
+
+def _size(data: Mapping[str, str]) -> int:
+    return sum(len(key) + len(value.encode()) for key, value in data.items())
 
 
 def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime | None:

@@ -26,7 +26,8 @@ def template_values(options: TemplateFormat, values: PipelineValues) -> Iterator
 def template(context: FormatContext[TemplateFormat]) -> str:
     """Insert the values into the text in a single pass: `{{` inside a value is not expanded again.
 
-    Raises RefusedError: InvalidSpec for a value that is missing, SourceInvalid for a value that is not plain.
+    Raises RefusedError: InvalidSpec for a value that is missing and for a text that is too large, SourceInvalid for a
+    value that is not plain.
     """
     expiration = rfc3339(context.expires_at) if context.expires_at else None
     settings = {"region": context.request.spec.region, "expiration": expiration}
@@ -39,6 +40,10 @@ def template(context: FormatContext[TemplateFormat]) -> str:
         else:
             text = _require(name, _optional_token(settings[name])).value
         texts[name] = text
+    literals_and_names = PLACEHOLDER.split(context.options.text)
+    literals, names = literals_and_names[::2], literals_and_names[1::2]
+    size = len("".join(literals).encode()) + sum(len(texts[name]) for name in names)
+    context.check_size(len(context.options.key) + size)
     return PLACEHOLDER.sub(lambda match: texts[match[1]], context.options.text)
 
 

@@ -1,0 +1,25 @@
+"""Decodes JSON from systems that Keyturn does not control."""
+
+import re
+from typing import Any
+
+import msgspec
+
+_MAX_DEPTH = 32
+_BRACKET_OR_STRING = re.compile(rb'[\[{}\]]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+
+
+def decode_object(text: bytes) -> dict[str, Any] | None:
+    """Decode a JSON object; None for anything else, and for an object that is nested deeper than 32 levels.
+
+    The depth is checked before decoding: decoders recurse, and a recursion limit is not a limit of the stack.
+    """
+    depth = 0
+    for match in _BRACKET_OR_STRING.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(match[0], 0)
+        if depth > _MAX_DEPTH:
+            return None
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,37 @@
+"""A dictionary of limited size, for keys that users choose."""
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class LruDict(Generic[Key, Value]):
+    """A dictionary that drops the least recently used entry when it has more than `max_entries`."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._entries: OrderedDict[Key, Value] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Key) -> Value | None:
+        """Return the value of a key, which counts as a use; None if there is none."""
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, key: Key, value: Value) -> Value:
+        """Set and return the value of a key, which counts as a use."""
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+        return value
+
+    def remove(self, key: Key) -> None:
+        """Remove a key, if it exists."""
+        self._entries.pop(key, None)

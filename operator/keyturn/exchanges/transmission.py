@@ -1,0 +1,35 @@
+"""Whether the first byte of a request may have left this process."""
+
+from collections.abc import Awaitable, Callable
+
+from keyturn.core.pipeline_values import PipelineValues
+
+
+class AbandonedError(Exception):
+    """The caller no longer waits for the response, so the request must not be sent."""
+
+
+class Transmission:
+    """One request that consumes a token. `begin` and `abandon` may be called from different threads.
+
+    A thread that calls AWS cannot be cancelled: after a timeout it could still send its request. Each method sets its
+    own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
+    """
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self._is_abandoned = False
+
+    def begin(self) -> None:
+        """Record that the first byte is about to be sent. Raises AbandonedError after `abandon`."""
+        self.has_begun = True
+        if self._is_abandoned:
+            raise AbandonedError
+
+    def abandon(self) -> bool:
+        """Prevent the request from being sent from now on. Returns whether it may have been sent already."""
+        self._is_abandoned = True
+        return self.has_begun
+
+
+Send = Callable[[Transmission], Awaitable[PipelineValues]]

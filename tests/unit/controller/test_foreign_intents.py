@@ -1,0 +1,71 @@
+"""An operator that becomes the leader observes the intents of others from that moment on."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from msgspec import structs
+
+from keyturn.controller.request_index import restored_failure
+from keyturn.controller.token_secrets import TokenSecrets
+from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import Intent
+from tests.support.controller import Operator
+from tests.support.dependencies import HOUR, NOW, SECOND, FakeEnvironment, environment, rotating
+
+PLACE = ("billing", "license-keyturn")
+REQUEST = rotating()
+
+
+async def with_foreign_intent() -> tuple[FakeEnvironment, Intent]:
+    """An environment in which another operator died before it sent the token."""
+    env = environment("seed")
+    await env.reconcile(REQUEST)
+    tokens = TokenSecrets(env.secrets.server)
+    stored = await tokens.read(REQUEST)
+    assert stored
+    assert stored.family
+    intent = Intent(holder="pod-1", consumes=stored.family.live, start=NOW, give_up_seconds=30)
+    await tokens.keep(REQUEST, replace(stored, family=stored.family.with_intent(intent)))
+    env.now += HOUR
+    return env, intent
+
+
+async def lead(env: FakeEnvironment, duration: timedelta) -> None:
+    """Run a new leader, which restores its state from the status."""
+    env.restart()
+    env.states[REQUEST.uid] = ReconcileState(failure=restored_failure(env.statuses[REQUEST.uid]))
+    end = env.now + duration
+    while env.now < end:
+        outcome = await env.reconcile(REQUEST)
+        env.now = min(end, outcome.reconciled.requeue_at or end)
+
+
+async def test_final_attempt_is_made_although_the_leader_changes_often() -> None:
+    env, _ = await with_foreign_intent()
+    for seconds in (10, 35, 35, 35, 35):
+        await lead(env, seconds * SECOND)
+
+    assert env.issuance().revision == 2
+    assert env.aws.issuer.reuses == 0
+
+
+async def test_first_list_starts_the_observation_of_an_intent() -> None:
+    env, intent = await with_foreign_intent()
+    operator = Operator(outside=env)
+    operator.controller.on_secret(env.secrets.meta("license-keyturn"), alive=True)
+    env.now += 30 * SECOND
+
+    assert env.token_locks.observe(PLACE, intent) == 30
+
+
+async def test_intent_that_is_gone_is_forgotten() -> None:
+    env, intent = await with_foreign_intent()
+    operator, meta = Operator(outside=env), env.secrets.meta("license-keyturn")
+    for alive, changed in ((False, meta), (True, structs.replace(meta, annotations={}))):
+        operator.controller.on_secret(meta, alive=True)
+        env.now += SECOND
+        operator.controller.on_secret(changed, alive=alive)
+        env.now += SECOND
+
+        assert env.token_locks.observe(PLACE, intent) == 0
+        env.token_locks.observe(PLACE, None)

@@ -1,0 +1,56 @@
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from keyturn.core.bounded_json import decode_object
+
+
+@pytest.fixture
+def raised_recursion_limit() -> Iterator[None]:
+    """A recursion limit that does not protect the stack."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(40_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+def test_object_is_decoded() -> None:
+    text = b'{"a": [1, {"b": null}], "c": "[[[[{{{{\\"[[[["}'
+
+    assert decode_object(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"null", b"\xff", b'{"a":"\xff"}', b'{"a":"'], ids=repr)
+def test_anything_but_an_object_is_none(text: bytes) -> None:
+    assert decode_object(text) is None
+
+
+def test_object_of_32_levels_is_decoded() -> None:
+    assert decode_object(nested(32)) is not None
+
+
+@pytest.mark.usefixtures("raised_recursion_limit")
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(nested(33), id="33 levels"),
+        pytest.param(nested(30_000), id="30,000 levels"),
+        pytest.param(b'{"]]]]]]":' + b"[" * 40 + b"]" * 40 + b"}", id="with brackets in a string"),
+        pytest.param(b'{"\\"]]]]]]":' + b"[" * 40 + b"]" * 40 + b"}", id="after an escaped quote"),
+    ],
+)
+def test_deep_object_is_none(text: bytes) -> None:
+    assert decode_object(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", [b'"\\' * 32768, b'{"' + b'\\"' * 32768, b'"' * 65537], ids=["backslashes", "escaped quotes", "quotes"]
+)
+def test_unterminated_string_is_scanned_once(text: bytes) -> None:
+    assert decode_object(text) is None

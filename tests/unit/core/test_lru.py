@@ -1,0 +1,29 @@
+from keyturn.core.lru import LruDict
+
+
+def test_least_recently_used_entry_is_dropped() -> None:
+    entries: LruDict[str, int] = LruDict(2)
+    entries.put("a", 1)
+    entries.put("b", 2)
+    entries.get("a")
+    entries.put("c", 3)
+
+    assert [entries.get(key) for key in "abc"] == [1, None, 3]
+    assert len(entries) == 2
+
+
+def test_replaced_entry_counts_as_used() -> None:
+    entries: LruDict[str, int] = LruDict(2)
+    for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        assert entries.put(key, value) == value
+
+    assert [entries.get(key) for key in "abc"] == [3, None, 4]
+
+
+def test_removed_entry_is_missing() -> None:
+    entries: LruDict[str, int] = LruDict(2)
+    entries.put("a", 1)
+    entries.remove("a")
+    entries.remove("b")
+
+    assert (entries.get("a"), len(entries)) == (None, 0)

@@ -1,0 +1,196 @@
+"""An intent exists only while the token may have been sent: whatever fails before that leaves none."""
+
+import asyncio
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.token_request import Request
+from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.pipeline_values import PipelineValues
+from keyturn.core.token_family import Intent
+from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
+from tests.support.dependencies import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    FakeEnvironment,
+    attempt,
+    environment,
+    rotating,
+    single_use,
+    with_code,
+)
+from tests.support.virtual_time import VirtualTime
+
+GIVE_UP_TIME = 31 * SECOND
+DUE = 45 * MINUTE
+ERRORS = [
+    pytest.param(RefusedError("SourceInvalid", "a key that is no key"), id="refused"),
+    pytest.param(UnavailableError("Unreachable", "no response", outcome_unknown=True), id="unavailable"),
+    *(
+        pytest.param(error, id=type(error).__name__)
+        for error in (
+            TypeError("cadata should be an ASCII string"),
+            ValueError("a bug"),
+            UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range"),
+            MemoryError(),
+            RecursionError(),
+            asyncio.CancelledError(),
+        )
+    ),
+]
+REQUESTS = [
+    pytest.param(rotating(), "license-keyturn", id="refresh token"),
+    pytest.param(single_use(), "sign-in-keyturn", id="code"),
+]
+
+
+async def start(token_request: Request) -> FakeEnvironment:
+    """An environment in which the next renewal consumes a token."""
+    env = with_code()
+    env.secrets.put("license", data={"license_token": "seed"})
+    await env.reconcile(token_request)
+    return env
+
+
+def intent_of(env: FakeEnvironment, token_secret: str) -> Intent | None:
+    family = env.stored_token(token_secret).family
+    assert family
+    return family.intent
+
+
+async def reconcile_and_fail(env: FakeEnvironment, token_request: Request, after: timedelta = DUE) -> None:
+    """Reconcile a request; the error may be reported as a failure or raised."""
+    try:
+        outcome = await env.reconcile(token_request, after)
+    except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the kind of exception is the test's parameter
+        return
+    assert outcome.failure_reason
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(("token_request", "token_secret"), REQUESTS)
+async def test_failed_preparation_writes_nothing(
+    error: BaseException, token_request: Request, token_secret: str
+) -> None:
+    env = await start(token_request)
+    calls, requests, before = dict(env.tokens.calls), env.aws.issuer.requests, env.secrets.meta(token_secret)
+
+    async def fail(point: str) -> None:
+        if point.startswith("prepare "):
+            raise error
+
+    env.checkpoint = fail
+    await reconcile_and_fail(env, token_request)
+
+    assert env.secrets.meta(token_secret) == before
+    assert env.tokens.calls == calls | {"read": calls["read"] + 1}
+    assert env.aws.issuer.requests == requests
+    assert intent_of(env, token_secret) is None
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(("token_request", "token_secret"), REQUESTS)
+async def test_failure_before_the_first_byte_withdraws_the_intent(
+    error: BaseException, token_request: Request, token_secret: str
+) -> None:
+    env = await start(token_request)
+    requests, before = env.aws.issuer.requests, env.stored_token(token_secret)
+
+    async def fail(point: str) -> None:
+        if point in ("before OauthToken", "before IdentityCenterCreateToken"):
+            assert intent_of(env, token_secret)
+            raise error
+
+    env.checkpoint = fail
+    await reconcile_and_fail(env, token_request)
+    after = env.stored_token(token_secret)
+
+    assert after == before
+    assert env.aws.issuer.requests == requests
+
+
+@pytest.mark.parametrize("error", ERRORS[1:])
+@pytest.mark.parametrize(("token_request", "token_secret"), REQUESTS)
+async def test_failure_after_the_first_byte_leaves_the_intent(
+    error: BaseException, token_request: Request, token_secret: str
+) -> None:
+    env = await start(token_request)
+    requests = env.aws.issuer.requests
+
+    async def fail(point: str) -> None:
+        if point in ("after OauthToken", "after IdentityCenterCreateToken"):
+            raise error
+
+    env.checkpoint = fail
+    await reconcile_and_fail(env, token_request)
+
+    assert intent_of(env, token_secret)
+    # It is not sent again before the intent was observed for its full duration.
+    await reconcile_and_fail(env, token_request, SECOND)
+    assert env.aws.issuer.requests == requests + 1
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_intent_whose_write_seemed_to_fail_is_withdrawn(error: BaseException) -> None:
+    env = await start(rotating())
+
+    async def fail(point: str) -> None:
+        if point == "after keep":
+            env.tokens.checkpoint = env.checkpoint
+            raise error
+
+    env.tokens.checkpoint = fail
+    await reconcile_and_fail(env, rotating())
+
+    assert intent_of(env, "license-keyturn") is None
+    assert env.aws.issuer.requests == 1
+
+
+async def test_unsent_final_attempt_is_made_later() -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.aws.issuer.lost = 1
+    await env.reconcile(rotating(), DUE)
+    requests = env.aws.issuer.requests
+
+    async def fail(point: str) -> None:
+        if point == "before OauthToken":
+            raise TypeError
+
+    env.checkpoint = fail
+    await reconcile_and_fail(env, rotating(), GIVE_UP_TIME)
+    left = intent_of(env, "license-keyturn")
+    assert left
+    assert left.final_attempt is False
+    assert env.aws.issuer.requests == requests
+
+
+def test_call_that_times_out_unsent_is_not_sent_later() -> None:
+    """A thread that calls AWS outlives the timeout, and may have signed its request only then."""
+    transmissions: list[Transmission] = []
+
+    async def prepare(_: Request, __: StepSpec, ___: PipelineValues) -> Send:
+        async def send(transmission: Transmission) -> PipelineValues:
+            transmissions.append(transmission)
+            await asyncio.sleep(HOUR.total_seconds())
+            raise AssertionError
+
+        return send
+
+    async def time_out() -> FakeEnvironment:
+        env = await start(rotating())
+        env.now += DUE
+        outcome = await attempt(dataclasses.replace(env.deps, prepare=prepare), rotating(), env.states[rotating().uid])
+        assert outcome.failure_reason == "Unreachable"
+        return env
+
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        env = runner.run(time_out())
+
+    assert intent_of(env, "license-keyturn") is None
+    with pytest.raises(AbandonedError):
+        transmissions[0].begin()

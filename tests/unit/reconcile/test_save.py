@@ -1,0 +1,196 @@
+"""Only success, or the proof that no place is left, ends the save of a token that was received."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from keyturn.core.errors import (
+    BeingDeletedError,
+    LeaseLostError,
+    RefusedError,
+    StorageGoneError,
+    ThrottledError,
+    UnavailableError,
+)
+from keyturn.core.state import ReconcileState
+from tests.support.dependencies import FakeEnvironment, attempt, environment, rotating
+from tests.support.virtual_time import VirtualTime
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        runner.run(work)
+
+
+async def reconcile(env: FakeEnvironment) -> None:
+    env.secrets.create_request(rotating())
+    await attempt(dataclasses.replace(env.deps, sleep=asyncio.sleep), rotating(), ReconcileState())
+
+
+def is_saved(env: FakeEnvironment) -> bool:
+    return env.stored_token().value == env.aws.issuer.live == "refresh-1"
+
+
+def fail_until(env: FakeEnvironment, seconds: float, error: BaseException) -> Callable[[str], Awaitable[None]]:
+    """Let each save fail until this time of the event loop."""
+
+    async def fail(point: str) -> None:
+        await asyncio.sleep(0)
+        if point == "before save" and asyncio.get_running_loop().time() < seconds:
+            raise error
+
+    env.watch(fail)
+    return fail
+
+
+def unsaved(env: FakeEnvironment) -> float:
+    return env.metrics.registry.get_sample_value("keyturn_token_rotations_total", {"result": "unsaved"}) or 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(error, id=type(error).__name__)
+        for error in (
+            UnavailableError("Unreachable", "no response"),
+            RefusedError("WriteDenied", "a policy"),
+            ThrottledError("too many requests"),
+            LeaseLostError(),
+            KeyError("uid"),
+            AttributeError("'NoneType' object has no attribute 'get'"),
+            TypeError(),
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            RecursionError(),
+            MemoryError(),
+            OSError(28, "No space left on device"),
+            RuntimeError("can't start new thread"),
+            TimeoutError(),
+            asyncio.CancelledError(),
+        )
+    ],
+)
+def test_save_is_retried_after_any_exception(error: BaseException) -> None:
+    env = environment("seed")
+    fail_until(env, 30, error)
+
+    run(reconcile(env))
+
+    assert is_saved(env)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(BeingDeletedError("namespace billing was deleted"), id="the namespace is gone"),
+        pytest.param(StorageGoneError("WriteDenied", "/state does not exist any more"), id="the volume is gone"),
+    ],
+)
+def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    env = environment("seed")
+    fail_until(env, 1000, error)
+
+    async def reconcile_once() -> None:
+        try:
+            outcome = await env.reconcile(rotating())
+        except BeingDeletedError:
+            return
+        assert outcome.failure
+        assert outcome.failure.error.reason == "WriteDenied"
+
+    run(reconcile_once())
+
+    assert env.tokens.calls["save"] == 0
+    assert "the new token of billing/license-keyturn is lost" in caplog.text
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("everything", [False, True], ids=["the reconciliation", "every task"])
+def test_cancellations_neither_end_nor_shorten_the_save(number: int, *, everything: bool) -> None:
+    env = environment("seed")
+    fail_until(env, 60, UnavailableError("Unreachable", "no response"))
+
+    async def cancel() -> None:
+        task = asyncio.create_task(reconcile(env))
+        for _ in range(number):
+            await asyncio.sleep(7)
+            tasks = asyncio.all_tasks() - {asyncio.current_task()} if everything else {task}
+            for pending in tasks:
+                pending.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert asyncio.get_running_loop().time() >= 60
+
+    run(cancel())
+
+    assert is_saved(env)
+
+
+def test_save_that_fails_for_five_minutes_is_counted_once() -> None:
+    env, counted = environment("seed"), {}
+    fail_until(env, 2000, UnavailableError("Unreachable", "no response"))
+
+    async def observe() -> None:
+        task = asyncio.create_task(reconcile(env))
+        for seconds in (299, 301, 1999):
+            await asyncio.sleep(seconds - asyncio.get_running_loop().time())
+            counted[seconds] = unsaved(env)
+        await task
+
+    run(observe())
+
+    assert counted == {299: 0, 301: 1, 1999: 1}
+    assert is_saved(env)
+
+
+def test_save_that_hangs_for_five_minutes_is_counted() -> None:
+    """For example, the write to a network file system."""
+    env = environment("seed")
+
+    async def hang(point: str) -> None:
+        if point == "before save":
+            await asyncio.sleep(301)
+            assert unsaved(env) == 1
+
+    env.watch(hang)
+    run(reconcile(env))
+
+    assert is_saved(env)
+
+
+def test_quick_save_is_not_counted_later() -> None:
+    env = environment("seed")
+
+    async def wait() -> None:
+        await reconcile(env)
+        await asyncio.sleep(1000)
+
+    run(wait())
+
+    assert unsaved(env) == 0
+
+
+def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFixture) -> None:
+    env = environment("seed")
+    fail_until(env, 60, KeyError("planted-token"))
+
+    async def signal_twice() -> None:
+        env.pending_tokens.log()
+        task = asyncio.create_task(reconcile(env))
+        await asyncio.sleep(30)
+        for _ in range(2):
+            env.pending_tokens.log()
+        await task
+        env.pending_tokens.log()
+
+    with caplog.at_level(logging.WARNING):
+        run(signal_twice())
+    logged = [record.message for record in caplog.records if "SIGKILL" in record.message]
+
+    assert len(logged) == 2
+    assert "Secret billing/license-keyturn" in logged[0]
+    assert "planted" not in caplog.text
+    assert "refresh-1" not in caplog.text

@@ -1,0 +1,49 @@
+import math
+
+from msgspec import structs
+
+from keyturn.core.token_family import Intent
+from keyturn.reconcile.dependencies import TokenLocks
+from tests.support.dependencies import NOW, SECOND
+
+INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
+PLACE = ("billing", "license-keyturn")
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_observation_starts_again_when_the_intent_changes() -> None:
+    clock = Clock()
+    locks = TokenLocks(clock)
+    locks.observe(PLACE, INTENT)
+    clock.seconds = 10
+    assert locks.observe(PLACE, INTENT) == 10
+
+    assert locks.observe(PLACE, structs.replace(INTENT, start=NOW + SECOND)) == 0
+    assert locks.observe(PLACE, INTENT) == 0
+
+
+def test_intent_of_a_terminated_holder_needs_no_observation() -> None:
+    assert TokenLocks(Clock(), is_dead=lambda holder: holder == "pod-1").observe(PLACE, INTENT) == math.inf
+
+
+def test_observed_intents_are_forgotten_when_they_are_gone() -> None:
+    locks = TokenLocks(Clock())
+    for number in range(1000):
+        locks.observe(("billing", str(number)), INTENT)
+        locks.observe(("billing", str(number)), None)
+
+    assert len(locks._seen) == 0
+
+
+def test_number_of_observed_intents_is_bounded() -> None:
+    locks = TokenLocks(Clock())
+    for number in range(10_500):
+        locks.observe(("billing", str(number)), INTENT)
+
+    assert len(locks._seen) == 10_000
