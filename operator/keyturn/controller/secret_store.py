@@ -214,7 +214,7 @@ def _manifest(
     issuance = msgspec.structs.replace(issuance, adopted=adopted)
     manifest = secret_manifest(request, issuance, data, owned=not request.should_retain_secret and not adopted)
     if adopted and manifest["type"] == OPAQUE:
-        # The user who created the Secret chose its type, and our formats need none.
+        # The user who created the Secret chose its type, and the formats do not require one.
         del manifest["type"]
     if target is None:
         manifest["metadata"]["resourceVersion"] = _ABSENT

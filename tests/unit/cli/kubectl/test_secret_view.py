@@ -36,7 +36,7 @@ def text(view: SecretView) -> str:
 def test_target_is_described_completely() -> None:
     assert text(TARGET).splitlines() == [
         "Secret billing/acme (Opaque)",
-        "  Written by      TokenRequest acme, which exists",
+        "  Written by      TokenRequest acme, which still exists",
         "  Data            as issued",
         f"  Principal       {ROLE}",
         "  Issued          2026-01-02T03:04:05Z (in 0s)",
