@@ -28,8 +28,8 @@ def renewal_reason(
 ) -> str | None:
     """Return the first reason to renew, or None if there is none.
 
-    `source` is the fingerprint of the source, None if it was not read. `last` is the issuance record of the last issue,
-    wherever it was written. `target` is None or a Secret that the request may write.
+    `source` is the fingerprint of the source, None if it was not read. `last` is the last issuance, wherever it was
+    written. `target` is None or a Secret that the request may write.
     """
     if target is None:
         if last is None or is_unchanged(request.request_hash, last.request_hash):

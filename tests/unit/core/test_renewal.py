@@ -59,7 +59,7 @@ def test_renewal_time_is_in_the_last_six_tenths_of_the_lifetime(lifetime: int, b
         "the refresh token expires first: at two thirds of its lifetime": ({}, 30 * MINUTE, 20 * MINUTE),
         "it expires shortly after the credentials": ({}, 61 * MINUTE, 40 * MINUTE),
         "it expires much later": ({}, 90 * DAY, 40 * MINUTE),
-        "it expired before the issue, by another clock": ({}, -MINUTE, 40 * MINUTE),
+        "it expired before the issuance, by another clock": ({}, -MINUTE, 40 * MINUTE),
         "renewBefore applies to the credentials only": ({"renewal": {"renewBefore": "50m"}}, 30 * MINUTE, 20 * MINUTE),
         "the earlier of the two times": ({"renewal": {"renewBefore": "50m"}}, 59 * MINUTE, 30 * MINUTE),
     },
