@@ -91,17 +91,13 @@ class Metrics:
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
             "Time between the renewal time and the start of the renewal.",
-            (),
-            _LATENESS_BUCKETS,
+            buckets=_LATENESS_BUCKETS,
         )
         self.duration = self._histogram(
-            "keyturn_renewal_duration_seconds",
-            "Duration of a renewal, from the decision to the written Secret.",
-            (),
-            _DURATION_BUCKETS,
+            "keyturn_renewal_duration_seconds", "Duration of a renewal, from the decision to the written Secret."
         )
         self.exchange_duration = self._histogram(
-            "keyturn_exchange_duration_seconds", "Duration of an exchange.", ("exchange",), _DURATION_BUCKETS
+            "keyturn_exchange_duration_seconds", "Duration of an exchange.", ("exchange",)
         )
         self.clock_skew = self._gauge(
             "keyturn_clock_skew_seconds",
@@ -137,7 +133,9 @@ class Metrics:
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = _DURATION_BUCKETS
+    ) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
 
