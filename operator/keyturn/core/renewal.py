@@ -148,7 +148,7 @@ def _refresh_token_life(request: Request, issued_at: datetime, source_expiry: da
     return source_expiry - issued_at
 
 
-def min_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
+def exchange_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
     """Return the minimum time between two exchanges of a request.
 
     After a user's change it is `minimum` (10 s by default). For a renewal that is due it is at least a twentieth of the
@@ -231,9 +231,9 @@ class ApplyMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The last attempt failed, and the next one is not due; reconcile again at `until`."""
+    """The last attempt failed, and the next one is not due; reconcile again at `requeue_at`."""
 
-    until: datetime
+    requeue_at: datetime
     failure: Failure
 
 
@@ -343,7 +343,7 @@ def _earliest_renewal(
     last = state.last
     if last is None or now < last.issued:  # the clock was set back
         return None
-    earliest = last.issued + min_interval(reason, life(request, last), minimum, state.repairs)
+    earliest = last.issued + exchange_interval(reason, life(request, last), minimum, state.repairs)
     if reason in REPAIR_REASONS:
         # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + minimum))

@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
-    min_interval,
+    exchange_interval,
     next_attempt_time,
     renew_before,
     renewal_reason,
@@ -102,10 +102,10 @@ def test_renew_before_follows_the_spec(renewal: RenewalSpec | None, before: time
         "at most half an hour": ("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE),
     },
 )
-def test_min_interval_depends_on_the_reason(
+def test_exchange_interval_depends_on_the_reason(
     reason: str, lifetime: timedelta, repairs: int, expected: timedelta
 ) -> None:
-    assert min_interval(reason, lifetime, 10 * SECOND, repairs) == expected
+    assert exchange_interval(reason, lifetime, 10 * SECOND, repairs) == expected
 
 
 @cases(
