@@ -83,7 +83,7 @@ class Metrics:
             "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
         )
         self.internal_errors = self._counter(
-            "keyturn_internal_errors", "Bugs: exceptions that no code expected, by component.", ("component",)
+            "keyturn_internal_errors", "Bugs and unexpected input, by component.", ("component",)
         )
         self.rotations = self._counter(
             "keyturn_token_rotations", "Uses of refresh tokens, by result.", ("result",), "unsaved"

@@ -17,7 +17,7 @@ from tests.support.processes import until
 
 pytestmark = pytest.mark.usefixtures("operator")
 STATUSES = (409, 429, 500, 503)
-REFUSAL = json.dumps({"kind": "Status", "message": "injected fault"})
+REFUSAL = json.dumps({"kind": "Status", "apiVersion": "v1", "message": "injected fault"})
 GONE = json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "old"}})
 EXCHANGES = ("GetAccessToken", "AssumeRoleWithWebIdentity")
 

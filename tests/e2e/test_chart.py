@@ -223,7 +223,11 @@ RIGHTS = {
         ("patch leases/keyturn --namespace=keyturn", "patch secrets --namespace=other"),
         ("patch leases/another --namespace=keyturn", "create serviceaccounts/app --subresource=token"),
     ),
-    "scoped": (SCOPED, ("watch secrets --namespace=billing",), ("get secrets --namespace=other",)),
+    "scoped": (
+        SCOPED,
+        ("watch secrets --namespace=billing", "get secrets/keyturn-issuance-key --namespace=keyturn"),
+        ("get secrets --namespace=other", "get secrets/another --namespace=keyturn"),
+    ),
     "tokens of one ServiceAccount": (
         ONE_ACCOUNT,
         ("create serviceaccounts/app --subresource=token",),

@@ -21,7 +21,8 @@ ADDED: dict[str, list[str]] = {
         "app.kubernetes.io/name: other-name", "namespace: other-namespace", "label-of: everything",
         "- name: own-pull\n      - name: global-pull", "annotation-of: crd", f'image: "registry.test/keyturn@{DIGEST}"',
         "imagePullPolicy: Always", "replicas: 2", "type: Recreate", "--lease-name=own-lease",
-        "resourceNames: [own-lease]", "  maxUnavailable: 1\n", "revisionHistoryLimit: 11",
+        "resourceNames: [own-lease]", "--issuance-key-secret=own-key", "resourceNames: [own-key]",
+        "  maxUnavailable: 1\n", "revisionHistoryLimit: 11",
         "terminationGracePeriodSeconds: 12", "--concurrent=13", "--log-level=debug", "--log-format=text",
         "config.yaml: |\n    renewal:\n      minIntervalSeconds: 3600", "--config=/etc/keyturn/config.yaml",
         "checksum/config: ", "- --extra-argument", "env:\n            - name: EXTRA_VARIABLE",
@@ -158,7 +159,12 @@ def test_roles_are_only_in_watched_namespaces() -> None:
     assert {(it["kind"], it["metadata"]["namespace"], it["metadata"]["name"]) for it in objects} == {
         (kind, namespace, name)
         for kind in ("Role", "RoleBinding")
-        for namespace, name in (("billing", "keyturn"), ("other", "keyturn"), ("keyturn", "keyturn-lease"))
+        for namespace, name in (
+            ("billing", "keyturn"),
+            ("other", "keyturn"),
+            ("keyturn", "keyturn-issuance-key"),
+            ("keyturn", "keyturn-lease"),
+        )
     }
 
 

@@ -49,7 +49,7 @@ def test_rights_granted_are_rights_used(
             flow(namespace, aws)
         assert "internal error" not in operator.log()
     plane.kubectl("delete", "-f", "-", stdin=roles)
-    plane.kubectl("delete", "lease", "keyturn", "--namespace=keyturn")
+    plane.kubectl("delete", "lease/keyturn", "secret/keyturn-issuance-key", "--namespace=keyturn")
 
     events = list(audit.events(offset))
     assert [

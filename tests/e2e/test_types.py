@@ -12,6 +12,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.service_health import ServiceHealth
 from tests.support.cluster.namespace import Namespace
+from tests.support.issuance_keys import KEYS
 from tests.support.manifest_text import with_formats
 from tests.support.secret_store import issuance
 
@@ -26,7 +27,7 @@ async def test_rejected_replacement_leaves_the_old_secret(namespace: Namespace) 
     kubeconfig = str(namespace.plane.service_account_kubeconfig("keyturn", "keyturn"))
     await load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
     async with KubernetesClient(configuration) as client:
-        store = SecretStore(ApiClient(client, ServiceHealth()))
+        store = SecretStore(ApiClient(client, ServiceHealth()), KEYS)
         await store.write(files, issuance(files), TOKEN)
         with pytest.raises(RefusedError, match="dockerconfigjson") as error:
             await store.write(images, issuance(images), {".dockerconfigjson": "no JSON"})

@@ -9,9 +9,10 @@ from typing import Any
 from keyturn.api.token_request import Request
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.issuance import MANAGED_BY, Issuance, read_issuance
+from keyturn.core.issuance import MANAGED_BY, Issuance
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, read_family
 from tests.support.api_server import ApiServer
+from tests.support.issuance_keys import KEYS
 from tests.support.rotation import Checkpoint, no_checkpoint
 
 _WRITES = ("create", "keep", "save", "write")
@@ -57,12 +58,13 @@ class ClusterSecrets:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.server = ApiServer()
+        self.keys = KEYS
         self._monotonic = monotonic
         self.restart()
 
     def restart(self) -> None:
         """Start a new store, whose watch lists the managed Secrets."""
-        self.store = SecretStore(self.server, self._monotonic)
+        self.store = SecretStore(self.server, self.keys, self._monotonic)
         for name in self.names():
             self._observe(self.meta(name))
 
@@ -94,8 +96,8 @@ class ClusterSecrets:
         return self.server.meta(_path(name))
 
     def issuance(self, name: str) -> Issuance:
-        """Return the issuance record of a Secret. Raises LookupError if there is none."""
-        issuance = read_issuance(self.meta(name).annotations)
+        """Return the verified record of a Secret. Raises LookupError if there is none."""
+        issuance, _ = self.keys.read(self.meta(name).annotations, "billing", name)
         if issuance is None:
             raise LookupError(name)
         return issuance

@@ -8,8 +8,10 @@ from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.core.issuance_keys import IssuanceKeys
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import FakeEnvironment, Issuer, manifest
+from tests.support.issuance_keys import KEYS
 from tests.support.secret_store import SOURCE, TOKEN_REQUEST
 
 
@@ -19,6 +21,7 @@ class Operator:
 
     server: ApiServer = field(default_factory=ApiServer)
     outside: FakeEnvironment = field(default_factory=FakeEnvironment)
+    keys: IssuanceKeys = KEYS
     controller: Controller = field(init=False)
     work_queue: WorkQueue = field(init=False)
     store: SecretStore = field(init=False)
@@ -29,7 +32,7 @@ class Operator:
 
     def start(self, *, watched: bool = True) -> None:
         """Start a new process: nothing in memory survives."""
-        self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, watched=watched)
+        self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, self.keys, watched=watched)
         deps = replace(self.outside.deps, store=self.store)
         self.controller = Controller(deps, self.store, self.work_queue, StatusWriter(self.server, deps.now, "pod-1"))
 

@@ -10,6 +10,7 @@ from keyturn.core.issuance import Issuance, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import request
 from tests.support.issuance import ISSUANCE
+from tests.support.issuance_keys import KEYS
 
 SECRETS = "/api/v1/namespaces/billing/secrets"
 TARGET, SOURCE = f"{SECRETS}/acme", f"{SECRETS}/license"
@@ -31,7 +32,7 @@ def cluster(monotonic: Callable[[], float] = time.monotonic) -> tuple[ApiServer,
     server = ApiServer()
     server.put(TOKEN_REQUEST)
     server.objects[TOKEN_REQUEST]["metadata"]["uid"] = REQUEST.uid
-    return server, SecretStore(server, monotonic)
+    return server, SecretStore(server, KEYS, monotonic)
 
 
 async def issued(token_request: Request = REQUEST) -> tuple[ApiServer, SecretStore]:

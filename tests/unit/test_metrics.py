@@ -22,6 +22,7 @@ REQUEST = Series(
 )
 # Dashboards and alerts of users depend on these names.
 NAMES = {
+    "keyturn_internal_errors",
     "keyturn_credentials_expiration_timestamp_seconds",
     "keyturn_credentials_renewal_timestamp_seconds",
     "keyturn_credentials_issued_timestamp_seconds",
@@ -37,7 +38,6 @@ NAMES = {
     "keyturn_exchange_duration_seconds",
     "keyturn_throttled_calls",
     "keyturn_token_rotations",
-    "keyturn_internal_errors",
     "keyturn_clock_skew_seconds",
     "keyturn_workqueue_requests",
     "keyturn_leader",

@@ -12,6 +12,10 @@
 {{- default (include "keyturn.fullname" .) .Values.leaseName }}
 {{- end }}
 
+{{- define "keyturn.issuanceKeySecret" -}}
+{{- default (printf "%s-issuance-key" (include "keyturn.leaseName" .)) .Values.issuanceKeySecret }}
+{{- end }}
+
 {{- define "keyturn.serviceAccountName" -}}
 {{- default (.Values.serviceAccount.create | ternary (include "keyturn.fullname" .) "default") .Values.serviceAccount.name }}
 {{- end }}

@@ -41,6 +41,7 @@ from keyturn.sidecar.http_server import BindError
 @option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")
 @option("--lease-name", default="keyturn", help="Name of the Lease.")
 @option("--lease-namespace", help="Namespace of the Lease. Default: the Pod's own.")
+@option("--issuance-key-secret", help="Secret with the keys that sign issuance records. Default: LEASE-issuance-key.")
 @option(
     "--watch-secrets/--no-watch-secrets",
     default=True,

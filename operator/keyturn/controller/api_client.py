@@ -7,27 +7,38 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
 
+from keyturn.controller.response_body import (
+    LIST,
+    MAX_BYTES,
+    ONE,
+    Page,
+    UnreadableError,
+    decode_object,
+    decode_page,
+    read_body,
+    read_lines,
+)
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
+
+_Decoded = TypeVar("_Decoded")
 
 SYSTEM = "kubernetes"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
-_METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
-ONE = _METADATA.format("PartialObjectMetadata")
-LIST = _METADATA.format("PartialObjectMetadataList")
 _PAUSES = (0.2, 1.0)
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
-WATCH_SECONDS = 290
-# Only ends dead connections: the server closes a watch earlier, and sends a bookmark each minute.
+# Short, because each watch starts with a check that etcd was not restored.
+WATCH_SECONDS = 60
+# Only ends dead connections: the server closes a watch earlier.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
@@ -62,6 +73,15 @@ def secrets_path(namespace: str, name: str = "") -> str:
     return f"/api/v1{place}/secrets" + (f"/{name}" if name else "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: object = field(default=None, repr=False)
+
+
 class ApiClient:
     """A client of one API server. While `may_write` returns False, `request` writes nothing; `save` still writes."""
 
@@ -84,34 +104,74 @@ class ApiClient:
     ) -> ApiResponse:
         """Send an idempotent request.
 
-        A 429, a 5xx and a missing response are retried twice; then UnavailableError is raised. Any other error is
-        returned as a response, because only the caller knows what it means.
+        A 429, a 5xx, a missing response and one that is neither the requested object nor a Status are retried twice;
+        then UnavailableError is raised. A Status is returned, because only the caller knows what it means.
         """
-        url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        data = msgspec.json.encode(body) if body is not None else None
+
+        def decode(status: int, content: bytes) -> ApiResponse:
+            is_error = status not in _OK
+            return ApiResponse(
+                status, decode_object(method, path, query or {}, accept, is_error=is_error, content=content)
+            )
+
+        try:
+            headers = {"Content-Type": kind, "Accept": accept}
+            return await self._send(_Call(method, path, query or {}, headers, body), decode)
+        except UnreadableError as error:
+            raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
+
+    async def list_page(self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES) -> Page | None:
+        """Return a page of a metadata-only list, or None if the page has expired.
+
+        Raises UnreadableError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
+        """
+
+        def decode(status: int, content: bytes) -> Page | None:
+            if status in _OK:
+                return decode_page(content)
+            body = decode_object("GET", path, query, LIST, is_error=True, content=content)
+            if status == HTTPStatus.GONE:
+                return None
+            raise UnavailableError("Unavailable", f"listing {path}: {ApiResponse(status, body).message}")
+
+        return await self._send(_Call("GET", path, query, {"Accept": LIST}), decode, limit)
+
+    async def _send(self, call: "_Call", decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
         for pause in (*_PAUSES, None):
-            if method != "GET" and not self.may_write():
+            if call.method != "GET" and not self.may_write():
                 raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
-                headers = await self._headers(kind, accept)
-                async with self._session().request(
-                    method, url, data=data, headers=headers, timeout=_TIMEOUT, proxy=self._client.rest_client.proxy
-                ) as response:
-                    content = await response.read()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                failed = _unreachable(error, service=SYSTEM)
+                decoded = await self._attempt(call, decode, limit)
+            except UnavailableError as error:
+                if pause is None:
+                    if error.service:
+                        self._service_health.failed(SYSTEM)
+                    raise
+                await asyncio.sleep(pause)
             else:
-                if response.status not in _TEMPORARY and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                    self._service_health.worked(SYSTEM, time.monotonic())
-                    return ApiResponse(response.status, _decoded(response.status, content))
-                failed = UnavailableError(
-                    "Unavailable", f"the API server returned HTTP {response.status}", service=SYSTEM
-                )
-            if pause is None:
-                self._service_health.failed(SYSTEM)
-                raise failed
-            await asyncio.sleep(pause)
+                self._service_health.worked(SYSTEM, time.monotonic())
+                return decoded
         raise AssertionError
+
+    async def _attempt(self, call: "_Call", decode: Callable[[int, bytes], _Decoded], limit: int) -> _Decoded:
+        url = f"{self._client.configuration.host}{call.path}" + (f"?{urlencode(call.query)}" if call.query else "")
+        try:
+            async with self._session().request(
+                call.method,
+                url,
+                data=msgspec.json.encode(call.body) if call.body is not None else None,
+                headers=await self._headers(call.headers),
+                timeout=_TIMEOUT,
+                proxy=self._client.rest_client.proxy,
+            ) as response:
+                status = response.status
+                is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                content = b"" if is_temporary else await read_body(response.content, limit)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(error, service=SYSTEM) from None
+        if is_temporary:
+            raise UnavailableError("Unavailable", f"the API server returned HTTP {status}", service=SYSTEM)
+        return decode(status, content)
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
@@ -120,40 +180,49 @@ class ApiClient:
 
     async def user_of(self, token: str) -> str:
         """Return the user name that the API server derives from a token, or "" if it does not accept the token."""
-        url = f"{self._client.configuration.host}/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         headers = {"Content-Type": JSON, "Accept": JSON, "User-Agent": "keyturn", "Authorization": f"Bearer {token}"}
         data = msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
         try:
             async with self._session().post(
-                url, data=data, headers=headers, timeout=_TIMEOUT, proxy=self._client.rest_client.proxy
+                f"{self._client.configuration.host}{path}",
+                data=data,
+                headers=headers,
+                timeout=_TIMEOUT,
+                proxy=self._client.rest_client.proxy,
             ) as response:
-                status, content = response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                status, content = response.status, await read_body(response.content)
+        except (aiohttp.ClientError, TimeoutError, OSError, UnreadableError) as error:
             raise _unreachable(error) from None
         if status == HTTPStatus.UNAUTHORIZED:
             return ""
         if status not in _OK:
             raise UnavailableError("Unavailable", f"the API server did not review the token: HTTP {status}")
-        return str(_decoded(status, content)["status"]["userInfo"]["username"])
+        review = decode_object("POST", path, {}, JSON, is_error=False, content=content)
+        return str(review["status"]["userInfo"].get("username", ""))
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """Stream the lines of a watch until the server ends it. Raises aiohttp's errors if the connection breaks."""
+        """Stream the lines of a watch until the server ends it.
+
+        Raises aiohttp's errors if the connection breaks, and UnreadableError at an event that is too large.
+        """
         async with self._session().get(
             f"{self._client.configuration.host}{path}?{urlencode(query)}",
-            headers=await self._headers(JSON, ONE),
+            headers=await self._headers({"Accept": ONE}),
             timeout=_WATCH_TIMEOUT,
             proxy=self._client.rest_client.proxy,
         ) as response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
-            async for line in response.content:
+            async for line in read_lines(response.content):
                 yield line
 
-    async def _headers(self, kind: str, accept: str) -> dict[str, str]:
-        headers = {"Content-Type": kind, "Accept": accept, "User-Agent": "keyturn"}
+    async def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        # Compressed, a body of a hundred megabytes would arrive in a chunk of a few kilobytes.
+        sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "keyturn"}
         # This also re-reads the token of the service account, which the kubelet replaces each hour.
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
-        return headers
+        await self._client.update_params_for_auth(sent, [], ["BearerToken"], "", "", None)
+        return sent
 
     def _session(self) -> aiohttp.ClientSession:
         rest = self._client.rest_client
@@ -185,13 +254,3 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
     return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)
-
-
-def _decoded(status: int, content: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except RecursionError:
-        raise UnavailableError("Unavailable", "the API server returned an object that is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        text = f"HTTP {status} with a response that is not JSON; check proxies between Keyturn and the API server"
-        return {"message": text, "metadata": {}}

@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,16 +21,20 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
+from keyturn.api.token_request import PLURAL
 from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
+from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
+from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.secret_watch import watch
+from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
+from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.issuance import OUR_LABEL
@@ -59,6 +63,7 @@ class Options:
     leader_elect: bool
     lease_name: str
     lease_namespace: str | None
+    issuance_key_secret: str | None = None
     watch_secrets: bool = True
 
     @property
@@ -87,6 +92,7 @@ class Operator:
         self._handle_signals = handle_signals
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
+        self._lists: list[Callable[[], str]] = []
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._pending_tokens = PendingTokens(time.monotonic)
 
@@ -105,20 +111,21 @@ class Operator:
                 options.lease_name,
                 self._instance,
                 self._now,
+                Boundary("lease", "keeping the Lease", self._metrics),
             )
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
             api = ApiClient(client, self._service_health, lease.is_held)
-            work = functools.partial(self._work, api, lease, configuration)
-
-            def not_ready() -> str:
-                is_ready = lease.responded.is_set() or not options.leader_elect
-                return "" if is_ready else "the API server has not responded yet"
-
-            async with serve(options.http_bind_address, self._metrics.registry, not_ready):
-                task = asyncio.ensure_future(lead(lease, work) if options.leader_elect else work())
+            key_secret = IssuanceKeySecret(
+                api, options.election_namespace, options.issuance_key_secret or f"{options.lease_name}-issuance-key"
+            )
+            work = functools.partial(self._work, api, lease, configuration, key_secret)
+            not_ready = functools.partial(self._not_ready, lease, key_secret)
+            boundary = Boundary("probes", "serving probes", self._metrics)
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary):
+                task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -132,12 +139,29 @@ class Operator:
 
         self._handle_signals(handle)
 
-    async def _work(self, api: ApiClient, lease: Lease, configuration: Configuration) -> None:
+    def _not_ready(self, lease: Lease, key_secret: IssuanceKeySecret) -> str:
+        """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
+        if key_secret.problem:
+            return key_secret.problem
+        if self._options.leader_elect and not lease.responded.is_set():
+            return "the API server has not responded yet"
+        return "; ".join(problem for each in self._lists if (problem := each()))
+
+    async def _start(
+        self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        await key_secret.wait()
+        await (lead(lease, work) if self._options.leader_elect else work())
+
+    async def _work(
+        self, api: ApiClient, lease: Lease, configuration: Configuration, key_secret: IssuanceKeySecret
+    ) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
         metrics.leader.set(1)
+        keys = await key_secret.load()
         require_label = settings.sources.require_label
-        store = SecretStore(api, watched=options.watch_secrets, require_label=require_label)
+        store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
         read = functools.partial(read_value, api, require_label=require_label)
         stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
         with build_dependencies(
@@ -158,27 +182,37 @@ class Operator:
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.index.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            await self._run(api, configuration, controller, work_queue)
+            await self._run(api, configuration, controller, work_queue, key_secret.keep(keys))
 
     async def _run(
-        self, api: ApiClient, configuration: Configuration, controller: Controller, work_queue: WorkQueue
+        self,
+        api: ApiClient,
+        configuration: Configuration,
+        controller: Controller,
+        work_queue: WorkQueue,
+        keep_keys: Coroutine[None, None, None],
     ) -> None:
-        namespaces = self._options.namespaces
-        async with asyncio.TaskGroup() as tasks:
-            listed = []
-            for namespace in (namespaces or ("",)) if self._options.watch_secrets else ():
-                for selector, on_change in (
-                    (OUR_LABEL, controller.on_secret),
-                    ("=".join(SOURCE_LABEL), controller.on_source_secret),
-                ):
-                    listed.append(asyncio.Event())
-                    tasks.create_task(watch(api, secrets_path(namespace), selector, on_change, listed[-1]))
-            # Secrets first: the issuance record on a Secret decides whether its request is due.
-            await asyncio.gather(*(event.wait() for event in listed))
-            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
-            await watch_requests(
-                api, configuration, namespaces, controller.on_request, controller.on_request_list, self._on_signal
+        options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
+        responses = RequestResponses(
+            api, controller.on_request_list, Boundary("request_watch", f"the watch of {PLURAL}", metrics)
+        )
+        watches = [
+            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", metrics))
+            for path in map(secrets_path, (namespaces or ("",)) if options.watch_secrets else ())
+            for component, selector, on_change in (
+                ("secret_watch", OUR_LABEL, controller.on_secret),
+                ("source_watch", "=".join(SOURCE_LABEL), controller.on_source_secret),
             )
+        ]
+        self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_keys)
+            for watch in watches:
+                tasks.create_task(watch.run())
+            # Secrets first: the issuance record on a Secret decides whether its request is due.
+            await asyncio.gather(*(watch.listed.wait() for watch in watches))
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
+            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
             # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
             raise asyncio.CancelledError
 

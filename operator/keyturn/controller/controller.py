@@ -172,6 +172,8 @@ class Controller:
         written = target or cache.written_by(request)
         if written and written.issuance and written.issuance.request == request.name:
             state = state.with_issuance(written.issuance)
+        elif target and target.unverified:
+            state = state.with_target(request, target)
         if target is None:
             state = replace(state, issuance=None)
             if status.revision:

@@ -2,20 +2,38 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from keyturn.sidecar.http_server import HttpServer, split_address
+from keyturn.controller.streams import Boundary
+from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, split_address
 from keyturn.sidecar.probes import ProbesHandler
 
 _log = logging.getLogger(__name__)
 
 
+class _Handler(ProbesHandler):
+    def __init__(
+        self, not_ready: Callable[[], str], metrics: Callable[[], Awaitable[bytes]], boundary: Boundary
+    ) -> None:
+        super().__init__(not_ready, metrics)
+        self._boundary = boundary
+
+    async def respond(self, http_request: HttpRequest) -> HttpResponse:
+        try:
+            return await super().respond(http_request)
+        except Exception as error:  # noqa: BLE001 - no request ends the process
+            self._boundary.report(error)
+            return self.error(500, "internal error")
+
+
 @asynccontextmanager
-async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[], str]) -> AsyncIterator[str]:
+async def serve(
+    listen: str, registry: CollectorRegistry, not_ready: Callable[[], str], boundary: Boundary
+) -> AsyncIterator[str]:
     """Serve on HOST:PORT while the block runs; yields the address with the actual port. Raises BindError.
 
     Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. `not_ready`
@@ -29,7 +47,7 @@ async def serve(listen: str, registry: CollectorRegistry, not_ready: Callable[[]
         async with lock:
             return await asyncio.to_thread(generate_latest, registry)
 
-    server = HttpServer(ProbesHandler(not_ready, metrics))
+    server = HttpServer(_Handler(not_ready, metrics, boundary))
     try:
         address = await server.listen(*split_address(listen))
         _log.info("listening on %s", address)

@@ -1,26 +1,25 @@
 """Lists and watches TokenRequests with kopf, which neither patches them nor sets finalizers or annotations."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from http import HTTPStatus
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
 import aiohttp
 import kopf
-import msgspec
 from kubernetes.aio.client import Configuration
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL, VERSION
-from keyturn.controller.api_client import ApiClient
+from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
+from keyturn.controller.request_responses import RequestResponses
+from keyturn.controller.streams import Backoff
 from keyturn.core.errors import UnavailableError
 
-_PAGE = 500
 _UNTIL_SERVED_SECONDS = 5
 _log = logging.getLogger(__name__)
 
@@ -32,24 +31,18 @@ class OnRequest(Protocol):
         """Handle a TokenRequest that exists, has changed or was deleted."""
 
 
-class OnRequestList(Protocol):
-    """Receives the uids of a full list."""
-
-    def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Handle a full list of one namespace, or of all if `namespace` is empty: all other requests are deleted."""
-
-
 async def watch_requests(
     api: ApiClient,
     configuration: Configuration,
     namespaces: Sequence[str],
     on_request: OnRequest,
-    on_list: OnRequestList,
+    responses: RequestResponses,
     on_signal: Callable[[Callable[[], object]], None],
 ) -> None:
     """Pass every TokenRequest and every change to `on_request`, until a signal: `on_signal` registers a handler.
 
-    Waits for the CRD, and survives its deletion. Deletions that were missed show as uids missing from `on_list`.
+    Waits for the CRD, and survives its deletion. Deletions that were missed show as uids missing from a list. Whatever
+    kopf raises, it is started again.
     """
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()
@@ -61,10 +54,25 @@ async def watch_requests(
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:
-        return kopf_session(await kopf_connection(configuration), configuration.proxy, on_list)
+        return kopf_session(await kopf_connection(configuration), configuration.proxy, responses)
 
-    stop = asyncio.Event()
-    started = await kopf.spawn_tasks(
+    stop, backoff = asyncio.Event(), Backoff()
+    while not stop.is_set():
+        try:
+            started = await _start(registry, namespaces, stop)
+            # They replace kopf's handlers, which raise an exception at a second signal.
+            on_signal(stop.set)
+            await kopf.run_tasks(started, ignored=_AllTasks())
+        except Exception as error:  # noqa: BLE001 - no input ends the process
+            responses.boundary.report(error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), backoff.next_pause())
+
+
+async def _start(
+    registry: kopf.OperatorRegistry, namespaces: Sequence[str], stop: asyncio.Event
+) -> Collection[asyncio.Task[Any]]:
+    return await kopf.spawn_tasks(
         registry=registry,
         # Otherwise kopf looks up our user name, and in the image user 65532 has none.
         identity=cast("Any", "keyturn"),
@@ -73,9 +81,6 @@ async def watch_requests(
         namespaces=tuple(namespaces),
         stop_flag=stop,
     )
-    # They replace kopf's handlers, which raise an exception at a second signal.
-    on_signal(stop.set)
-    await kopf.run_tasks(started, ignored=_AllTasks())
 
 
 class _AllTasks(Collection[Any]):
@@ -117,8 +122,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     # Otherwise kopf watches CRDs and namespaces, which a namespaced installation is not allowed to do.
     settings.scanning.disabled = True
-    settings.watching.chunk_size = _PAGE
-    settings.watching.server_timeout = 290
+    settings.watching.server_timeout = WATCH_SECONDS
     settings.process.ultimate_exiting_timeout = None
     # How long a worker lives after its event, 5 s by default: at startup there is one per object.
     settings.queueing.idle_timeout = 0.05
@@ -149,9 +153,12 @@ async def _wait_for_crd(api: ApiClient) -> None:
 
 async def is_crd_served(api: ApiClient) -> bool:
     """Whether the API server lists both our group and TokenRequests in it."""
-    groups = (await api.request("GET", "/apis")).body.get("groups") or ()
-    kinds = (await api.request("GET", f"/apis/{GROUP}/{VERSION}")).body.get("resources") or ()
-    return GROUP in {group["name"] for group in groups} and PLURAL in {kind["name"] for kind in kinds}
+    groups = (await api.request("GET", "/apis")).body.get("groups", ())
+    if GROUP not in {group["name"] for group in groups}:
+        # The API server's response for an unknown group is not a Status.
+        return False
+    kinds = (await api.request("GET", f"/apis/{GROUP}/{VERSION}")).body.get("resources", ())
+    return PLURAL in {kind["name"] for kind in kinds}
 
 
 async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
@@ -169,68 +176,14 @@ async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
     )
 
 
-def kopf_session(info: kopf.ConnectionInfo, proxy: str | None, on_list: OnRequestList) -> kopf.AiohttpSession:
+def kopf_session(info: kopf.ConnectionInfo, proxy: str | None, responses: RequestResponses) -> kopf.AiohttpSession:
     """Create kopf's session as kopf does, but with our proxy and middleware."""
     context = info.as_ssl_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in app.load_configuration
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         headers=info.as_http_headers(),
-        middlewares=(_Responses(on_list),),
+        middlewares=(responses,),
         proxy=proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)
-
-
-class _Metadata(msgspec.Struct, frozen=True):
-    uid: str = ""
-    remaining: str = msgspec.field(default="", name="continue")
-
-
-class _Item(msgspec.Struct, frozen=True):
-    metadata: _Metadata
-
-
-class _List(msgspec.Struct, frozen=True):
-    metadata: _Metadata
-    items: tuple[_Item, ...] = ()
-
-
-class _Responses:
-    """Middleware for the API server's responses about TokenRequests.
-
-    kopf stops at a 404, which is returned while the CRD does not exist; as a lost connection, it is retried. kopf also
-    stops at a 410 for a list whose pages took too long; as a broken response, it restarts the list. And kopf does not
-    report which objects are missing from the list that follows a broken watch.
-    """
-
-    def __init__(self, on_list: OnRequestList) -> None:
-        self._on_list = on_list
-        self._uids: dict[str, set[str]] = {}
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        response = await handler(request)
-        if not request.url.path.endswith(f"/{PLURAL}"):
-            return response
-        watched = "watch" in request.url.query
-        if response.status == HTTPStatus.NOT_FOUND:
-            response.release()
-            raise aiohttp.ClientConnectionError(f"{PLURAL}.{GROUP}: HTTP 404")
-        if response.status == HTTPStatus.GONE and not watched:
-            response.release()
-            raise aiohttp.ClientPayloadError(f"{PLURAL}.{GROUP}: HTTP 410")
-        if response.status == HTTPStatus.OK and not watched:
-            page = msgspec.json.decode(await response.read(), type=_List)
-            self._collect(request.url.path, page, first="continue" not in request.url.query)
-        return response
-
-    def _collect(self, path: str, page: _List, *, first: bool) -> None:
-        uids = self._uids.pop(path, set()) if not first else set()
-        uids |= {item.metadata.uid for item in page.items}
-        if page.metadata.remaining:
-            self._uids[path] = uids
-        else:
-            _, _, place = path.partition("/namespaces/")
-            self._on_list(uids, place.partition("/")[0])

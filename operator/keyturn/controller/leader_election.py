@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.controller.api_client import MERGE, ApiClient
-from keyturn.core.errors import KeyturnError, LeaseLostError, UnavailableError
+from keyturn.controller.streams import Boundary
+from keyturn.core.errors import LeaseLostError, UnavailableError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
@@ -27,12 +28,21 @@ class Lease:
     `responded` is set by the first response.
     """
 
-    def __init__(self, api: ApiClient, namespace: str, name: str, identity: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        namespace: str,
+        name: str,
+        identity: str,
+        now: Callable[[], datetime],
+        boundary: Boundary,
+    ) -> None:
         self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self._identity = identity
         self._now = now
+        self._boundary = boundary
         self._observed: tuple[object, float] = (None, 0.0)
         self.held_until = 0.0
         self.responded = asyncio.Event()
@@ -43,8 +53,8 @@ class Lease:
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 acquired = await self._try()
-        except (KeyturnError, TimeoutError) as error:
-            _log.warning("the Lease could not be reached: %s", error)
+        except Exception as error:  # noqa: BLE001 - no response ends the process
+            self._boundary.report(error)
             return False
         self.responded.set()
         if acquired:
@@ -78,7 +88,8 @@ class Lease:
                     if not response.is_error:
                         return
                     await asyncio.sleep(0.1)
-        except (KeyturnError, TimeoutError):
+        except Exception as error:  # noqa: BLE001 - no response ends the process
+            self._boundary.report(error)
             _log.info("the Lease was not released; it expires by itself")
 
     async def _try(self) -> bool:

@@ -27,8 +27,9 @@ class Entry:
 
     @property
     def expires(self) -> datetime | None:
-        """When the issued credentials expire."""
-        return self.state.issuance.expires if self.state.issuance else None
+        """When the issued credentials expire, for the order of renewals; a record that is not verified may be wrong."""
+        record = self.state.issuance or self.state.unverified
+        return record.expires if record else None
 
     def has_changed(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a new version of the request differs in more than labels and status."""

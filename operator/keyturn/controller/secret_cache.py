@@ -8,6 +8,7 @@ from keyturn.api.token_request import Request
 from keyturn.controller.secret_manifest import target_secret
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import MANAGED_BY, TargetSecret, field_manager
+from keyturn.core.issuance_keys import IssuanceKeys
 
 Place = tuple[str, str]
 _MAX_DELETED = 10_000
@@ -25,7 +26,8 @@ class SecretCache:
     before the watch has shown our own write would renew twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys: IssuanceKeys) -> None:
+        self._keys = keys
         self._secrets: dict[Place, TargetSecret] = {}
         self._stale: set[Place] = set()
         # In the order of deletion; the oldest are dropped first.
@@ -49,9 +51,9 @@ class SecretCache:
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
             return False
-        secret = target_secret(meta)
+        secret = target_secret(meta, self._keys)
         self._store(place, secret)
-        if known or secret.modified_by_others:
+        if known or secret.modified_by_others or meta.is_partial:
             self._stale.add(place)
         return True
 

@@ -22,8 +22,8 @@ from keyturn.core.issuance import (
     data_hash,
     field_manager,
     labels,
-    read_issuance,
 )
+from keyturn.core.issuance_keys import IssuanceKeys
 
 # The API server checks the data of this type; a dry run has none yet.
 _DRY_RUN_DATA = {DOCKER: {".dockerconfigjson": "{}"}}
@@ -31,7 +31,7 @@ _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/l
 
 
 def secret_manifest(
-    request: Request, issuance: Issuance | None, data: Mapping[str, str], *, owned: bool
+    request: Request, issuance: Issuance | None, data: Mapping[str, str], keys: IssuanceKeys, *, owned: bool
 ) -> dict[str, Any]:
     """Return the Secret to apply or, without an issuance record, to apply with dryRun.
 
@@ -40,7 +40,10 @@ def secret_manifest(
     owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": request.name, "uid": request.uid}
     kind = request.spec.secret_type
     content = data if issuance else _DRY_RUN_DATA.get(kind, data)
-    record = {ISSUANCE_ANNOTATION: issuance.encoded(), EXPIRES_AT: rfc3339(issuance.expires)} if issuance else {}
+    record = {}
+    if issuance:
+        signed = keys.encode(issuance, request.namespace, request.secret_name)
+        record = {ISSUANCE_ANNOTATION: signed, EXPIRES_AT: rfc3339(issuance.expires)}
     metadata = {
         "name": request.secret_name,
         "labels": labels(request),
@@ -73,9 +76,9 @@ def release_patch(secret: TargetSecret) -> dict[str, Any]:
     }
 
 
-def target_secret(meta: Meta) -> TargetSecret:
+def target_secret(meta: Meta, keys: IssuanceKeys) -> TargetSecret:
     """Return a Secret with what its metadata contain."""
-    issuance = read_issuance(meta.annotations)
+    issuance, unverified = keys.read(meta.annotations, meta.namespace, meta.name)
     return TargetSecret(
         uid=meta.uid,
         resource_version=meta.resource_version,
@@ -85,16 +88,23 @@ def target_secret(meta: Meta) -> TargetSecret:
         owners=frozenset(owner.uid for owner in meta.owner_references),
         managers=frozenset(f.manager for f in meta.managed_fields if f.manager.startswith("keyturn-")),
         modified_by_others=issuance is None or _is_modified_by_others(meta, issuance),
+        unverified=unverified,
     )
 
 
-def read_secret(request: Request, body: Mapping[str, Any]) -> tuple[TargetSecret, dict[str, str]]:
+def read_meta(request: Request, body: Mapping[str, Any]) -> Meta:
+    """Return the metadata of a Secret from its manifest, with all that the request's spec contains."""
+    names = {request.uid, *labels(request), *annotations(request)}
+    return msgspec.convert(body["metadata"], Meta).bounded(names)
+
+
+def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -> tuple[TargetSecret, dict[str, str]]:
     """Return a Secret from its full manifest, and the data of the keys that were issued."""
-    secret = target_secret(msgspec.convert(body["metadata"], Meta))
-    keys = secret.issuance.keys if secret.issuance else ()
+    secret = target_secret(read_meta(request, body), keys)
+    issued = secret.issuance.keys if secret.issuance else ()
     encoded = body.get("data") or {}
     # A value that was edited by hand may not be text; it only has to differ.
-    data = {key: base64.b64decode(encoded[key]).decode(errors="replace") for key in keys if key in encoded}
+    data = {key: base64.b64decode(encoded[key]).decode(errors="replace") for key in issued if key in encoded}
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 

@@ -10,19 +10,21 @@ import msgspec
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ONE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.response_body import ONE
 from keyturn.controller.secret_cache import Place, SecretCache, target_place
 from keyturn.controller.secret_manifest import (
     empty_manifest,
+    read_meta,
     read_secret,
     release_patch,
     secret_manifest,
     target_secret,
 )
-from keyturn.controller.secret_watch import Meta
 from keyturn.controller.source_reader import read_source
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted
+from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted, may_delete
+from keyturn.core.issuance_keys import IssuanceKeys
 from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
@@ -36,24 +38,26 @@ _log = logging.getLogger(__name__)
 class SecretStore:
     """Reads sources and writes targets in the cluster. `cache` contains the targets seen so far.
 
-    If Secrets are not `watched`, a target is read in each reconciliation. With `require_label`, sources without the
-    label are refused.
+    `keys` sign and verify issuance records. If Secrets are not `watched`, a target is read in each reconciliation. With
+    `require_label`, sources without the label are refused.
     """
 
     def __init__(
         self,
         api: ApiClient,
+        keys: IssuanceKeys,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         watched: bool = True,
         require_label: bool = False,
     ) -> None:
         self._api = api
+        self._keys = keys
         self._require_label = require_label
         self.watched = watched
         self._monotonic = monotonic
         self._dry_run_passed: dict[str, tuple[str, float]] = {}
-        self.cache = SecretCache()
+        self.cache = SecretCache(keys)
 
     async def read_source(self, request: Request) -> SourceValues:
         """Read the source, uncached."""
@@ -80,7 +84,7 @@ class SecretStore:
             return
         path = secrets_path(*target_place(request))
         query = {"fieldManager": field_manager(request.uid), "dryRun": "All"}
-        manifest = secret_manifest(request, None, {}, owned=False)
+        manifest = secret_manifest(request, None, {}, self._keys, owned=False)
         response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
         if response.status == HTTPStatus.CREATED:
             self._dry_run_passed[request.namespace] = (request.metadata_hash, self._monotonic())
@@ -103,7 +107,7 @@ class SecretStore:
         try:
             with self.cache.writing(place):
                 known = self.cache.get(place)
-                manifest = _manifest(request, issuance, data, known)
+                manifest = self._manifest(request, issuance, data, known)
                 response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
                 if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
                     response, known = await self._force(request, issuance, data)
@@ -115,7 +119,7 @@ class SecretStore:
                     empty = empty_manifest(request.secret_name, known.uid)
                     removal = await self._api.request("PATCH", path, empty, kind=APPLY, query=query, accept=ONE)
                     response = response if removal.is_error else removal
-                self.cache.was_written(place, target_secret(msgspec.convert(response.body["metadata"], Meta)))
+                self.cache.was_written(place, target_secret(read_meta(request, response.body), self._keys))
         except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.pop(request.namespace, None)
             raise
@@ -147,7 +151,7 @@ class SecretStore:
         which cannot be changed, the Secret is deleted. Returns the response, and the Secret that was applied to.
         """
         target, _ = await self._read(request)
-        path, manifest = secrets_path(*target_place(request)), _manifest(request, issuance, data, target)
+        path, manifest = secrets_path(*target_place(request)), self._manifest(request, issuance, data, target)
         if target:
             check_ours(request, target)
         if target and manifest.get("type", target.type) != target.type:
@@ -160,7 +164,7 @@ class SecretStore:
                 raise refusal(response, f"Secret {request.secret_name}", data)
             self.cache.forget(target_place(request))
             target = None
-            manifest = _manifest(request, issuance, data, None)
+            manifest = self._manifest(request, issuance, data, None)
         query = {"fieldManager": field_manager(request.uid), "force": "true"}
         return await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE), target
 
@@ -183,7 +187,7 @@ class SecretStore:
             elif request.should_retain_secret:
                 response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
             else:
-                response = await self._api.request("DELETE", path, {"preconditions": {"uid": target.uid}}, kind=JSON)
+                response = await self._delete_as_issued(request, place)
         except UnavailableError as error:
             _log.warning("Secret %s/%s could not be released: %s", *place, error)
             return
@@ -192,13 +196,30 @@ class SecretStore:
         else:
             self.cache.forget(place)
 
+    async def _delete_as_issued(self, request: Request, place: Place) -> ApiResponse:
+        """Delete a Secret if it is still as Keyturn wrote it.
+
+        Somebody may have created it again since, and put back its earlier record, which verifies.
+        """
+        path = secrets_path(*place)
+        response = await self._api.request("GET", path)
+        if response.is_error:
+            return response
+        secret, _ = read_secret(request, response.body, self._keys)
+        if not may_delete(request, secret) or secret.issuance is None or secret.data_hash != secret.issuance.data_hash:
+            return ApiResponse(
+                HTTPStatus.CONFLICT, {"message": "it was changed since it was issued; delete it yourself"}
+            )
+        preconditions = {"uid": secret.uid, "resourceVersion": secret.resource_version}
+        return await self._api.request("DELETE", path, {"preconditions": preconditions}, kind=JSON)
+
     async def _read(self, request: Request) -> tuple[TargetSecret | None, dict[str, str]]:
         place = target_place(request)
         before = self.cache.get(place)
         response = await self._api.request("GET", secrets_path(*place))
         if response.is_error and response.is_found:
             raise RefusedError("WriteDenied", f"Secret {request.secret_name} may not be read: {response.message}")
-        target, data = read_secret(request, response.body) if response.is_found else (None, {})
+        target, data = read_secret(request, response.body, self._keys) if response.is_found else (None, {})
         changed_meanwhile = self.cache.get(place) is not before
         self.cache.was_read(place, target)
         if changed_meanwhile:
@@ -206,16 +227,16 @@ class SecretStore:
             self.cache.invalidate(request)
         return target, data
 
-
-def _manifest(
-    request: Request, issuance: Issuance, data: dict[str, str], target: TargetSecret | None
-) -> dict[str, Any]:
-    adopted = is_adopted(request, target)
-    issuance = msgspec.structs.replace(issuance, adopted=adopted)
-    manifest = secret_manifest(request, issuance, data, owned=not request.should_retain_secret and not adopted)
-    if adopted and manifest["type"] == OPAQUE:
-        # The user who created the Secret chose its type, and the formats do not require one.
-        del manifest["type"]
-    if target is None:
-        manifest["metadata"]["resourceVersion"] = _ABSENT
-    return manifest
+    def _manifest(
+        self, request: Request, issuance: Issuance, data: dict[str, str], target: TargetSecret | None
+    ) -> dict[str, Any]:
+        adopted = is_adopted(request, target)
+        issuance = msgspec.structs.replace(issuance, adopted=adopted)
+        owned = not request.should_retain_secret and not adopted
+        manifest = secret_manifest(request, issuance, data, self._keys, owned=owned)
+        if target and not may_delete(request, target) and manifest["type"] == OPAQUE:
+            # The type of a Secret that may be a user's is kept: the formats do not require one.
+            del manifest["type"]
+        if target is None:
+            manifest["metadata"]["resourceVersion"] = _ABSENT
+        return manifest

@@ -5,21 +5,25 @@ import logging
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import msgspec
 
-from keyturn.controller.api_client import LIST, WATCH_SECONDS, ApiClient
+from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
+from keyturn.controller.object_list import PageSize, list_pages, read_version
+from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
 from keyturn.core.errors import UnavailableError
-
-_PAGE = "500"
-_PAUSE_SECONDS = 1.0
-_LOG_INTERVAL_SECONDS = 60
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION
 
 _log = logging.getLogger(__name__)
 
 OnSecret = Callable[["Meta", bool], None]
+_OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+# In characters, of labels, annotations and owners.
+_MAX_METADATA = 2**15
+_MAX_MANAGERS = 16
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -28,15 +32,23 @@ class Owner(msgspec.Struct, frozen=True):
     uid: str
 
 
+class _Nothing(msgspec.Struct, frozen=True):
+    pass
+
+
+class _FieldSet(msgspec.Struct, frozen=True):
+    data: dict[str, _Nothing] = msgspec.field(default_factory=dict, name="f:data")
+
+
 class Fields(msgspec.Struct, frozen=True, rename="camel"):
     """An entry of managedFields."""
 
     manager: str = ""
-    fields_v1: dict[str, Any] = msgspec.field(default_factory=dict, name="fieldsV1")
+    fields_v1: _FieldSet = msgspec.field(default_factory=_FieldSet, name="fieldsV1")
 
     def data_keys(self) -> frozenset[str]:
         """Return the keys of a Secret's data that this manager owns."""
-        return frozenset(key[2:] for key in self.fields_v1.get("f:data", {}) if key.startswith("f:"))
+        return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -50,11 +62,32 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] = {}
     owner_references: tuple[Owner, ...] = ()
     managed_fields: tuple[Fields, ...] = ()
+    is_partial: bool = False
 
+    def bounded(self, names: AbstractSet[str] = frozenset()) -> "Meta":
+        """Return what may be cached: of large metadata, only what Keyturn writes and those in `names`.
 
-class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
-    resource_version: str = ""
-    remaining: str = msgspec.field(default="", name="continue")
+        Anyone who may write a Secret could fill the memory that all namespaces share. A partial result must be read
+        again before it is used.
+        """
+        kept = {**self.labels, **self.annotations}
+        kept.pop(_LAST_APPLIED, None)
+        managers = [fields for fields in self.managed_fields if fields.manager.startswith("keyturn-")]
+        size = sum(map(len, (*kept, *kept.values(), *(owner.uid for owner in self.owner_references))))
+        if size + sum(len(fields.manager) for fields in managers) <= _MAX_METADATA:
+            return self
+        names = names | _OUR_NAMES
+        others = [fields for fields in self.managed_fields if fields not in managers]
+        return msgspec.structs.replace(
+            self,
+            labels={key: value for key, value in self.labels.items() if key in names},
+            annotations={
+                key: value for key, value in self.annotations.items() if key in names and len(value) <= _MAX_METADATA
+            },
+            owner_references=tuple(owner for owner in self.owner_references if owner.uid in names)[:1],
+            managed_fields=(*managers[:_MAX_MANAGERS], *others),
+            is_partial=True,
+        )
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -66,98 +99,119 @@ class _Line(msgspec.Struct, frozen=True):
     object: msgspec.Raw
 
 
-class _Any(msgspec.Struct, frozen=True):
-    metadata: _Metadata = _Metadata()
+class _Bookmark(msgspec.Struct, frozen=True):
+    metadata: "_Version"
+
+
+class _Version(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str
+
+
+class _Error(msgspec.Struct, frozen=True):
     code: int = 0
 
 
-async def watch(api: ApiClient, path: str, selector: str, on_secret: OnSecret, listed: asyncio.Event) -> None:
-    """Call `on_secret(metadata, alive)` for each object and each change, until cancelled.
+class SecretWatch:
+    """Calls `on_secret(metadata, alive)` for each object with the labels of `selector`, and for each change.
 
-    `listed` is set after the first list. Deletions that were missed while disconnected are reported after the next
-    list. A broken watch resumes at its resourceVersion; if that has expired, the objects are listed again.
+    `listed` is set after the first list.
     """
-    reported, version, logged, logged_at = _Reported(on_secret), "", "", 0.0
-    while True:
-        try:
-            if not version:
-                version = await _list(api, path, selector, reported)
-                listed.set()
-            version = await _follow(api, path, selector, version, reported)
-        except (UnavailableError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            status = getattr(error, "status", 0)
-            version = "" if status == HTTPStatus.GONE else version
-            kind = f"HTTP {status}" if status else type(error).__name__
-            why = str(error) if isinstance(error, UnavailableError) else kind
-            now = asyncio.get_running_loop().time()
-            # Without permission a watch breaks every second.
-            if why != logged or now - logged_at >= _LOG_INTERVAL_SECONDS:
-                logged, logged_at = why, now
-                _log.warning("the watch of %s broke (%s); retrying", path, why)
-            await asyncio.sleep(_PAUSE_SECONDS)
 
-
-class _Reported:
-    """The objects that were reported, to find those missing from the next list."""
-
-    def __init__(self, on_secret: OnSecret) -> None:
+    def __init__(self, api: ApiClient, path: str, selector: str, on_secret: OnSecret, boundary: Boundary) -> None:
+        self._api = api
+        self._path = path
+        self._selector = selector
         self._on_secret = on_secret
-        self._names: dict[str, tuple[str, str]] = {}
+        self._boundary = boundary
+        self._page_size = PageSize()
+        self._version = 0
+        # The objects that were reported, to find those missing from the next list.
+        self._reported: dict[str, tuple[str, str]] = {}
+        self.listed = asyncio.Event()
+        self._problem = f"{path} has not been listed yet"
 
-    def report(self, meta: Meta, *, alive: bool) -> None:
-        if alive:
-            self._names[meta.uid] = (meta.namespace, meta.name)
-        else:
-            self._names.pop(meta.uid, None)
-        try:
-            self._on_secret(meta, alive)
-        except Exception as error:  # noqa: BLE001 - an object that any user can create must not stop all others
-            _log.error("Secret %s/%s: internal error: %s", meta.namespace, meta.name, type(error).__name__)
+    def unlisted(self) -> str:
+        """Return why there has been no list yet, or ""."""
+        return "" if self.listed.is_set() else self._problem
 
-    def report_deleted(self, uids: AbstractSet[str]) -> None:
-        for uid in self._names.keys() - uids:
-            namespace, name = self._names[uid]
-            self.report(Meta(name, namespace, uid, "0"), alive=False)
+    async def run(self) -> None:
+        """Watch until cancelled. A watch that broke resumes where it was; after anything else, all objects are listed.
 
+        Deletions that were missed are reported after the list.
+        """
+        backoff = Backoff()
+        while True:
+            longest_pause = LONGEST_PAUSE_SECONDS
+            try:
+                await self._list_and_follow()
+            except Exception as error:  # noqa: BLE001 - no input ends the process
+                self._problem = str(error) if isinstance(error, UnavailableError) else self._problem
+                longest_pause = self._boundary.report(error)
+                if not isinstance(error, aiohttp.ClientError | OSError) or _is_gone(error):
+                    self._version = 0
+            await asyncio.sleep(backoff.next_pause(longest_pause))
 
-async def _list(api: ApiClient, path: str, selector: str, reported: _Reported) -> str:
-    """List page by page: a single list of all objects would need most of the memory at startup."""
-    uids = set[str]()
-    remaining = ""
-    while True:
-        query = {"labelSelector": selector, "limit": _PAGE} | ({"continue": remaining} if remaining else {})
-        response = await api.request("GET", path, query=query, accept=LIST)
-        if response.status == HTTPStatus.GONE:
-            return await _list(api, path, selector, reported)
-        if response.is_error:
-            raise UnavailableError("Unavailable", f"listing {path}: {response.message}")
-        # The API server encodes an empty list as null.
-        for item in msgspec.convert(response.body.get("items") or [], list[_Item]):
-            uids.add(item.metadata.uid)
-            reported.report(item.metadata, alive=True)
-        metadata = msgspec.convert(response.body["metadata"], _Metadata)
-        remaining = metadata.remaining
-        if not remaining:
-            reported.report_deleted(uids)
-            return metadata.resource_version
+    async def _list_and_follow(self) -> None:
+        if self._version and await read_version(self._api, self._path) < self._version:
+            # etcd was restored from a backup: an API server never sends the changes that follow an unknown version.
+            _log.warning("the resourceVersion of %s decreased; listing all objects again", self._path)
+            self._version = 0
+            self._report_deleted(set())
+        if not self._version:
+            await self._list()
+            self.listed.set()
+        await self._follow()
 
+    async def _list(self) -> None:
+        uids, version = set[str](), 0
+        async for page in list_pages(self._api, self._path, self._selector, self._page_size):
+            for raw in page.items:
+                try:
+                    meta = msgspec.json.decode(raw, type=_Item).metadata
+                except (RecursionError, msgspec.DecodeError) as error:
+                    # One object must not hide all others.
+                    self._boundary.report(error)
+                    continue
+                uids.add(meta.uid)
+                self._report(meta, alive=True)
+            version = int(page.version)
+        self._report_deleted(uids)
+        self._version = version
 
-async def _follow(api: ApiClient, path: str, selector: str, version: str, reported: _Reported) -> str:
-    """Follow a watch until the server ends it; returns the resourceVersion to resume at, empty to list again."""
-    query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true",
-             "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
-    async for raw in api.watch(path, query):
-        try:
+    async def _follow(self) -> None:
+        """Follow the watch until the server ends it."""
+        query = {"labelSelector": self._selector, "watch": "true", "allowWatchBookmarks": "true",
+                 "resourceVersion": str(self._version), "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
+        async for raw in self._api.watch(self._path, query):
             line = msgspec.json.decode(raw, type=_Line)
-            header = msgspec.json.decode(line.object, type=_Any)
-        except RecursionError:
-            _log.warning("an object under %s is nested too deeply and is ignored", path)
-            continue
-        if line.type == "ERROR":
-            if header.code == HTTPStatus.GONE:
-                return ""
-            raise UnavailableError("Unavailable", f"the watch ended with code {header.code}")
-        version = header.metadata.resource_version
-        if line.type != "BOOKMARK":
-            reported.report(msgspec.json.decode(line.object, type=_Item).metadata, alive=line.type != "DELETED")
-    return version
+            if line.type == "ERROR":
+                code = msgspec.json.decode(line.object, type=_Error).code
+                raise UnavailableError("Unavailable", f"the watch of {self._path} ended with code {code}")
+            if line.type == "BOOKMARK":
+                bookmark = msgspec.json.decode(line.object, type=_Bookmark).metadata
+                self._version = max(self._version, int(bookmark.resource_version))
+                continue
+            meta = msgspec.json.decode(line.object, type=_Item).metadata
+            if int(meta.resource_version) < self._version:
+                return  # Perhaps etcd was restored.
+            self._version = int(meta.resource_version)
+            self._report(meta, alive=line.type != "DELETED")
+
+    def _report(self, meta: Meta, *, alive: bool) -> None:
+        if alive:
+            self._reported[meta.uid] = (meta.namespace, meta.name)
+        else:
+            self._reported.pop(meta.uid, None)
+        try:
+            self._on_secret(meta.bounded(), alive)
+        except Exception as error:  # noqa: BLE001 - an object that any user can create must not hide all others
+            self._boundary.report(error)
+
+    def _report_deleted(self, uids: set[str]) -> None:
+        for uid in self._reported.keys() - uids:
+            namespace, name = self._reported[uid]
+            self._report(Meta(name, namespace, uid, "0"), alive=False)
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientResponseError) and error.status == HTTPStatus.GONE

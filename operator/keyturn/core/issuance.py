@@ -33,7 +33,8 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     keys of the data. `adopted` is sticky: removing the consent annotation later does not change ownership. `once`: the
     source was single-use, so no renewal is possible. `token_id` and `superseded` are License Manager's IDs of
     the current token and of those before it. `identity_id` is Cognito's, requested once. A digest over all fields, and
-    over the data by its hash, is stored with them: a record that was edited by hand is ignored.
+    over the data by its hash, is stored with them: a record that was edited by hand is ignored. In a cluster, the
+    record is signed too (see IssuanceKeys).
     """
 
     request: Annotated[str, Meta(max_length=253)]
@@ -60,18 +61,18 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     identity_id: str = ""
 
     def encoded(self) -> str:
-        """Return the value of the annotation."""
-        text = msgspec.json.encode(self).decode()
-        return f'{text[:-1]},"digest":"{_digest(text)}"}}'
+        """Return the record with its digest and without a signature."""
+        return with_digest(msgspec.json.encode(self).decode())
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSecret:
     """The Secret with the target's name. Some fields are known only after a full read.
 
-    `issuance` is None if there is no record or its digest is wrong. `owners` are the uids of owner references,
-    `managers` Keyturn's field managers. `modified_by_others`: another client changed issued keys.
-    `data_hash` (of the issued keys), `immutable` and `type` require a full read.
+    `issuance` is the record that Keyturn wrote, None if there is none. `unverified` is one that can be read and that
+    anyone may have written: what it says is not trusted. `owners` are the uids of owner references, `managers` the
+    field managers that are Keyturn's. `modified_by_others`: another client changed issued keys. `data_hash` (of the
+    issued keys), `immutable` and `type` require a full read.
     """
 
     uid: str
@@ -85,6 +86,7 @@ class TargetSecret:
     data_hash: str | None = None
     immutable: bool = False
     type: str = ""
+    unverified: Issuance | None = None
 
 
 def field_manager(uid: str) -> str:
@@ -108,12 +110,23 @@ def is_adoptable(request: Request, target: TargetSecret | None) -> bool:
 
 
 def is_adopted(request: Request, target: TargetSecret | None) -> bool:
-    """Whether a user created this Secret and let the request adopt it: it is not deleted with the request."""
-    return is_adoptable(request, target) or bool(target and target.issuance and target.issuance.adopted)
+    """Whether a user created this Secret and let the request adopt it: it is not deleted with the request.
+
+    If no verified record says so, a Secret without our owner reference counts as adopted: it may be a user's.
+    """
+    if target is None:
+        return False
+    is_recorded = target.issuance.adopted if target.issuance else request.uid not in target.owners
+    return is_recorded or is_adoptable(request, target)
+
+
+def may_delete(request: Request, target: TargetSecret) -> bool:
+    """Whether Keyturn created this Secret. Only a verified record proves it: anyone may have written the traces."""
+    return target.issuance is not None and not is_adopted(request, target)
 
 
 def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
-    """Read the issuance record from a Secret's annotations; None if there is no valid one.
+    """Read the issuance record from a Secret's annotations; None if there is no valid one. The signature is ignored.
 
     The digest covers the text, not the parsed fields: a record of a newer release, with an additional field, is valid.
     """
@@ -167,6 +180,11 @@ def is_unchanged(ours: str, theirs: str) -> bool:
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
 
 
+def is_earlier(issuance: Issuance, last: Issuance) -> bool:
+    """Whether a record is older than the last known one, because an earlier version of the Secret was put back."""
+    return issuance.revision < last.revision or issuance.issued < last.issued
+
+
 def kept_identity(last: Issuance | None, request: Request) -> str:
     """Return Cognito's identity ID of the last issuance, so that a renewal need not request it again."""
     return last.identity_id if last and is_unchanged(last.exchange_hash, request.exchange_hash) else ""
@@ -175,8 +193,9 @@ def kept_identity(last: Issuance | None, request: Request) -> str:
 def is_ours(request: Request, target: TargetSecret) -> bool:
     """Whether the request may write this Secret.
 
-    An issuance record with the request's name and another uid belongs to a deleted request: no two requests have the
-    same name. So a request that was re-created, restored or moved to another cluster takes over its Secret.
+    A verified record with the request's name and another uid belongs to a deleted request: no two requests have the
+    same name. So a request that was re-created, restored or moved to another cluster takes over its Secret. Without a
+    verified record, only the traces of this request's uid count.
     """
     if target.issuance:
         return target.issuance.request == request.name
@@ -199,6 +218,11 @@ def _metadata(request: Request, kind: str) -> dict[str, str]:
     target = request.spec.target
     metadata: Mapping[str, str] | None = getattr(target.metadata, kind) if target and target.metadata else None
     return dict(metadata or {})
+
+
+def with_digest(text: str) -> str:
+    """Return a JSON object with its digest as the last member, the value of the annotation."""
+    return f'{text[:-1]},"digest":"{_digest(text)}"}}'
 
 
 def _digest(text: str) -> str:

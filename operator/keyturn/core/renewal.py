@@ -10,11 +10,11 @@ from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_adopted, is_ours, is_unchanged
+from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
-REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "DriftDetected"})
+REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "IssuanceUnverified", "DriftDetected"})
 # How long an operator must have seen another's intent unchanged before it makes the final attempt.
 INTENT_SECONDS = 30
 _AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
@@ -42,7 +42,7 @@ def renewal_reason(
         return None if now < last.renew else "Due"
     issuance = target.issuance
     if issuance is None:
-        return "IssuanceUnreadable"
+        return "IssuanceUnverified" if target.unverified else "IssuanceUnreadable"
     checks = (
         (
             "SpecChanged",
@@ -71,16 +71,17 @@ def target_conflict(request: Request, target: TargetSecret) -> RefusedError | No
     if target.immutable:
         conflict = "is immutable and cannot be renewed"
     elif is_ours(request, target):
-        # A Secret that Keyturn created is replaced by one of the new type; an adopted one must keep its type.
+        # A Secret that Keyturn created is replaced by one of the new type; any other must keep its type.
         required_type = request.spec.secret_type
-        if not is_adopted(request, target) or required_type == OPAQUE or target.type in ("", required_type):
+        if may_delete(request, target) or required_type == OPAQUE or target.type in ("", required_type):
             return None
         conflict = f"has type {target.type}, but its formats need {required_type}; {advice}"
     elif target.issuance:
         conflict = f"belongs to TokenRequest {target.issuance.request}; {advice}"
     else:
+        origin = "has an issuance record that was not verified" if target.unverified else "was not created by Keyturn"
         consent = f"set the annotation keyturn.dev/adoptable-by: {request.name} on the Secret"
-        conflict = f"was not created by Keyturn; {advice}, or {consent}"
+        conflict = f"{origin}; {advice}, or {consent}"
     return RefusedError("TargetConflict", f"Secret {name} {conflict}")
 
 
@@ -284,6 +285,10 @@ def decide(
     reason = renewal_reason(request, target, source_fingerprint, now, state.last)
     if reason is None:
         return _decide_metadata(request, target, state, now)
+    if target and state.has_newer_than(target):
+        # An earlier version of the Secret was put back. Its record is genuine, but as often as that happens, it must
+        # not cause more exchanges than any other edit.
+        reason = "DriftDetected"
     if state.failure:
         return _decide_retry(request, state, state.failure, reason, now, minimum)
     earliest = _earliest_renewal(request, state, reason, now, minimum)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
-from keyturn.core.issuance import Issuance, TargetSecret, is_ours, is_unchanged
+from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class ReconcileState:
     `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
     exchanges, `metadata_applied_at` when metadata was last applied. `inputs` is the hash of the spec, source and target
     that were last read. `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason
-    to repair the target as it was last read, empty if it is intact.
+    to repair the target as it was last read, empty if it is intact. `unverified` is the record on the target if it is
+    not verified: nothing but the order of renewals depends on it.
     """
 
     issuance: Issuance | None = None
@@ -60,17 +61,25 @@ class ReconcileState:
     inputs: str = ""
     unwritten: bool = False
     damage: str = ""
+    unverified: Issuance | None = None
 
     def with_target(self, request: Request, target: TargetSecret | None) -> "ReconcileState":
         """Return the state with the issuance record and the damage of a target that was read."""
-        issuance = target.issuance if target and is_ours(request, target) else None
-        return replace(self.with_issuance(issuance), damage=_damage(request, target))
+        ours = target if target and is_ours(request, target) else None
+        state = self.with_issuance(ours.issuance if ours else None)
+        return replace(state, damage=_damage(request, target), unverified=ours.unverified if ours else None)
 
     def with_issuance(self, issuance: Issuance | None) -> "ReconcileState":
-        """Return the state with the issuance record that is on the target now."""
+        """Return the state with the verified record that is on the target now; `last` is never an earlier one."""
         if issuance is None:
             return replace(self, issuance=None)
-        return replace(self, issuance=issuance, last=issuance, revision=issuance.revision)
+        if self.last and is_earlier(issuance, self.last):
+            return replace(self, issuance=issuance, unverified=None)
+        return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
+
+    def has_newer_than(self, target: TargetSecret) -> bool:
+        """Whether an earlier version of the Secret than that of the last issue was put back."""
+        return bool(target.issuance and self.last and is_earlier(target.issuance, self.last))
 
 
 def _damage(request: Request, target: TargetSecret | None) -> str:
@@ -79,6 +88,6 @@ def _damage(request: Request, target: TargetSecret | None) -> str:
     if not is_ours(request, target):
         return ""
     if target.issuance is None:
-        return "IssuanceUnreadable"
+        return "IssuanceUnverified" if target.unverified else "IssuanceUnreadable"
     is_edited = target.data_hash is not None and not is_unchanged(target.data_hash, target.issuance.data_hash)
     return "DriftDetected" if is_edited else ""

@@ -46,6 +46,7 @@ class Event:
 
 _LONGEST_MESSAGE = 1024  # of a core/v1 Event, which repeats the message of its condition
 _LONGEST_ERROR = 700  # of it; the request ID and the time of the next attempt follow
+_UNVERIFIED = "IssuanceUnverified"
 _EVENT_TYPES = {"Issued": "Normal", "DriftCorrected": "Warning"}
 # Reason and message of Ready while there is no Secret for the current spec, by the reason of the postponed renewal.
 _POSTPONED = {
@@ -148,7 +149,8 @@ def events(previous: Status, now: Status, outcome: Outcome) -> Iterator[Event]:
         yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
     if previous.failed_attempts and renewed.status == "True" and not (is_new and renewed.reason == "Issued"):
         yield Event("Normal", "Recovered", _recovery(previous.failed_attempts, renewed, is_renewed=is_new))
-    if (ready_before is None or ready_before.reason != ready.reason) and ready.reason in ("Expired", "SourceExpiring"):
+    is_reported = ready_before is not None and ready_before.reason == ready.reason
+    if ready.reason in ("Expired", "SourceExpiring", _UNVERIFIED) and not is_reported:
         yield Event("Warning", ready.reason, ready.message)
 
 
@@ -162,16 +164,13 @@ def _event_reason(condition: Condition | None) -> str:
 
 
 def _ready(request: Request, outcome: Outcome) -> Condition:
-    issuance, failure, secret = outcome.issuance, outcome.failure, f"Secret {request.secret_name}"
+    issuance, secret = outcome.issuance, f"Secret {request.secret_name}"
     status = "False"
-    if issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
-        reason, message = "Pending", f"{secret} {_NOT_WRITTEN}"
-        if failure:
-            reason, message = failure.error.reason, failure.error.message
-        elif postponed := outcome.postponed:
-            default = ("Pending", f"{_NOT_WRITTEN}; it will be written at {{time}}")
-            reason, text = _POSTPONED.get(postponed.reason, default)
-            message = f"{secret} {text.format(time=rfc3339(postponed.until))}"
+    if outcome.damage == _UNVERIFIED:
+        status, reason = "Unknown", _UNVERIFIED
+        message = f"the issuance record on {secret} is not signed with a key of this operator; a renewal replaces it"
+    elif issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
+        reason, message = _not_written(outcome, secret)
     elif outcome.at >= issuance.expires:
         reason, message = "Expired", f"credentials in {secret} expired at {rfc3339(issuance.expires)}"
     elif outcome.damage == "DriftDetected":
@@ -186,6 +185,17 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
     if request.spec.suspend:
         reason, message = "Suspended", f"spec.suspend is set: no renewal and no drift correction. {message}"
     return _condition("Ready", status, reason, message)
+
+
+def _not_written(outcome: Outcome, secret: str) -> tuple[str, str]:
+    """Return the reason and message of Ready while there is no Secret for the current spec."""
+    if outcome.failure:
+        return outcome.failure.error.reason, outcome.failure.error.message
+    if outcome.postponed is None:
+        return "Pending", f"{secret} {_NOT_WRITTEN}"
+    default = ("Pending", f"{_NOT_WRITTEN}; it will be written at {{time}}")
+    reason, text = _POSTPONED.get(outcome.postponed.reason, default)
+    return reason, f"{secret} {text.format(time=rfc3339(outcome.postponed.until))}"
 
 
 def _correction(outcome: Outcome) -> str:

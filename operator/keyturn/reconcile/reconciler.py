@@ -124,8 +124,11 @@ async def _renew_if_due(
                 # If the write fails, the next attempt starts with a dry run.
                 state = dataclasses.replace(state, unwritten=True)
                 await deps.store.write(request, issuance, data)
-                repairs = state.repairs + 1 if reason in REPAIR_REASONS and last else 0
-                state = dataclasses.replace(state.with_issuance(issuance), unwritten=False, repairs=repairs, damage="")
+                # Without the last record, for example after a restart, a missing Secret may never have been issued.
+                repairs = state.repairs + 1 if reason in REPAIR_REASONS and (last or target) else 0
+                state = dataclasses.replace(
+                    state, last=issuance, unwritten=False, repairs=repairs, damage=""
+                ).with_issuance(issuance)
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):

@@ -36,6 +36,7 @@ RENDERINGS: dict[str, Values] = {
         "replicaCount": 2,
         "strategy": {"type": "Recreate"},
         "leaseName": "own-lease",
+        "issuanceKeySecret": "own-key",
         "podDisruptionBudget": {"enabled": True},
         "revisionHistoryLimit": 11,
         "terminationGracePeriodSeconds": 12,

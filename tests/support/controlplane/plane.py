@@ -1,6 +1,7 @@
 """The embedded control plane: etcd, kube-apiserver and kube-controller-manager on loopback."""
 
 import os
+import shutil
 import signal
 import ssl
 import time
@@ -81,9 +82,24 @@ class ControlPlane(ExistingCluster):
         for server in _READY_PATHS:
             self._wait_until_ready(server)
 
+    def back_up_etcd(self) -> None:
+        """Copy etcd's data, for `restore_etcd`."""
+        self._copy_etcd("etcd", "etcd-backup")
+
+    def restore_etcd(self) -> None:
+        """Restore etcd in place from the last backup, and restart the API server, as Kubernetes' documentation says."""
+        self._copy_etcd("etcd-backup", "etcd")
+        self.restart("kube-apiserver")
+
     def metrics(self) -> str:
         """Return the API server's metrics, which count the requests that it received."""
         return self._get("/metrics")
+
+    def _copy_etcd(self, source: str, target: str) -> None:
+        self.stop("etcd")
+        shutil.rmtree(self.directory / target, ignore_errors=True)
+        shutil.copytree(self.directory / source, self.directory / target)
+        self.restart("etcd")
 
     def _wait_until_ready(self, name: str) -> None:
         deadline = time.monotonic() + _READY_SECONDS

@@ -1,19 +1,32 @@
+import json
+
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 
-from keyturn.controller.api_client import APPLY, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
 from tests.support.api_endpoints import served
 
+SECRET = "/api/v1/namespaces/billing/secrets/acme"
+FOUND = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "acme", "namespace": "billing", "uid": "u", "resourceVersion": "7"},
+        "data": {},
+    }
+)
+REFUSED = '{"kind": "Status", "apiVersion": "v1", "message": "no"}'
+
 
 class Responses:
     """Returns these statuses in turn, repeats the last one, and records the requests."""
 
-    def __init__(self, *statuses: int, text: str = "{}") -> None:
+    def __init__(self, *statuses: int, text: str = FOUND) -> None:
         self._statuses = list(statuses)
         self._text = text
         self.requests: list[tuple[str, str, str]] = []
@@ -23,7 +36,7 @@ class Responses:
         self.requests.append((request.method, str(request.rel_url), await request.text()))
         self.headers.append(dict(request.headers))
         status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
-        return web.Response(status=status, text=self._text)
+        return web.Response(status=status, body=self._text.encode(errors="surrogateescape"))
 
 
 @pytest.mark.parametrize(
@@ -39,21 +52,21 @@ def test_secrets_path_covers_a_secret_or_many(place: tuple[str, ...], path: str)
 
 
 async def test_request_sends_body_query_and_headers() -> None:
-    responses = Responses(200, text='{"kind": "Secret"}')
+    responses = Responses(200)
     async with served(responses.response, token="planted") as api:
-        response = await api.request("PATCH", "/a", {"b": 1}, kind=APPLY, query={"force": "true"}, accept="x/y")
+        response = await api.request("PATCH", SECRET, {"b": 1}, kind=APPLY, query={"force": "true"}, accept=JSON)
 
-    assert (response.status, response.body) == (200, {"kind": "Secret"})
-    assert responses.requests == [("PATCH", "/a?force=true", '{"b":1}')]
+    assert (response.status, response.body) == (200, json.loads(FOUND))
+    assert responses.requests == [("PATCH", f"{SECRET}?force=true", '{"b":1}')]
     assert responses.headers[0]["Authorization"] == "Bearer planted"
-    assert (responses.headers[0]["Content-Type"], responses.headers[0]["Accept"]) == (APPLY, "x/y")
+    assert (responses.headers[0]["Content-Type"], responses.headers[0]["Accept"]) == (APPLY, JSON)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
 async def test_client_error_is_returned_without_retry(status: int) -> None:
-    responses = Responses(status, text='{"message": "no"}')
+    responses = Responses(status, text=REFUSED)
     async with served(responses.response) as api:
-        response = await api.request("GET", "/a")
+        response = await api.request("GET", SECRET)
 
     assert (response.status, response.message, response.is_error, len(responses.requests)) == (
         status,
@@ -68,7 +81,7 @@ async def test_client_error_is_returned_without_retry(status: int) -> None:
 async def test_temporary_error_is_retried(status: int) -> None:
     responses = Responses(status, 200)
     async with served(responses.response) as api:
-        response = await api.request("GET", "/a")
+        response = await api.request("GET", SECRET)
 
     assert (response.status, len(responses.requests)) == (200, 2)
 
@@ -82,7 +95,7 @@ async def test_untrusted_certificate_is_reported() -> None:
         KubernetesClient(Configuration(host=f"https://127.0.0.1:{server.port}")) as client,
     ):
         with pytest.raises(UnavailableError, match="its certificate: unable to get local issuer") as raised:
-            await ApiClient(client, ServiceHealth()).request("GET", "/a")
+            await ApiClient(client, ServiceHealth()).request("GET", SECRET)
 
     assert raised.value.reason == "Unreachable"
 
@@ -95,25 +108,34 @@ async def test_missing_response_raises_unreachable() -> None:
 
     async with served(cut) as api:
         with pytest.raises(UnavailableError) as raised:
-            await api.request("GET", "/a")
+            await api.request("GET", SECRET)
 
     assert raised.value.reason == "Unreachable"
 
 
-async def test_error_page_that_is_not_json_mentions_proxies() -> None:
-    async with served(Responses(403, text="<html>").response) as api:
-        response = await api.request("GET", "/a")
+@pytest.mark.parametrize("status", [200, 404])
+async def test_page_of_a_proxy_is_unavailable(status: int) -> None:
+    responses = Responses(status, text="<html>")
+    async with served(responses.response) as api:
+        with pytest.raises(UnavailableError, match="check proxies between Keyturn and the API server"):
+            await api.save("PATCH", SECRET, {}, query={})
 
-    assert "check proxies between Keyturn and the API server" in response.message
+    assert len(responses.requests) == 3
+
+
+async def test_body_that_is_too_large_is_unavailable() -> None:
+    async with served(Responses(200, text=FOUND.replace("acme", "a" * 11_000_000)).response) as api:
+        with pytest.raises(UnavailableError, match="more than 10485760 bytes"):
+            await api.request("GET", SECRET)
 
 
 async def test_request_without_the_lease_writes_nothing() -> None:
     responses = Responses(200)
     async with served(responses.response) as api:
         api.may_write = lambda: False
-        await api.request("GET", "/a")
+        await api.request("GET", SECRET)
         with pytest.raises(LeaseLostError):
-            await api.request("PATCH", "/a", {})
+            await api.request("PATCH", SECRET, {})
 
     assert [method for method, _, _ in responses.requests] == ["GET"]
 
@@ -122,9 +144,9 @@ async def test_save_without_the_lease_still_writes() -> None:
     responses = Responses(503, 200)
     async with served(responses.response) as api:
         api.may_write = lambda: False
-        await api.save("PATCH", "/a", {"b": 1}, query={"fieldManager": "x"})
+        await api.save("PATCH", SECRET, {"b": 1}, query={"fieldManager": "x"})
 
-    assert responses.requests == [("PATCH", "/a?fieldManager=x", '{"b":1}')] * 2
+    assert responses.requests == [("PATCH", f"{SECRET}?fieldManager=x", '{"b":1}')] * 2
     assert responses.headers[0]["Content-Type"] == MERGE
 
 
@@ -133,15 +155,15 @@ async def test_recovery_after_three_failed_attempts_is_reported() -> None:
     service_health.on_recovery(recovered.append)
     async with served(Responses(503, 503, 503, 200).response, service_health=service_health) as api:
         with pytest.raises(UnavailableError, match="HTTP 503") as raised:
-            await api.request("GET", "/a")
-        await api.request("GET", "/a")
+            await api.request("GET", SECRET)
+        await api.request("GET", SECRET)
 
     assert (raised.value.reason, raised.value.service, recovered) == ("Unavailable", SYSTEM, [SYSTEM])
 
 
 async def test_watch_yields_lines() -> None:
     async with served(Responses(200, text="one\ntwo\n").response) as api:
-        assert [line async for line in api.watch("/a", {})] == [b"one\n", b"two\n"]
+        assert [line async for line in api.watch(SECRET, {})] == [b"one\n", b"two\n"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
+from tests.support.issuance_keys import OTHER_KEYS
 from tests.support.rotation import Checkpoint
 from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
 
@@ -69,6 +70,19 @@ async def test_restart_with_secret_that_lost_its_label_makes_no_exchange() -> No
 
     assert operator.aws.calls == []
     assert operator.status()["conditions"][0]["status"] == "True"
+
+
+async def test_unverified_record_is_queued_by_its_expiry_and_renewed_once() -> None:
+    operator = await issued()
+    operator.keys = OTHER_KEYS
+    operator.start()
+    operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
+    await operator.deliver()
+    [entry] = operator.controller.index.entries.values()
+
+    assert (entry.state.issuance, entry.expires) == (None, NOW + HOUR)
+    assert (await operator.reconcile_due(), len(operator.aws.calls)) == (1, 2)
+    assert (await operator.reconcile_due(NOW + MINUTE), operator.status()["revision"]) == (0, 2)
 
 
 async def test_restart_keeps_the_time_of_the_next_attempt() -> None:

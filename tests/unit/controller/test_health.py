@@ -4,13 +4,14 @@ import aiohttp
 import pytest
 
 from keyturn.controller.health import serve
+from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
 
 
 async def get(listen: str, path: str, reason: str = "") -> tuple[int, str]:
     async with (
         asyncio.timeout(5),
-        serve(listen, Metrics().registry, lambda: reason) as address,
+        serve(listen, Metrics().registry, lambda: reason, Boundary("probes", "serving probes", Metrics())) as address,
         aiohttp.ClientSession() as http,
         http.get(f"http://{address}{path}") as response,
     ):
@@ -41,13 +42,28 @@ async def test_metrics_are_served_in_prometheus_text_format() -> None:
     assert (status, "# TYPE keyturn_renewals_total counter" in text) == (200, True)
 
 
+async def test_error_while_a_probe_is_served_is_counted_and_returned() -> None:
+    def broken() -> str:
+        raise KeyError("planted")
+
+    metrics = Metrics()
+    boundary = Boundary("probes", "serving probes", metrics)
+    async with serve("127.0.0.1:0", metrics.registry, broken, boundary) as address, aiohttp.ClientSession() as http:
+        async with http.get(f"http://{address}/readyz") as response:
+            assert (response.status, await response.text()) == (500, "internal error\n")
+        async with http.get(f"http://{address}/healthz") as response:
+            assert response.status == 200
+
+    assert metrics.internal_errors.labels("probes")._value.get() == 1
+
+
 async def test_bind_address_in_brackets_is_ipv6() -> None:
     assert (await get("[::1]:0", "/healthz"))[0] == 200
 
 
 async def test_bind_address_without_a_host_listens_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
     async with (
-        serve(f":{unused_tcp_port}", Metrics().registry, lambda: ""),
+        serve(f":{unused_tcp_port}", Metrics().registry, lambda: "", Boundary("probes", "serving probes", Metrics())),
         aiohttp.ClientSession() as http,
     ):
         for host in ("127.0.0.1", "[::1]"):

@@ -6,7 +6,9 @@ import pytest
 from keyturn.controller import leader_election
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, lead
+from keyturn.controller.streams import Boundary
 from keyturn.core.errors import LeaseLostError, UnavailableError
+from keyturn.metrics import Metrics
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
 
@@ -14,7 +16,7 @@ LEASE = "/apis/coordination.k8s.io/v1/namespaces/keyturn/leases/keyturn"
 
 
 def lease(server: ApiServer, identity: str = "one") -> Lease:
-    return Lease(server, "keyturn", "keyturn", identity, lambda: NOW)
+    return Lease(server, "keyturn", "keyturn", identity, lambda: NOW, Boundary("lease", "keeping the Lease", Metrics()))
 
 
 async def test_only_one_of_concurrent_candidates_acquires_a_new_lease() -> None:
@@ -192,7 +194,10 @@ async def test_process_frozen_beyond_expiry_does_not_renew_the_lease(monkeypatch
 
 
 async def test_lost_lease_blocks_writes_before_the_work_is_cancelled() -> None:
-    late_lease, results = LateLease(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW), list[bool]()
+    late_lease, results = (
+        LateLease(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW, Boundary("lease", "it", Metrics())),
+        list[bool](),
+    )
 
     async def work() -> None:
         results.append(late_lease.held_until > time.monotonic())
@@ -205,3 +210,25 @@ async def test_lost_lease_blocks_writes_before_the_work_is_cancelled() -> None:
         await lead(late_lease, work)
 
     assert results == [True, False]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"metadata": {}}, id="no resourceVersion"),
+        pytest.param({"metadata": None}, id="metadata is null"),
+        pytest.param({}, id="an empty object"),
+        pytest.param({"metadata": {"resourceVersion": "1"}, "spec": []}, id="spec is a list"),
+        pytest.param(
+            {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "x", "leaseDurationSeconds": "long"}},
+            id="a duration that is no number",
+        ),
+    ],
+)
+async def test_response_that_is_no_lease_is_a_failed_attempt(body: dict[str, object]) -> None:
+    server, metrics = ApiServer(), Metrics()
+    server.responses[f"GET {LEASE}"] = ApiResponse(200, body)
+    boundary = Boundary("lease", "keeping the Lease", metrics)
+
+    assert not await Lease(server, "keyturn", "keyturn", "one", lambda: NOW, boundary).acquire_or_renew()
+    assert metrics.internal_errors.labels("lease")._value.get() <= 1

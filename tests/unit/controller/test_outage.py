@@ -18,6 +18,7 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest, unprepared
+from tests.support.issuance_keys import KEYS
 from tests.support.virtual_time import VirtualTime
 
 NUMBER, WORKERS, NAMESPACES = 200, 3, 10
@@ -73,7 +74,7 @@ class Simulation:
         """Run until this second; return how many requests have failed and not been renewed since."""
         server, work_queue, outside = ApiServer(), WorkQueue(WORKERS), FakeEnvironment()
         rand = itertools.cycle(number * 37 % 101 / 101 for number in range(101))
-        store = SecretStore(server)
+        store = SecretStore(server, KEYS)
         deps = replace(
             outside.deps, store=store, prepare=unprepared(self.exchange), now=self.now, rand=lambda: next(rand)
         )

@@ -8,6 +8,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.issuance import MANAGED_BY, data_hash
 from keyturn.core.pipeline_values import SourceValues
 from tests.support.api_server import ApiServer
+from tests.support.issuance_keys import KEYS
 from tests.support.secret_store import DATA, REQUEST, SOURCE, TARGET, cluster, issuance, issued
 
 
@@ -40,7 +41,7 @@ async def test_watch_event_before_the_response_of_own_write_is_ignored() -> None
             changes.append(store.cache.observe(server.meta(TARGET), alive=True))
             return response
 
-    store = SecretStore(EarlyEvent())
+    store = SecretStore(EarlyEvent(), KEYS)
     await store.write(REQUEST, issuance(), DATA)
 
     assert (changes, store.cache.is_stale(REQUEST)) == ([False], False)

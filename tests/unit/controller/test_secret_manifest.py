@@ -14,6 +14,7 @@ from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
 from tests.support.issuance import DATA, ISSUANCE, REQUEST
+from tests.support.issuance_keys import KEYS
 from tests.support.manifest_text import with_formats
 
 KEYTURN, OTHER = "keyturn-acme-000", "kubectl-edit"
@@ -27,11 +28,13 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
         for manager, keys in fields.items()
     ]
     metadata = {"name": "acme", "namespace": "billing", "uid": "1", "resourceVersion": "7", "managedFields": managed}
-    return metadata | {"annotations": {ISSUANCE_ANNOTATION: ISSUANCE.encoded(), "note": "x"}} | more
+    return (
+        metadata | {"annotations": {ISSUANCE_ANNOTATION: KEYS.encode(ISSUANCE, "billing", "acme"), "note": "x"}} | more
+    )
 
 
 def test_manifest_contains_the_whole_secret() -> None:
-    manifest = secret_manifest(REQUEST, ISSUANCE, DATA, owned=True)
+    manifest = secret_manifest(REQUEST, ISSUANCE, DATA, KEYS, owned=True)
 
     assert (manifest["type"], manifest["data"]) == ("Opaque", ENCODED)
     assert manifest["metadata"]["labels"] == {MANAGED_BY: "keyturn", OWNER_UID: "acme-0001"}
@@ -44,14 +47,14 @@ def test_manifest_contains_the_whole_secret() -> None:
 
 
 def test_dry_run_manifest_has_data_valid_for_its_type() -> None:
-    manifest = secret_manifest(with_formats({"dockerConfigJson": {}}), None, {}, owned=False)
+    manifest = secret_manifest(with_formats({"dockerConfigJson": {}}), None, {}, KEYS, owned=False)
 
     assert (manifest["type"], manifest["data"]) == ("kubernetes.io/dockerconfigjson", {".dockerconfigjson": "e30="})
 
 
 def test_manifest_contains_metadata_of_the_spec() -> None:
     labelled = request(target={"metadata": {"labels": {"team": "blue"}, "annotations": {"note": "x"}}})
-    manifest = secret_manifest(labelled, None, {}, owned=False)["metadata"]
+    manifest = secret_manifest(labelled, None, {}, KEYS, owned=False)["metadata"]
 
     assert (manifest["labels"]["team"], manifest["annotations"]) == ("blue", {"note": "x"})
     assert "ownerReferences" not in manifest
@@ -65,7 +68,7 @@ def test_empty_manifest_only_identifies_the_secret() -> None:
 
 def test_target_secret_is_read_from_metadata() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    secret = target_secret(msgspec.convert(meta({KEYTURN: [*DATA], OTHER: []}, **more), Meta))
+    secret = target_secret(msgspec.convert(meta({KEYTURN: [*DATA], OTHER: []}, **more), Meta), KEYS)
 
     assert (secret.resource_version, secret.labels, secret.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
     assert (secret.managers, secret.annotations) == (frozenset({KEYTURN}), {"note": "x"})
@@ -84,15 +87,17 @@ def test_target_secret_is_read_from_metadata() -> None:
     ],
 )
 def test_modification_by_others_is_detected(fields: dict[str, list[str]], *, modified_by_others: bool) -> None:
-    assert target_secret(msgspec.convert(meta(fields), Meta)).modified_by_others is modified_by_others
+    assert target_secret(msgspec.convert(meta(fields), Meta), KEYS).modified_by_others is modified_by_others
 
 
 def test_secret_without_issuance_record_counts_as_modified() -> None:
-    assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), Meta)).modified_by_others
+    assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), Meta), KEYS).modified_by_others
 
 
 def test_full_read_returns_only_data_of_our_keys() -> None:
-    secret, data = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": {**ENCODED, "note": "eA=="}})
+    secret, data = read_secret(
+        REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": {**ENCODED, "note": "eA=="}}, KEYS
+    )
 
     assert (data, secret.data_hash) == (DATA, ISSUANCE.data_hash)
     assert (secret.immutable, secret.type) == (False, "Opaque")
@@ -107,7 +112,7 @@ def test_full_read_returns_only_data_of_our_keys() -> None:
     ],
 )
 def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
-    secret, _ = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": data, "immutable": True})
+    secret, _ = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": data, "immutable": True}, KEYS)
 
     assert secret.data_hash != data_hash(DATA, REQUEST)
     assert secret.immutable

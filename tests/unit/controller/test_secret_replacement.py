@@ -10,6 +10,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
+from tests.support.issuance_keys import KEYS
 from tests.support.manifest_text import with_formats
 from tests.support.secret_store import (
     DATA,
@@ -102,7 +103,7 @@ def _refuse_writes(server: RacingServer) -> None:
 
 async def test_secret_recreated_by_others_is_not_deleted() -> None:
     server = RacingServer("POST", _recreate)
-    store = SecretStore(server)
+    store = SecretStore(server, KEYS)
     await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="the object has been modified"):
@@ -113,7 +114,7 @@ async def test_secret_recreated_by_others_is_not_deleted() -> None:
 
 async def test_secret_deleted_but_not_recreated_counts_as_deleted() -> None:
     server = RacingServer("DELETE", _refuse_writes)
-    store = SecretStore(server)
+    store = SecretStore(server, KEYS)
     await store.write(REQUEST, issuance(), DATA)
 
     with pytest.raises(RefusedError, match="quota exceeded"):

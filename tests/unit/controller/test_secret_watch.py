@@ -1,124 +1,59 @@
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
-
 import aiohttp
+import msgspec
 import pytest
 
-from keyturn.controller.api_client import ApiClient, ApiResponse
-from keyturn.controller.secret_watch import Meta, watch
+from keyturn.controller.response_body import Page, UnreadableError
+from keyturn.controller.secret_watch import Fields, Meta, Owner
 from keyturn.core.errors import UnavailableError
-
-PATH = "/api/v1/secrets"
-
-
-def item(name: str, version: int = 1) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "billing", "uid": f"uid-{name}", "resourceVersion": str(version)}
-    return {"metadata": metadata}
+from keyturn.metrics import Metrics
+from tests.support.watch_server import PATH, Round, WatchServer, events, item, line, listed
 
 
-def line(kind: str, name: str = "", version: int = 1, **more: Any) -> bytes:
-    return json.dumps({"type": kind, "object": (item(name, version) if name else {}) | more}).encode()
-
-
-def listed(*names: str, version: int = 1, remaining: str = "") -> ApiResponse:
-    items = [item(name) for name in names] or None
-    return ApiResponse(200, {"items": items, "metadata": {"resourceVersion": str(version), "continue": remaining}})
-
-
-Round = list[bytes | Exception]
-
-
-class WatchServer(ApiClient):
-    """An API server that returns lists and watches in turn; after the last one, it sends nothing more."""
-
-    def __init__(self, lists: list[ApiResponse | Exception], watches: list[Round]) -> None:
-        self._lists = lists
-        self._watches = watches
-        self.queries: list[Mapping[str, str]] = []
-        self.finished = asyncio.Event()
-
-    async def request(self, *_: Any, query: Mapping[str, str] | None = None, **__: Any) -> ApiResponse:
-        self.queries.append(query or {})
-        response = self._lists.pop(0)
-        if isinstance(response, Exception):
-            raise response
-        return response
-
-    async def watch(self, _path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-        self.queries.append(query)
-        if not self._watches:
-            self.finished.set()
-            await asyncio.Event().wait()
-        for one in self._watches.pop(0):
-            if isinstance(one, Exception):
-                raise one
-            yield one
-
-
-async def events(server: WatchServer) -> list[str]:
-    """Watch until the server sends nothing more; return "+name" for each object and "-name" for each deletion."""
-    reported: list[str] = []
-
-    def on_secret(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
-        reported.append(f"{'+' if alive else '-'}{meta.name}")
-
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        event = asyncio.Event()
-        task = tasks.create_task(watch(server, PATH, "a=b", on_secret, event))
-        await server.finished.wait()
-        task.cancel()
-    assert event.is_set()
-    return reported
-
-
-async def test_list_and_changes_are_reported() -> None:
+def test_list_and_changes_are_reported() -> None:
     changes: Round = [line("ADDED", "b", 2), line("MODIFIED", "a", 3), line("DELETED", "b", 4)]
 
-    assert await events(WatchServer([listed("a")], [changes])) == ["+a", "+b", "+a", "-b"]
+    assert events(WatchServer([listed("a")], [changes])) == ["+a", "+b", "+a", "-b"]
 
 
-async def test_null_is_an_empty_list() -> None:
-    assert await events(WatchServer([listed()], [[line("ADDED", "a")]])) == ["+a"]
+def test_null_is_an_empty_list() -> None:
+    assert events(WatchServer([listed()], [[line("ADDED", "a")]])) == ["+a"]
 
 
-async def test_list_is_read_page_by_page() -> None:
+def test_list_is_read_page_by_page() -> None:
     server = WatchServer([listed("a", remaining="more"), listed("b")], [])
 
-    assert await events(server) == ["+a", "+b"]
+    assert events(server) == ["+a", "+b"]
     assert server.queries[1]["continue"] == "more"
 
 
-async def test_watch_resumes_at_the_last_version() -> None:
+def test_watch_resumes_at_the_last_version() -> None:
     server = WatchServer([listed("a", version=5)], [[line("ADDED", "b", 7)], []])
-    await events(server)
+    events(server)
 
     assert [query["resourceVersion"] for query in server.queries[1:]] == ["5", "7", "7"]
 
 
-async def test_bookmark_moves_the_version_and_is_not_reported() -> None:
+def test_bookmark_moves_the_version_and_is_not_reported() -> None:
     server = WatchServer([listed("a", version=5)], [[line("BOOKMARK", metadata={"resourceVersion": "9"})]])
 
-    assert await events(server) == ["+a"]
+    assert events(server) == ["+a"]
     assert server.queries[-1]["resourceVersion"] == "9"
 
 
-async def test_expired_version_is_listed_again_and_deletions_reported() -> None:
+def test_expired_version_is_listed_again_and_deletions_reported() -> None:
     expired = line("ERROR", code=410)
     server = WatchServer([listed("a", "b"), listed("b", "c")], [[line("ADDED", "d", 2), expired]])
 
-    reported = await events(server)
+    reported = events(server)
 
     assert reported[:5] == ["+a", "+b", "+d", "+b", "+c"]
     assert sorted(reported[5:]) == ["-a", "-d"]
 
 
-async def test_watch_resumes_after_another_error_in_the_stream() -> None:
-    server = WatchServer([listed("a", version=5)], [[line("ERROR", code=500)]])
+def test_error_in_the_stream_leads_to_a_new_list() -> None:
+    server = WatchServer([listed("a"), listed("b")], [[line("ERROR", code=500)]])
 
-    assert await events(server) == ["+a"]
-    assert server.queries[-1]["resourceVersion"] == "5"
+    assert events(server) == ["+a", "+b", "-a"]
 
 
 @pytest.mark.parametrize(
@@ -132,62 +67,159 @@ async def test_watch_resumes_after_another_error_in_the_stream() -> None:
         ),
     ],
 )
-async def test_broken_watch_resumes_or_lists_again(error: Exception, *, relists: bool) -> None:
+def test_broken_watch_resumes_or_lists_again(error: Exception, *, relists: bool) -> None:
     server = WatchServer([listed("a"), listed("a")], [[error]])
 
-    assert await events(server) == ["+a", "+a"] if relists else ["+a"]
+    assert events(server) == ["+a", "+a"] if relists else ["+a"]
 
 
-async def test_broken_watch_is_logged_once_per_cause(caplog: pytest.LogCaptureFixture) -> None:
+def test_watch_that_stays_broken_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
-    disconnected = aiohttp.ServerDisconnectedError()
-    await events(WatchServer([listed("a")], [[refused], [refused], [disconnected]]))
+    events(WatchServer([listed("a")], [[refused], [refused], [aiohttp.ServerDisconnectedError()]]))
 
-    assert caplog.messages == [
-        f"the watch of {PATH} broke ({why}); retrying" for why in ("HTTP 403", "ServerDisconnectedError")
-    ]
+    assert caplog.messages == [f"the watch of {PATH} broke (HTTP 403); retrying"]
 
 
-async def test_watch_that_stays_broken_is_logged_again_after_the_interval(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("keyturn.controller.secret_watch._LOG_INTERVAL_SECONDS", 0)
-    refused = aiohttp.ClientResponseError(None, (), status=403)  # type: ignore[arg-type]
-    await events(WatchServer([listed("a")], [[refused], [refused]]))
-
-    assert caplog.messages == [f"the watch of {PATH} broke (HTTP 403); retrying"] * 2
-
-
-async def test_failed_list_is_retried() -> None:
+def test_failed_list_is_retried() -> None:
     server = WatchServer([UnavailableError("Unreachable", "no response"), listed("a")], [])
 
-    assert await events(server) == ["+a"]
+    assert events(server) == ["+a"]
 
 
-async def test_list_whose_pages_expired_is_restarted() -> None:
-    server = WatchServer([listed("a", remaining="more"), ApiResponse(410, {}), listed("b")], [])
+def test_list_whose_pages_expired_is_restarted() -> None:
+    server = WatchServer([listed("a", remaining="more"), None, listed("b")], [])
 
-    assert await events(server) == ["+a", "+b", "-a"]
-
-
-async def test_object_nested_too_deeply_is_ignored() -> None:
-    deep = b'{"type":"MODIFIED","object":{"metadata":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_002
-    server = WatchServer([listed("a")], [[deep, line("ADDED", "b", 2)]])
-
-    assert await events(server) == ["+a", "+b"]
+    assert events(server) == ["+a", "+b", "-a"]
 
 
-async def test_callback_error_for_one_object_does_not_stop_the_others() -> None:
-    reported: list[str] = []
+def test_watch_that_ends_at_once_is_reopened_after_growing_pauses() -> None:
+    server = WatchServer([listed("a")], [[]] * 7)
+    events(server)
 
-    def on_secret(meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
-        if meta.name == "forged":
-            raise OverflowError
-        reported.append(meta.name)
+    assert server.times == [0, 1, 3, 7, 15, 31, 61, 91]
 
-    server = WatchServer([listed("forged", "b")], [])
-    watching = asyncio.create_task(watch(server, PATH, "x=y", on_secret, asyncio.Event()))
-    await server.finished.wait()
-    watching.cancel()
 
-    assert reported == ["b"]
+def test_list_that_expires_again_and_again_is_retried_after_pauses() -> None:
+    server = WatchServer([None] * 1000 + [listed("a")], [])
+
+    assert events(server) == ["+a"]
+    assert server.times[0] > 4000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b'{"type":"ADDED","obj', id="a truncated line"),
+        pytest.param(b"<html>502</html>", id="HTML"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"{}", id="an empty object"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b'{"type":"ADDED","object":{"metadata":null}}', id="metadata is null"),
+        pytest.param(b'{"type":"ADDED","object":{"metadata":{}}}', id="metadata is empty"),
+        pytest.param(line("ADDED", "b").replace(b'"1"', b'"x"'), id="the version is no number"),
+        pytest.param(line("BOOKMARK", metadata={}), id="a bookmark without a version"),
+        pytest.param(b'{"type":1,"object":{}}', id="a wrong type"),
+        pytest.param(b"\xff\xfe", id="not UTF-8"),
+        pytest.param(b'{"type":"ADDED","object":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, id="nested deeply"),
+    ],
+)
+def test_unexpected_line_leads_to_a_new_list(sent: bytes) -> None:
+    metrics = Metrics()
+
+    assert events(WatchServer([listed("a"), listed("c")], [[sent]]), metrics) == ["+a", "+c", "-a"]
+    assert metrics.internal_errors.labels("secret_watch")._value.get() == 1
+
+
+def test_event_that_is_too_large_leads_to_a_new_list() -> None:
+    assert events(WatchServer([listed("a"), listed("a", "b")], [[UnreadableError("large")]])) == ["+a", "+a", "+b"]
+
+
+def test_page_that_is_too_large_is_requested_in_smaller_pages() -> None:
+    too_large = UnreadableError("large", b"")
+    server = WatchServer([too_large, too_large, listed("a", remaining="more"), listed("b")], [])
+
+    assert events(server) == ["+a", "+b"]
+    assert [query["limit"] for query in server.queries[:4]] == ["500", "100", "20", "25"]
+
+
+def test_object_that_is_too_large_alone_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    head = (
+        b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7",'
+        b'"continue":"next"},"items":[{"metadata":{"name":"huge","namespace":"mallory","uid":"u","annotations":{"a":"<'
+    )
+    server = WatchServer([UnreadableError("large", head)] * 5 + [listed("b", version=7)], [])
+
+    assert events(server) == ["+b"]
+    assert server.queries[5]["continue"] == "next"
+    assert caplog.messages == [f"mallory/huge of {PATH} is ignored: large"]
+
+
+def test_item_that_is_no_secret_does_not_hide_the_others() -> None:
+    page = Page((msgspec.Raw(b'{"metadata":null}'), *listed("b").items), "1", "")
+
+    assert events(WatchServer([page], [])) == ["+b"]
+
+
+def test_etcd_that_was_restored_is_listed_again_as_if_new() -> None:
+    server = WatchServer([listed("a", version=90), listed("a", version=50)], [[]], current=[50])
+
+    assert events(server) == ["+a", "-a", "+a"]
+    assert server.queries[-1]["resourceVersion"] == "50"
+
+
+def test_event_with_a_lower_version_is_checked_before_it_is_believed() -> None:
+    server = WatchServer([listed("a", version=90)], [[line("ADDED", "b", 60)], []], current=[95])
+
+    assert events(server) == ["+a"]
+    assert server.queries[-1]["resourceVersion"] == "90"
+
+
+def test_bookmark_with_a_lower_version_is_ignored() -> None:
+    behind = line("BOOKMARK", metadata={"resourceVersion": "5"})
+    server = WatchServer([listed("a", version=9)], [[behind, line("ADDED", "b", 10)]])
+
+    assert events(server) == ["+a", "+b"]
+    assert server.queries[-1]["resourceVersion"] == "10"
+
+
+def test_callback_error_for_one_object_does_not_stop_the_others() -> None:
+    metrics = Metrics()
+
+    assert events(WatchServer([listed("forged", "b")], []), metrics, broken="forged") == ["+b"]
+    assert metrics.internal_errors.labels("secret_watch")._value.get() == 1
+
+
+def test_only_data_keys_of_managed_fields_are_decoded() -> None:
+    fields = {"f:data": {"f:token": {}, ".": {}}, "f:metadata": {"f:annotations": {"f:x": {"f:y": [1, {}]}}}}
+    raw = item("a")["metadata"] | {"managedFields": [{"manager": "keyturn-1", "fieldsV1": fields}]}
+    (owned,) = msgspec.convert(raw, Meta).managed_fields
+
+    assert owned.data_keys() == {"token"}
+    assert not hasattr(owned.fields_v1, "metadata")
+
+
+def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
+    junk = {f"note-{number}": "x" * 1000 for number in range(100)}
+    used = {"app.kubernetes.io/managed-by": "keyturn", "team": "billing"}
+    meta = Meta(
+        "a",
+        "billing",
+        "uid-a",
+        "1",
+        labels=used | junk,
+        annotations={"keyturn.dev/issuance": "{}", "keyturn.dev/adoptable-by": "x" * 2**16} | junk,
+        owner_references=(Owner("request"), Owner("o" * 2**20)),
+        managed_fields=tuple(Fields(f"keyturn-{number}") for number in range(1000)),
+    )
+    bounded = meta.bounded({"team", "request"})
+
+    assert (bounded.labels, bounded.annotations) == (used, {"keyturn.dev/issuance": "{}"})
+    assert (bounded.owner_references, len(bounded.managed_fields)) == ((Owner("request"),), 16)
+    assert bounded.is_partial
+
+
+def test_ordinary_metadata_are_cached_whole() -> None:
+    last_applied = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 2**18}
+    meta = Meta("a", "billing", "uid-a", "1", annotations={"note": "x" * 1000} | last_applied)
+
+    assert meta.bounded() is meta

@@ -13,6 +13,7 @@ from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash
+from keyturn.core.issuance_keys import IssuanceKeys
 from tests.support.crash import SENT, crash, die
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -26,6 +27,7 @@ from tests.support.dependencies import (
     request,
     with_code,
 )
+from tests.support.issuance import ISSUANCE
 from tests.support.rotation import no_checkpoint
 
 TARGETS = ("acme", "elsewhere")
@@ -33,6 +35,11 @@ FORMATS: tuple[list[dict[str, Any]], ...] = (
     [{"env": {}}],
     [{"credentialProcess": {}}],
     [{"env": {}}, {"token": {}}],
+)
+EDITS: tuple[dict[str, Any], ...] = (
+    {"data": {"AWS_REGION": "x"}},
+    {"annotations": {ISSUANCE_ANNOTATION: "{}"}},
+    {"annotations": {ISSUANCE_ANNOTATION: ISSUANCE.encoded()}},
 )
 API_FAILURES = (
     UnavailableError("Unreachable", "no response from the API server"),
@@ -94,13 +101,17 @@ class Guarantees(RuleBasedStateMachine):
         self.env.secrets.delete(secret)
         self._reconcile()
 
-    @rule(secret=st.sampled_from(TARGETS), part=st.sampled_from(["data", "issuance"]))
-    def edit_secret(self, secret: str, part: str) -> None:
+    @rule(secret=st.sampled_from(TARGETS), edit=st.sampled_from(EDITS))
+    def edit_secret(self, secret: str, edit: dict[str, Any]) -> None:
         if secret in self.env.secrets.names():
-            change: dict[str, Any] = (
-                {"data": {"AWS_REGION": "x"}} if part == "data" else {"annotations": {ISSUANCE_ANNOTATION: "{}"}}
-            )
-            self.env.secrets.put(secret, **change)
+            self.env.secrets.put(secret, **edit)
+        self._reconcile()
+
+    @rule()
+    def lose_issuance_key(self) -> None:
+        number = max(self.env.secrets.keys.keys) + 1
+        self.env.secrets.keys = IssuanceKeys({number: b"k" * 32})
+        self.env.restart()
         self._reconcile()
 
     @rule()

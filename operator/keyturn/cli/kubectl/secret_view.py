@@ -34,7 +34,10 @@ class SecretView:
 
     @property
     def issuance(self) -> Issuance | None:
-        """The issuance record of a target; None if there is none or it was edited."""
+        """The issuance record of a target, None if there is none that can be read.
+
+        Only the operator has the keys that verify it.
+        """
         return read_issuance(self.annotations)
 
     @property
@@ -79,7 +82,7 @@ def describe(view: SecretView, now: datetime) -> Iterator[str]:
     elif issuance:
         yield from _describe_issuance(view, issuance, now)
     elif view.labels.get(MANAGED_BY) == "keyturn" or ISSUANCE_ANNOTATION in view.annotations:
-        yield row("Written by", "Keyturn, but the issuance record is missing or was edited; the Secret is reissued")
+        yield row("Written by", "Keyturn, but the issuance record is missing or unreadable; the Secret is reissued")
     else:
         yield row("Written by", "someone else; Keyturn does not modify it")
     if view.readers and not view.family:
@@ -113,6 +116,7 @@ def describe_family(view: SecretView, family: TokenFamily, now: datetime) -> Ite
 
 def _describe_issuance(view: SecretView, issuance: Issuance, now: datetime) -> Iterator[str]:
     yield row("Written by", f"TokenRequest {issuance.request}, {_owner_state(view, issuance)}")
+    yield row("Record", "not verified here; only the operator has the issuance key")
     if view.writer:
         data = {key: view.data[key].decode(errors="replace") for key in issuance.keys if key in view.data}
         is_unchanged = data_hash(data, view.writer) == issuance.data_hash

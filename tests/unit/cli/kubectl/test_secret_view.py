@@ -37,6 +37,7 @@ def test_target_is_described_completely() -> None:
     assert text(TARGET).splitlines() == [
         "Secret billing/acme (Opaque)",
         "  Written by      TokenRequest acme, which still exists",
+        "  Record          not verified here; only the operator has the issuance key",
         "  Data            as issued",
         f"  Principal       {ROLE}",
         "  Issued          2026-01-02T03:04:05Z (in 0s)",
@@ -63,8 +64,8 @@ OTHER_KEY = request(target={"formats": [{"credentialProcess": {"key": "mine.json
         "no right to list": ({"requests": None}, "you may not list TokenRequests here"),
         "edited data": ({"data": {**TARGET.data, "credentials.json": b"edited"}}, "(DriftDetected)"),
         "an unmanaged key": ({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn"),
-        "edited record": ({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or was edited"),
-        "no record": ({"annotations": {}}, "is missing or was edited"),
+        "edited record": ({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or unreadable"),
+        "no record": ({"annotations": {}}, "is missing or unreadable"),
         "written by another program": ({"annotations": {}, "labels": {}}, "someone else"),
         "a source": ({"name": "license", "annotations": {}, "labels": {}}, "Read by         TokenRequest acme"),
         "single-use": ({"annotations": record(once=True)}, "never: the source credential is single-use"),

@@ -1,0 +1,80 @@
+"""Lists of objects in pages that are bounded in bytes: at most MAX_BYTES of a response are in memory."""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from keyturn.controller.api_client import ApiClient
+from keyturn.controller.response_body import Page, UnreadableError, object_name, read_head
+from keyturn.core.errors import UnavailableError
+
+_LARGEST_PAGE = 500
+_HEAD_BYTES = 2**16
+_log = logging.getLogger(__name__)
+
+
+class PageSize:
+    """The number of objects to request at once: fewer after a page that was too large, then more again."""
+
+    def __init__(self) -> None:
+        self.value = _LARGEST_PAGE
+
+    def shrink(self) -> None:
+        """Request fewer objects."""
+        self.value = max(1, self.value // 5)
+
+    def grow(self) -> None:
+        """Request more objects."""
+        self.value = min(_LARGEST_PAGE, self.value + 1 + self.value // 5)
+
+
+async def list_pages(api: ApiClient, path: str, selector: str, size: PageSize) -> AsyncIterator[Page]:
+    """List the metadata of objects page by page. An object that is too large, or nested too deeply, is left out.
+
+    The list is consistent: without a resourceVersion, the API server returns what etcd contains.
+    """
+    remaining = ""
+    while True:
+        query = {"labelSelector": selector, "limit": str(size.value)} | ({"continue": remaining} if remaining else {})
+        try:
+            page = await api.list_page(path, query)
+        except UnreadableError as error:
+            if size.value > 1:
+                size.shrink()
+                continue
+            page = _without_object(path, *read_head(error.head), str(error))
+        else:
+            size.grow()
+        if page is None:
+            raise UnavailableError("Unavailable", f"listing {path}: the list expired before its last page")
+        yield page
+        remaining = page.remaining
+        if not remaining:
+            return
+
+
+async def read_empty_page(api: ApiClient, path: str, remaining: str, why: str) -> Page:
+    """Return the page of a single object that cannot be read, without the object."""
+    query = {"limit": "1"} | ({"continue": remaining} if remaining else {})
+    return _without_object(path, *await _read_head(api, path, query), why)
+
+
+async def read_version(api: ApiClient, path: str) -> int:
+    """Return the current resourceVersion of a list, from a consistent read of at most one object."""
+    page, _ = await _read_head(api, path, {"limit": "1"})
+    return int(page.version)
+
+
+async def _read_head(api: ApiClient, path: str, query: dict[str, str]) -> tuple[Page, bytes]:
+    try:
+        page = await api.list_page(path, query, _HEAD_BYTES)
+    except UnreadableError as error:
+        return read_head(error.head)
+    if page is None:
+        raise UnavailableError("Unavailable", f"listing {path}: the list expired")
+    return page, b"".join(map(bytes, page.items))
+
+
+def _without_object(path: str, page: Page, items: bytes, why: str) -> Page:
+    _log.warning("%s of %s is ignored: %s", object_name(items), path, why)
+    return replace(page, items=())

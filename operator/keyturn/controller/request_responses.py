@@ -1,0 +1,269 @@
+"""What kopf receives about TokenRequests: bounded, checked, and only the fields that are used."""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
+from http import HTTPStatus
+from typing import Protocol
+
+import aiohttp
+import msgspec
+from aiohttp.streams import AsyncStreamIterator, EmptyStreamReader
+
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import KIND, PLURAL, RENEW_REQUESTED, VERSION, renew_requested
+from keyturn.controller.api_client import ApiClient
+from keyturn.controller.object_list import PageSize, read_empty_page, read_version
+from keyturn.controller.response_body import Page, UnreadableError, decode_page, read_body, read_lines
+from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
+from keyturn.core.errors import UnavailableError
+
+# Custom resources are stored as JSON, in at most 1.5 MiB. Python's dictionaries take up to ten times as much.
+_MAX_BYTES = 4 * 2**20
+_MAX_ERROR_BYTES = 2**16
+_API_VERSION = f"{GROUP}/{VERSION}"
+# At this event, kopf lists all objects again.
+_EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
+_NO_CAUSE = Exception()
+_log = logging.getLogger(__name__)
+
+
+class OnRequestList(Protocol):
+    """Receives the uids of a full list."""
+
+    def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
+        """Handle a full list of one namespace, or of all if `namespace` is empty: all other requests are deleted."""
+
+
+class _Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    annotations: dict[str, str] = {}
+
+
+class _Request(msgspec.Struct, rename="camel", omit_defaults=True):
+    metadata: _Metadata
+    api_version: str = ""
+    kind: str = ""
+    spec: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    status: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _Version
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+
+
+class _Body(EmptyStreamReader):
+    """The content of a response, read already."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self._body = body
+
+    async def read(self, _n: int = -1) -> bytes:
+        return self._body
+
+
+class _Lines(EmptyStreamReader):
+    """The content of a watch response."""
+
+    def __init__(self, lines: AsyncIterator[bytes], content: aiohttp.StreamReader) -> None:
+        super().__init__()
+        self._lines = lines
+        self._content = content
+
+    def iter_chunked(self, _n: int) -> AsyncStreamIterator[bytes]:
+        return AsyncStreamIterator(lambda: anext(self._lines, b""))
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
+        # Ends the read that waits for the next line when kopf closes the response.
+        self._content.set_exception(exc, exc_cause)
+
+
+class RequestResponses:
+    """Middleware for the API server's responses about TokenRequests.
+
+    Without it, kopf holds what it receives in memory as it is, and ends at anything unexpected. Lists are requested in
+    pages that are small enough. A 404, which is returned while the CRD does not exist, becomes a lost connection, which
+    kopf retries. After anything unexpected, and if etcd was restored from a backup, kopf lists all objects again. kopf
+    does not report which objects are missing from such a list: this does.
+    """
+
+    def __init__(self, api: ApiClient, on_list: OnRequestList, boundary: Boundary) -> None:
+        self._api = api
+        self._on_list = on_list
+        self.boundary = boundary
+        self._unlisted = f"{PLURAL}.{GROUP} have not been listed yet"
+        self._page_size = PageSize()
+        self._uids: dict[str, set[str]] = {}
+        self._versions: defaultdict[str, int] = defaultdict(int)
+        self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
+        # The longest pause, by path, before the next request: what ended at once must not be requested in a loop.
+        self._pauses: dict[str, float] = {}
+
+    def unlisted(self) -> str:
+        """Return why there has been no full list yet, or ""."""
+        return self._unlisted
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers["Accept-Encoding"] = "identity"
+        path = request.url.path
+        if not path.endswith(f"/{PLURAL}"):
+            return await handler(request)
+        if longest := self._pauses.pop(path, 0.0):
+            await asyncio.sleep(self._backoffs[path].next_pause(longest))
+        try:
+            return await (self._watch if "watch" in request.url.query else self._list)(request, handler)
+        except (UnavailableError, UnreadableError, msgspec.DecodeError, ValueError) as error:
+            self._unlisted = self._unlisted and str(error)
+            self._pauses[path] = self.boundary.report(error)
+            # As a broken response, it ends the list; a watch that is in progress is requested again.
+            raise aiohttp.ClientPayloadError(str(error)) from None
+
+    async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        path = request.url.path
+        while True:
+            request.url = request.url.update_query(limit=self._page_size.value)
+            response = await handler(request)
+            if response.status != HTTPStatus.OK:
+                return await self._refused(response)
+            try:
+                page = decode_page(await read_body(response.content, _MAX_BYTES), _API_VERSION, f"{KIND}List")
+            except UnreadableError as error:
+                response.close()
+                if self._page_size.value > 1:
+                    self._page_size.shrink()
+                    continue
+                page = await read_empty_page(self._api, path, request.url.query.get("continue", ""), str(error))
+            else:
+                self._page_size.grow()
+            items = list(self._read_all(page))
+            self._collect(path, page, items, first="continue" not in request.url.query)
+            body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": items,
+                    "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
+            response.content = _Body(msgspec.json.encode(body))
+            return response
+
+    def _read_all(self, page: Page) -> Iterator[_Request]:
+        for item in page.items:
+            try:
+                yield _read(item)
+            except (RecursionError, msgspec.DecodeError) as error:
+                # One object must not hide all others.
+                self.boundary.report(error)
+
+    def _collect(self, path: str, page: Page, items: list[_Request], *, first: bool) -> None:
+        uids = self._uids.pop(path, set()) if not first else set()
+        uids |= {item.metadata.uid for item in items}
+        if page.remaining:
+            self._uids[path] = uids
+        else:
+            self._on_list(uids, _namespace(path))
+            self._versions[path] = int(page.version)
+            self._unlisted = ""
+
+    async def _watch(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        path = request.url.path
+        if is_restored := await read_version(self._api, path) < self._versions[path]:
+            # An API server never sends the changes that follow a version that etcd does not have yet.
+            _log.warning("the resourceVersion of %s decreased; listing all objects again", path)
+            self._on_list(frozenset(), _namespace(path))
+        response = await handler(request)
+        if response.status == HTTPStatus.GONE:
+            response.close()
+            # kopf lists again only at an event of a watch, so another response is needed.
+            request.url = request.url.with_query(limit=1)
+            response, is_restored = await handler(request), True
+        if response.status != HTTPStatus.OK:
+            return await self._refused(response)
+        self._pauses[path] = LONGEST_PAUSE_SECONDS
+        lines = _expired() if is_restored else self._events(path, response.content)
+        response.content = _Lines(lines, response.content)
+        return response
+
+    async def _events(self, path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        try:
+            async for line in read_lines(content, _MAX_BYTES):
+                kind, version, body = _read_event(line)
+                if version < self._versions[path]:
+                    if kind == "BOOKMARK":
+                        continue
+                    return  # Perhaps etcd was restored: the next watch begins with a check.
+                self._versions[path] = version
+                yield msgspec.json.encode({"type": kind, "object": body}) + b"\n"
+        except (aiohttp.ClientError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - no input ends the process
+            self.boundary.report(error)
+            yield _EXPIRED
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+        """Return an error response to kopf, which retries most of them."""
+        if response.status == HTTPStatus.NOT_FOUND:
+            response.release()
+            raise aiohttp.ClientConnectionError(f"{PLURAL}.{GROUP}: HTTP 404")
+        if response.status == HTTPStatus.GONE:
+            response.release()
+            # kopf would request the same page again after a lost connection.
+            raise UnavailableError("Unavailable", f"listing {PLURAL}.{GROUP}: the list expired before its last page")
+        body = await read_body(response.content, _MAX_ERROR_BYTES)
+        problem = f"HTTP {response.status}"
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            problem = msgspec.json.decode(body, type=_Status).message or problem
+        self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: {problem}"
+        response.content = _Body(body)
+        return response
+
+
+async def _expired() -> AsyncIterator[bytes]:
+    yield _EXPIRED
+
+
+def _namespace(path: str) -> str:
+    return path.partition("/namespaces/")[2].partition("/")[0]
+
+
+def _read(raw: msgspec.Raw) -> _Request:
+    """Decode the fields of a TokenRequest that are used."""
+    request = msgspec.json.decode(raw, type=_Request)
+    request.metadata.annotations = {RENEW_REQUESTED: renew_requested(request.metadata.annotations)}
+    return request
+
+
+def _read_event(line: bytes) -> tuple[str, int, _Request | _Bookmark]:
+    """Return type, resourceVersion and object of an event. Raises UnavailableError if it reports an error."""
+    event = msgspec.json.decode(line, type=_Event)
+    if event.type == "ERROR":
+        code = msgspec.json.decode(event.object, type=_Error).code
+        raise UnavailableError("Unavailable", f"the watch ended with code {code}")
+    body = msgspec.json.decode(event.object, type=_Bookmark) if event.type == "BOOKMARK" else _read(event.object)
+    return event.type, int(body.metadata.resource_version), body

@@ -1,0 +1,279 @@
+"""Bodies of the API server's responses: read within a limit, and checked to be the object that was requested."""
+
+import io
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+
+from keyturn.core.errors import UnavailableError
+
+_METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
+ONE = _METADATA.format("PartialObjectMetadata")
+LIST = _METADATA.format("PartialObjectMetadataList")
+# etcd stores at most 1.5 MiB of an object, and JSON writes one byte as up to six (`<` as \u003c).
+MAX_BYTES = 10 * 2**20
+_HEAD_BYTES = 2**16
+_PATH = re.compile(
+    r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<plural>\w+)(?:/(?P<name>[^/]+)(?:/(?P<subresource>\w+))?)?"
+)
+_KINDS = {"secrets": "Secret", "configmaps": "ConfigMap", "events": "Event", "leases": "Lease",
+          "tokenrequests": "TokenRequest"}  # fmt: skip
+
+
+_HINT = "; check proxies between Keyturn and the API server"
+
+
+class UnreadableError(Exception):
+    """A body is larger than its limit, or nested too deeply. `head` is its beginning."""
+
+    def __init__(self, why: str, head: bytes = b"") -> None:
+        super().__init__(why)
+        self.head = head
+
+
+class Content(Protocol):
+    """The part of aiohttp's StreamReader that is used."""
+
+    def iter_any(self) -> AsyncIterator[bytes]:
+        """Yield what has arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list. The items are decoded one by one: decoded at once, they can take twenty times their size."""
+
+    items: tuple[msgspec.Raw, ...]
+    version: str
+    remaining: str
+
+
+class _Kind(msgspec.Struct, rename="camel"):
+    api_version: str
+    kind: str
+
+
+class _Empty(msgspec.Struct):
+    pass
+
+
+class _DataFields(msgspec.Struct):
+    data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:data")
+
+
+class _Manager(msgspec.Struct, rename="camel"):
+    manager: str = ""
+    fields_v1: _DataFields = msgspec.field(default_factory=_DataFields, name="fieldsV1")
+
+
+class _ObjectMeta(msgspec.Struct, rename="camel"):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Object(_Kind, rename="camel"):
+    metadata: _ObjectMeta
+    data: dict[str, str] | None = None
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
+
+
+class _Status(msgspec.Struct):
+    kind: Literal["Status"]
+    message: str = ""
+    details: _Details | None = None
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str
+    remaining: str = msgspec.field(default="", name="continue")
+
+
+class _List(_Kind, rename="camel"):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None  # the API server encodes an empty list as null
+
+
+class _Issued(msgspec.Struct):
+    token: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Token(_Kind, rename="camel"):
+    status: _Issued
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+
+
+class _UserInfo(msgspec.Struct, rename="camel"):
+    user_info: _User
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Groups(msgspec.Struct):
+    groups: list[_Named]
+
+
+class _Resources(msgspec.Struct):
+    resources: list[_Named]
+
+
+class _Review(_Kind, rename="camel"):
+    status: _UserInfo
+
+
+async def read_body(content: Content, limit: int = MAX_BYTES) -> bytes:
+    """Read a body. Raises UnreadableError if it is larger than `limit` bytes."""
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise UnreadableError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
+    return bytes(body)
+
+
+async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[bytes]:
+    """Yield the lines of a watch. Raises UnreadableError at a line larger than `limit` bytes.
+
+    What follows the last line end is dropped: the connection broke within that line.
+    """
+    line = bytearray()
+    async for chunk in content.iter_any():
+        for piece in io.BytesIO(chunk):
+            line += piece
+            if len(line) > limit:
+                raise UnreadableError(f"an event of more than {limit} bytes")
+            if piece.endswith(b"\n"):
+                if line.strip():
+                    yield bytes(line)
+                line.clear()
+
+
+def decode_object(
+    method: str, path: str, query: Mapping[str, str], accept: str, *, is_error: bool, content: bytes
+) -> dict[str, Any]:
+    """Decode the object that was requested or, with `is_error`, a Status.
+
+    Raises UnavailableError for anything else, such as a page of a proxy: it shows neither that a write succeeded nor
+    that an object does not exist. Of managedFields, only the keys of a Secret's data are decoded.
+    """
+    expected = _STATUS if is_error else _expected(method, path, query, accept)
+    try:
+        if method == "DELETE" and msgspec.json.decode(content, type=_Kind).kind == "Status":
+            expected = _STATUS
+        expected.check(content)
+        fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        metadata = msgspec.json.decode(fields.pop("metadata", b"{}"), type=dict[str, msgspec.Raw])
+        managers = msgspec.json.decode(metadata.pop("managedFields", b"[]"), type=list[_Manager] | None)
+        body = {key: msgspec.json.decode(raw) for key, raw in fields.items()}
+        body["metadata"] = {key: msgspec.json.decode(raw) for key, raw in metadata.items()}
+    except RecursionError:
+        raise UnavailableError("Unavailable", f"the response for {path} is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UnavailableError("Unavailable", f"the response for {path} is not {expected}{_HINT}") from None
+    if managers:
+        body["metadata"]["managedFields"] = msgspec.to_builtins(managers)
+    return body
+
+
+def decode_page(content: bytes, api_version: str = "meta.k8s.io/v1", kind: str = "PartialObjectMetadataList") -> Page:
+    """Decode a page of a list.
+
+    Raises UnreadableError if it is nested too deeply, and UnavailableError if it is not such a list.
+    """
+    try:
+        page = msgspec.json.decode(content, type=_List)
+    except RecursionError:
+        raise UnreadableError("nested too deeply", content[:_HEAD_BYTES]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        page = None
+    if page is None or (page.api_version, page.kind) != (api_version, kind):
+        raise UnavailableError("Unavailable", f"the response is not a {kind}{_HINT}")
+    return Page(tuple(page.items or ()), page.metadata.resource_version, page.metadata.remaining)
+
+
+def read_head(head: bytes) -> tuple[Page, bytes]:
+    """Read an empty page, and the beginning of its items, from the beginning of a metadata-only list."""
+    metadata, _, items = head.partition(b',"items":[')
+    try:
+        return decode_page(metadata + b"}"), items
+    except UnreadableError:
+        raise UnavailableError("Unavailable", "the list has no readable metadata") from None
+
+
+def object_name(beginning: bytes) -> str:
+    """Return namespace and name of an object from its beginning: they precede all that users write freely."""
+    names = (re.search(rb'"%s":"([^"]*)"' % key, beginning) for key in (b"namespace", b"name"))
+    return "/".join(name[1].decode(errors="replace") for name in names if name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a response must be. `is_stored`: the object has a uid and a resourceVersion."""
+
+    schema: type[msgspec.Struct]
+    api_version: str
+    kind: str
+    namespace: str | None = None
+    name: str | None = None
+    is_stored: bool = False
+
+    def __str__(self) -> str:
+        return f"the {self.kind} that was requested"
+
+    def check(self, content: bytes) -> None:
+        """Raise msgspec.DecodeError unless the content is this object."""
+        if self.schema is not _Status and msgspec.json.decode(content, type=_Kind) != _Kind(
+            self.api_version, self.kind
+        ):
+            raise msgspec.DecodeError("another kind")
+        parsed = msgspec.json.decode(content, type=self.schema)
+        if isinstance(parsed, _Object):
+            meta = parsed.metadata
+            is_same = (self.namespace or meta.namespace, self.name or meta.name) == (meta.namespace, meta.name)
+            if not is_same or not meta.name or (self.is_stored and not (meta.uid and meta.resource_version)):
+                raise msgspec.DecodeError("another object")
+
+
+_STATUS = _Expected(_Status, "v1", "Status")
+_AUTHENTICATION = "authentication.k8s.io/v1"
+_OTHERS = {
+    "/apis": _Expected(_Groups, "v1", "APIGroupList"),
+    "token": _Expected(_Token, _AUTHENTICATION, "TokenRequest"),
+    "selfsubjectreviews": _Expected(_Review, _AUTHENTICATION, "SelfSubjectReview"),
+}
+
+
+def _expected(method: str, path: str, query: Mapping[str, str], accept: str) -> _Expected:
+    """Return what a successful response to a request is."""
+    if path in _OTHERS:
+        return _OTHERS[path]
+    match = _PATH.fullmatch(path)
+    if not match:
+        return _Expected(_Resources, "v1", "APIResourceList")
+    group, version, namespace, plural, name, subresource = match.groups()
+    if other := _OTHERS.get(subresource or plural):
+        return other
+    api_version, kind = f"{group}/{version}" if group else version, _KINDS[plural]
+    if accept in (ONE, LIST):
+        api_version, kind = "meta.k8s.io/v1", "PartialObjectMetadata"
+    if not name and method == "GET":
+        return _Expected(_List, api_version, f"{kind}List")
+    return _Expected(_Object, api_version, kind, namespace, name, is_stored="dryRun" not in query)

@@ -1,0 +1,74 @@
+"""The boundary around each stream from outside: no input ends the process."""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+from keyturn.core.errors import KeyturnError
+from keyturn.metrics import Metrics
+
+_FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+# An API server that was restarted should be noticed soon.
+_LONGEST_RECONNECT_SECONDS = 5.0
+_LOG_INTERVAL_SECONDS = 60
+
+_log = logging.getLogger(__name__)
+
+
+class Boundary:
+    """Logs the errors of a stream at most once a minute, and counts the unexpected ones."""
+
+    def __init__(
+        self, component: str, what: str, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._what = what
+        self._count = metrics.internal_errors.labels(component).inc
+        self._monotonic = monotonic
+        self._logged_at = float("-inf")
+
+    def report(self, error: Exception) -> float:
+        """Log and count an error; returns the longest pause after it in seconds."""
+        is_expected = isinstance(error, KeyturnError | aiohttp.ClientError | OSError)
+        if not is_expected:
+            self._count()
+        if self._monotonic() - self._logged_at >= _LOG_INTERVAL_SECONDS:
+            self._logged_at = self._monotonic()
+            level = logging.WARNING if is_expected else logging.ERROR
+            _log.log(level, "%s broke (%s); retrying", self._what, _describe(error))
+        return _LONGEST_RECONNECT_SECONDS if is_expected else LONGEST_PAUSE_SECONDS
+
+
+class Backoff:
+    """Spaces the restarts of a stream."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._resumed_at = monotonic()
+        self._pause = 0.0
+
+    def next_pause(self, longest: float = LONGEST_PAUSE_SECONDS) -> float:
+        """Return how many seconds to wait before the stream is started again.
+
+        The pause doubles each time, and is short again after a stream that worked for longer than the longest one.
+        """
+        has_worked = self._monotonic() - self._resumed_at > LONGEST_PAUSE_SECONDS
+        pause = _FIRST_PAUSE_SECONDS if has_worked or not self._pause else self._pause * 2
+        self._pause = min(pause, longest)
+        self._resumed_at = self._monotonic() + self._pause
+        return self._pause
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, KeyturnError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"HTTP {error.status}"
+    # The message of any other error may contain what was received.
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = [f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
+    return f"{type(error).__name__} in {' < '.join(places)}" if places else type(error).__name__

@@ -1,0 +1,246 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import kopf
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from keyturn.controller.kopf_adapter import kopf_session
+from keyturn.controller.request_responses import RequestResponses
+from keyturn.controller.streams import Boundary
+from keyturn.metrics import Metrics
+from tests.support.api_endpoints import served
+
+ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
+BILLING = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests"
+EXPIRED = [{"type": "ERROR", "object": {"code": 410}}]
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+def token_request(uid: str, version: int = 5, **metadata: Any) -> dict[str, Any]:
+    fields = {"name": f"name-{uid}", "namespace": "billing", "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": fields | metadata, "spec": {"region": "eu-west-1"}}
+
+
+def page(*uids: str, more: str = "", version: int = 5) -> dict[str, Any]:
+    metadata = {"continue": more, "resourceVersion": str(version)}
+    kind = {"apiVersion": "keyturn.dev/v1alpha1", "kind": "TokenRequestList"}
+    return kind | {"metadata": metadata, "items": [token_request(uid) for uid in uids]}
+
+
+def event(kind: str, uid: str, version: int) -> str:
+    return json.dumps({"type": kind, "object": token_request(uid, version)})
+
+
+class FakeApi:
+    """Returns these bodies by the query without `limit`: a status, JSON or text. `version` is what a check finds."""
+
+    def __init__(self, bodies: Mapping[str, Any], version: int = 5) -> None:
+        self._bodies = bodies
+        self._version = version
+        self.limits: list[str] = []
+
+    async def response(self, request: web.Request) -> web.Response:
+        if "PartialObjectMetadataList" in request.headers["Accept"]:
+            metadata = {
+                "resourceVersion": str(self._version),
+                "continue": "2" if "continue" not in request.query else "",
+            }
+            kind = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+            return web.json_response(kind | {"metadata": metadata, "items": []})
+        self.limits.append(request.query.get("limit", ""))
+        query = {name: value for name, value in request.query.items() if name != "limit"}
+        body = self._bodies.get(str(URL(request.path).with_query(query)))
+        if body is None or isinstance(body, int):
+            return web.json_response({"kind": "Status", "message": "no right"}, status=body or 404)
+        text = body if isinstance(body, str) else json.dumps(body)
+        return web.Response(text=text, content_type="application/json")
+
+
+class Recorder:
+    """kopf's session, and the lists that were reported."""
+
+    def __init__(self) -> None:
+        self.lists: list[tuple[set[str], str]] = []
+        self.metrics = Metrics()
+        self.session: aiohttp.ClientSession
+        self.unlisted: Callable[[], str]
+
+    def on_list(self, uids: AbstractSet[str], namespace: str) -> None:
+        self.lists.append((set(uids), namespace))
+
+    async def uids(self, path: str) -> list[str]:
+        async with self.session.get(path) as response:
+            return [item["metadata"]["uid"] for item in (await response.json())["items"]]
+
+    async def watched(self, path: str) -> list[dict[str, Any]]:
+        async with self.session.get(path) as response:
+            return [json.loads(line) async for line in response.content.iter_chunked(2**20)]
+
+
+@asynccontextmanager
+async def connected(api: FakeApi) -> AsyncIterator[Recorder]:
+    recorder = Recorder()
+    async with served(api.response) as client:
+        info = kopf.ConnectionInfo(server=client._client.configuration.host)
+        boundary = Boundary("request_watch", "the watch", recorder.metrics)
+        responses = RequestResponses(client, recorder.on_list, boundary)
+        async with kopf_session(info, None, responses).aiohttp_session as recorder.session:
+            recorder.session._base_url = URL(info.server)
+            recorder.unlisted = responses.unlisted
+            yield recorder
+
+
+async def test_list_is_reported_after_its_last_page() -> None:
+    bodies = {ALL: page("a", more="2"), f"{ALL}?continue=2": page("b", more="3"), f"{ALL}?continue=3": page("c")}
+    async with connected(FakeApi(bodies)) as kopf_client:
+        for path in (ALL, f"{ALL}?continue=2", ALL, f"{ALL}?continue=2", f"{ALL}?continue=3"):
+            assert await kopf_client.uids(path)
+
+    assert kopf_client.lists == [({"a", "b", "c"}, "")]
+
+
+async def test_list_of_a_namespace_is_reported_for_it() -> None:
+    async with connected(FakeApi({BILLING: page("a")})) as kopf_client:
+        await kopf_client.uids(BILLING)
+
+    assert kopf_client.lists == [({"a"}, "billing")]
+
+
+async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
+    async with connected(FakeApi({})) as kopf_client:
+        with pytest.raises(aiohttp.ClientConnectionError, match=r"tokenrequests\.keyturn\.dev: HTTP 404"):
+            await kopf_client.session.get(ALL)
+        assert (await kopf_client.session.get("/apis/other")).status == 404
+
+    assert kopf_client.lists == []
+
+
+async def test_missing_right_is_reported_until_there_is_a_list() -> None:
+    bodies: dict[str, Any] = {ALL: 403}
+    async with connected(FakeApi(bodies)) as kopf_client:
+        await kopf_client.session.get(ALL)
+        assert kopf_client.unlisted() == "listing tokenrequests.keyturn.dev: no right"
+        bodies[ALL] = page("a")
+        await kopf_client.uids(ALL)
+        assert not kopf_client.unlisted()
+
+
+async def test_list_whose_pages_expired_is_restarted() -> None:
+    async with connected(FakeApi({f"{ALL}?continue=2": 410})) as kopf_client:
+        # After a lost connection, kopf requests the same page again: only a broken response ends the list.
+        with pytest.raises(aiohttp.ClientPayloadError, match="the list expired"):
+            await kopf_client.session.get(f"{ALL}?continue=2")
+
+
+async def test_only_the_fields_that_are_used_reach_kopf() -> None:
+    body = page("a")
+    body["items"][0]["metadata"] |= {
+        "annotations": {"keyturn.dev/renew-requested-at": "1" * 300, "note": "x"},
+        "labels": {"team": "a"},
+        "managedFields": [{"manager": "kubectl"}],
+        "generation": 3,
+    }
+    async with connected(FakeApi({ALL: body})) as kopf_client, kopf_client.session.get(ALL) as response:
+        (received,) = (await response.json())["items"]
+
+    metadata = received["metadata"]
+    assert received["spec"] == {"region": "eu-west-1"}
+    assert metadata.pop("annotations") == {"keyturn.dev/renew-requested-at": "1" * 128}
+    assert set(metadata) == {"name", "namespace", "uid", "resourceVersion", "generation"}
+
+
+async def test_page_that_is_too_large_is_requested_in_smaller_pages() -> None:
+    class LargePages(FakeApi):
+        async def response(self, request: web.Request) -> web.Response:
+            self.limits.append(request.query["limit"])
+            body = page("a", "b" if int(request.query["limit"]) < 20 else "<" * 5_000_000)
+            return web.json_response(body)
+
+    api = LargePages({})
+    async with connected(api) as kopf_client:
+        assert await kopf_client.uids(ALL) == ["a", "b"]
+
+    assert api.limits == ["500", "100", "20", "4"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(page("a" * 5_000_000, more="2"), id="too large"),
+        pytest.param(json.dumps(page("a", more="2")).replace('"eu-west-1"', DEEP), id="nested too deeply"),
+    ],
+)
+async def test_request_that_cannot_be_read_is_left_out(first: object) -> None:
+    async with connected(FakeApi({ALL: first, f"{ALL}?continue=2": page("b")})) as kopf_client:
+        assert await kopf_client.uids(ALL) == []
+        assert await kopf_client.uids(f"{ALL}?continue=2") == ["b"]
+
+    assert kopf_client.lists == [({"b"}, "")]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param('{"type":"ADDED","obj', id="a truncated line"),
+        pytest.param("<html>502</html>", id="HTML"),
+        pytest.param("null", id="null"),
+        pytest.param("{}", id="an empty object"),
+        pytest.param('{"type":"ADDED","object":{"metadata":null}}', id="metadata is null"),
+        pytest.param('{"type":"ERROR","object":{"code":500}}', id="an error"),
+        pytest.param('{"type":"ERROR","object":{"code":410}}', id="an expired version"),
+        pytest.param(event("ADDED", "b", 6).replace('"eu-west-1"', DEEP), id="nested too deeply"),
+        pytest.param(event("ADDED", "b" * 5_000_000, 6), id="too large"),
+    ],
+)
+async def test_unexpected_line_makes_kopf_list_again(sent: str) -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    async with connected(FakeApi({ALL: page("a"), watch: f"{event('ADDED', 'c', 6)}\n{sent}\n"})) as kopf_client:
+        await kopf_client.uids(ALL)
+        received = await kopf_client.watched(watch)
+
+    assert received[0]["object"]["metadata"]["uid"] == "c"
+    assert received[1:] == EXPIRED
+
+
+async def test_refused_watch_of_an_expired_version_makes_kopf_list_again() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    async with connected(FakeApi({ALL: page("a"), watch: 410})) as kopf_client:
+        assert await kopf_client.watched(watch) == EXPIRED
+
+
+async def test_etcd_that_was_restored_is_listed_again_as_if_new() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    async with connected(FakeApi({ALL: page("a"), watch: event("ADDED", "c", 6)}, version=4)) as kopf_client:
+        await kopf_client.uids(ALL)
+        received = await kopf_client.watched(watch)
+
+    assert received == EXPIRED
+    assert kopf_client.lists == [({"a"}, ""), (set(), "")]
+
+
+async def test_bookmark_with_a_lower_version_is_ignored() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    behind = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "3"}}})
+    async with connected(FakeApi({ALL: page("a"), watch: f"{behind}\n{event('ADDED', 'c', 6)}\n"})) as kopf_client:
+        await kopf_client.uids(ALL)
+        received = await kopf_client.watched(watch)
+
+    assert [each["type"] for each in received] == ["ADDED"]
+
+
+async def test_watch_that_ends_at_once_is_not_requested_in_a_loop() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    async with connected(FakeApi({ALL: page("a"), watch: ""})) as kopf_client:
+        await kopf_client.uids(ALL)
+        started = asyncio.get_running_loop().time()
+        for _ in range(3):
+            await kopf_client.watched(watch)
+
+    assert asyncio.get_running_loop().time() - started >= 3

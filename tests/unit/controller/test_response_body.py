@@ -1,0 +1,122 @@
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keyturn.controller.api_client import JSON
+from keyturn.controller.response_body import ONE, UnreadableError, decode_object, read_body, read_lines
+from keyturn.core.errors import UnavailableError
+
+SECRET = "/api/v1/namespaces/billing/secrets/acme"
+FOUND = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "acme", "namespace": "billing", "uid": "u", "resourceVersion": "7"},
+        "data": {},
+    }
+)
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("<html>", id="HTML"),
+        pytest.param("", id="empty"),
+        pytest.param("null", id="null"),
+        pytest.param("[]", id="a list"),
+        pytest.param("{}", id="an empty object"),
+        pytest.param(FOUND[:-20], id="truncated"),
+        pytest.param(FOUND.replace('"Secret"', '"ConfigMap"'), id="another kind"),
+        pytest.param(FOUND.replace('"v1"', '"v2"'), id="another version"),
+        pytest.param(FOUND.replace('"acme"', '"other"'), id="another name"),
+        pytest.param(FOUND.replace('"billing"', '"other"'), id="another namespace"),
+        pytest.param(FOUND.replace('"uid": "u", ', ""), id="no uid"),
+        pytest.param(FOUND.replace('"7"', "7"), id="a version that is no string"),
+        pytest.param(FOUND.replace('"data": {}', '"data": {"token": 1}'), id="a value that is no string"),
+        pytest.param('{"kind": "Secret", "apiVersion": "v1", "metadata": null}', id="metadata is null"),
+        pytest.param(FOUND.replace('"data"', f'"x": {DEEP}, "data"'), id="nested too deeply"),
+        pytest.param("\udcff", id="not UTF-8"),
+    ],
+)
+def test_success_without_the_requested_object_is_unavailable(text: str) -> None:
+    content = text.encode(errors="surrogateescape")
+    with pytest.raises(UnavailableError):
+        decode_object("PATCH", SECRET, {}, JSON, is_error=False, content=content)
+
+
+@pytest.mark.parametrize("text", ["<html>", "", '{"message": "no"}', "404 page not found"])
+def test_error_that_is_no_status_is_unavailable(text: str) -> None:
+    with pytest.raises(UnavailableError, match="check proxies between Keyturn and the API server"):
+        decode_object("GET", SECRET, {}, JSON, is_error=True, content=text.encode())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "api_version", "kind"),
+    [
+        ("GET", "/apis", JSON, "v1", "APIGroupList"),
+        ("GET", "/apis/keyturn.dev/v1alpha1", JSON, "v1", "APIResourceList"),
+        ("GET", "/api/v1/namespaces/billing/secrets/acme", ONE, "meta.k8s.io/v1", "PartialObjectMetadata"),
+        ("PATCH", "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests/acme/status", JSON,
+         "keyturn.dev/v1alpha1", "TokenRequest"),
+        ("POST", "/api/v1/namespaces/billing/events", JSON, "v1", "Event"),
+        ("GET", "/apis/coordination.k8s.io/v1/leases", JSON, "coordination.k8s.io/v1", "LeaseList"),
+        ("POST", "/api/v1/namespaces/billing/serviceaccounts/robot/token", JSON, "authentication.k8s.io/v1",
+         "TokenRequest"),
+        ("DELETE", "/api/v1/namespaces/billing/secrets/acme", JSON, "v1", "Secret"),
+        ("DELETE", "/api/v1/namespaces/billing/secrets/acme", JSON, "v1", "Status"),
+    ],
+)  # fmt: skip
+def test_object_is_expected_by_method_and_path(
+    method: str, path: str, accept: str, api_version: str, kind: str
+) -> None:
+    body = json.loads(FOUND) | {
+        "apiVersion": api_version, "kind": kind, "groups": [], "resources": [], "status": {"token": "x"},
+    }  # fmt: skip
+    decoded = decode_object(method, path, {}, accept, is_error=False, content=json.dumps(body).encode())
+    assert decoded["kind"] == kind
+    other = json.dumps(body | {"kind": "Other"}).encode()
+    with pytest.raises(UnavailableError):
+        decode_object(method, path, {}, accept, is_error=False, content=other)
+
+
+def test_only_data_keys_of_managed_fields_are_decoded() -> None:
+    body = json.loads(FOUND)
+    body["metadata"]["managedFields"] = [
+        {"manager": "kubectl", "fieldsV1": {"f:data": {"f:token": {"f:x": {}}}, "f:type": {}}}
+    ]
+    decoded = decode_object("GET", SECRET, {}, JSON, is_error=False, content=json.dumps(body).encode())
+
+    assert decoded["metadata"]["managedFields"] == [{"manager": "kubectl", "fieldsV1": {"f:data": {"f:token": {}}}}]
+
+
+class Chunks:
+    """A body in chunks."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+async def test_lines_may_span_chunks() -> None:
+    content = Chunks(b"one\ntw", b"o\n\nth", b"ree\n", b"broken")
+
+    assert [line async for line in read_lines(content, 10)] == [b"one\n", b"two\n", b"three\n"]
+
+
+@pytest.mark.parametrize("chunks", [(b"123456789012\n",), (b"12345678901", b"2\n"), (b"1\n", b"12345678901")])
+async def test_line_that_is_too_large_is_not_collected(chunks: tuple[bytes, ...]) -> None:
+    with pytest.raises(UnreadableError, match="an event of more than 10 bytes"):
+        [line async for line in read_lines(Chunks(*chunks), 10)]
+
+
+async def test_body_is_read_to_its_limit() -> None:
+    assert await read_body(Chunks(b"12345", b"67890"), 10) == b"1234567890"
+    with pytest.raises(UnreadableError, match="more than 10 bytes") as raised:
+        await read_body(Chunks(b"12345", b"67890", b"1", b"never"), 10)
+
+    assert raised.value.head == b"12345678901"
