@@ -16,6 +16,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAM
 # The token Secret has the same name with the suffix -keyturn.
 ConsumedSecretName = Annotated[str, Meta(min_length=1, max_length=245, pattern=NAME_PATTERN)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
+# Namespace and name of an object.
+NamespacedName = tuple[str, str]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 
 # Letters, separators and digits of any language: AWS and RE2 write \p{L}\p{Z}\p{N}, which Python's re does not support.
