@@ -116,6 +116,15 @@ class Metrics:
         """
         return self._gauge("keyturn_leader", "1 if this process is the leader.", ())
 
+    @cached_property
+    def scope_conflict(self) -> Gauge:
+        """Where this installation yields to another one. Only the operator has a scope."""
+        return self._gauge(
+            "keyturn_scope_conflict",
+            "Number of namespaces left to another installation; 1 if all are.",
+            (),
+        )
+
     def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
         """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
         self.registry.register(_RequestCollector(series, work_queue))

@@ -12,6 +12,7 @@ from tests.support.cluster.chart import chart_objects
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, running_operator
 from tests.support.cluster.rotating_source import refresh_step, rotating_request, sign_in
+from tests.support.cluster.scope import scope_lease
 from tests.support.cluster.sources import APP_ROLE_ARN, trust_service_account
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -44,9 +45,16 @@ def test_rights_granted_are_rights_used(
     plane.kubectl("apply", "-f", "-", stdin=roles)
     flags = [f"--watch-namespace={name}" for names in scope.values() for name in names]
     flags += [] if watched else ["--no-watch-secrets"]
+    other = Namespace.create(plane)
+    # The Leases of a namespaced installation that was removed, and of one that may not be cluster-wide.
+    forged = scope_lease("keyturn-cluster-scope", "cluster", holder="x", user=f"system:serviceaccount:{other.name}:x")
+    other.apply(scope_lease("keyturn-scope", "namespaced", holder=None), forged, token_request())
     with running_operator(plane, aws, tmp_path, settings=LOOPBACK, flags=tuple(flags)) as operator:
         for flow in FLOWS:
             flow(namespace, aws)
+        if not scoped:
+            # It takes over the Lease in this namespace, and creates the one in the other namespace.
+            other.wait_for_condition("acme", "Ready", "SourceNotFound")
         assert "internal error" not in operator.log()
     plane.kubectl("delete", "-f", "-", stdin=roles)
     plane.kubectl("delete", "lease/keyturn", "secret/keyturn-issuance-key", "--namespace=keyturn")

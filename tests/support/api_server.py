@@ -5,7 +5,7 @@ import base64
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -24,8 +24,8 @@ class ApiServer(ApiClient):
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
         self.requests: list[str] = []
-        self.may_write = lambda: True
-        self.responses: dict[str, ApiResponse | Exception] = {}
+        self.may_write = lambda _: True
+        self.responses: MutableMapping[str, ApiResponse | Exception] = {}
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
         self._numbers = itertools.count(1)
 
@@ -39,7 +39,7 @@ class ApiServer(ApiClient):
         query: Mapping[str, str] | None = None,
         accept: str = JSON,  # noqa: ARG002 - the whole object is returned
     ) -> ApiResponse:
-        if method != "GET" and not self.may_write():
+        if method != "GET" and not self.may_write(path):
             raise LeaseLostError("the Lease is lost")
         return await self._respond(method, path, body, kind, query or {})
 
@@ -81,6 +81,11 @@ class ApiServer(ApiClient):
     def _handle(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiResponse:
         if method == "POST":
             return self._post(path, body, query)
+        if "fieldSelector" in query:
+            name = query["fieldSelector"].removeprefix("metadata.name=")
+            kind = path.rpartition("/")[2]
+            paths = [known for known in self.objects if known.endswith(f"/{kind}/{name}")]
+            return ApiResponse(200, {"items": [self._shown(path) for path in paths], "metadata": {}})
         if method == "PATCH" and kind == APPLY:
             return self._apply(path, body, query)
         refused = self._refusal(path, body or {})

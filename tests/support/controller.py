@@ -8,10 +8,12 @@ from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.controller.yielding import Yielding
 from keyturn.core.issuance_keys import IssuanceKeys
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import FakeEnvironment, Issuer, manifest
 from tests.support.issuance_keys import KEYS
+from tests.support.scope import FakeScope
 from tests.support.secret_store import SOURCE, TOKEN_REQUEST
 
 
@@ -22,6 +24,7 @@ class Operator:
     server: ApiServer = field(default_factory=ApiServer)
     outside: FakeEnvironment = field(default_factory=FakeEnvironment)
     keys: IssuanceKeys = KEYS
+    scope: FakeScope = field(default_factory=FakeScope)
     controller: Controller = field(init=False)
     work_queue: WorkQueue = field(init=False)
     store: SecretStore = field(init=False)
@@ -34,7 +37,9 @@ class Operator:
         """Start a new process: nothing in memory survives."""
         self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, self.keys, watched=watched)
         deps = replace(self.outside.deps, store=self.store)
-        self.controller = Controller(deps, self.store, self.work_queue, StatusWriter(self.server, deps.now, "pod-1"))
+        status_writer = StatusWriter(self.server, deps.now, "pod-1")
+        yielding = Yielding(self.scope, status_writer)
+        self.controller = Controller(deps, self.store, self.work_queue, status_writer, yielding)
 
     @property
     def aws(self) -> Issuer:
@@ -45,7 +50,8 @@ class Operator:
         body = manifest(**spec)
         body["metadata"] |= {"generation": 2 if spec else 1, "annotations": annotations or {}}
         status = self.server.objects.get(TOKEN_REQUEST, {}).get("status")
-        self.server.put(TOKEN_REQUEST, metadata=body["metadata"])
+        version = self.server.put(TOKEN_REQUEST, metadata=body["metadata"]).resource_version
+        body["metadata"]["resourceVersion"] = version
         await self.controller.on_request(body | ({"status": status} if status else {}), alive=alive)
 
     async def reconcile_due(self, until: datetime | None = None) -> int:

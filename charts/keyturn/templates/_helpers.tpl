@@ -96,6 +96,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+# The Lease that keeps two installations from renewing in one namespace. RBAC cannot restrict create to a name.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [keyturn-scope]
+  verbs: [get, patch]
 {{- if .Values.rbac.serviceAccountTokens }}
 - apiGroups: [""]
   resources: [serviceaccounts/token]

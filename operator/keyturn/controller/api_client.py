@@ -83,10 +83,10 @@ class _Call:
 
 
 class ApiClient:
-    """A client of one API server. While `may_write` returns False, `request` writes nothing; `save` still writes."""
+    """A client of one API server. `request` writes only what `may_write` allows, by path; `save` writes always."""
 
     def __init__(
-        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[], bool] = lambda: True
+        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[str], bool] = lambda _: True
     ) -> None:
         self._client = client
         self._service_health = service_health
@@ -138,7 +138,7 @@ class ApiClient:
 
     async def _send(self, call: "_Call", decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
         for pause in (*_PAUSES, None):
-            if call.method != "GET" and not self.may_write():
+            if call.method != "GET" and not self.may_write(call.path):
                 raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
                 decoded = await self._attempt(call, decode, limit)

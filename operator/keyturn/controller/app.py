@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,12 +24,14 @@ from yaml import YAMLError
 from keyturn.api.token_request import PLURAL
 from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
+from keyturn.controller.cluster_scope import ClusterScope
 from keyturn.controller.controller import Controller
 from keyturn.controller.health import serve
 from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
 from keyturn.controller.request_responses import RequestResponses
+from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
@@ -37,6 +39,7 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.controller.yielding import Yielding
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
@@ -67,6 +70,11 @@ class Options:
     watch_secrets: bool = True
 
     @property
+    def key_secret(self) -> str:
+        """The name of the Secret with the issuance key."""
+        return self.issuance_key_secret or f"{self.lease_name}-issuance-key"
+
+    @property
     def election_namespace(self) -> str:
         """The namespace of the Lease: as given, or the operator's own."""
         if self.lease_namespace:
@@ -84,11 +92,14 @@ class Operator:
         now: Callable[[], datetime],
         rand: Callable[[], float],
         handle_signals: Callable[[Callable[[], object]], None],
+        *,
+        hold_seconds: int = HOLD_SECONDS,
     ) -> None:
         self._options = options
         self._settings = settings
         self._now = now
         self._rand = rand
+        self._hold_seconds = hold_seconds
         self._handle_signals = handle_signals
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
@@ -105,30 +116,42 @@ class Operator:
         options = self._options
         configuration = await load_configuration(options.kubeconfig)
         async with KubernetesClient(configuration) as client:
-            lease = Lease(
-                ApiClient(client, self._service_health),
-                options.election_namespace,
-                options.lease_name,
-                self._instance,
-                self._now,
-                Boundary("lease", "keeping the Lease", self._metrics),
-            )
+            electing = ApiClient(client, self._service_health)
+            boundary = Boundary("lease", "keeping the Lease", self._metrics)
+            lease = Lease(electing, options.election_namespace, options.lease_name, self._instance, self._now, boundary)
+            scope = self._scope(electing)
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
+                lease.responded.set()
+
+            def may_write(path: str) -> bool:
+                return lease.is_held() and scope.may_write(path)
+
             # Compared on each write, not set by an event: a frozen process would write before it handles the event.
-            api = ApiClient(client, self._service_health, lease.is_held)
-            key_secret = IssuanceKeySecret(
-                api, options.election_namespace, options.issuance_key_secret or f"{options.lease_name}-issuance-key"
-            )
-            work = functools.partial(self._work, api, lease, configuration, key_secret)
-            not_ready = functools.partial(self._not_ready, lease, key_secret)
+            api = ApiClient(client, self._service_health, may_write)
+            # Outside of its scope, the leader may write the issuance key and reports about requests that it leaves out.
+            leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
+            key_secret = IssuanceKeySecret(leading, options.election_namespace, options.key_secret)
+            yielding = Yielding(scope, StatusWriter(leading, self._now, self._instance))
+            work = functools.partial(self._work, api, lease, yielding, configuration, key_secret)
+            not_ready = functools.partial(self._not_ready, lease, scope, key_secret)
             boundary = Boundary("probes", "serving probes", self._metrics)
-            async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary):
+            async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary, scope.note):
                 task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+    def _scope(self, api: ApiClient) -> Scope:
+        options = self._options
+        place = options.election_namespace
+        identity = f"{place}/{options.lease_name}"
+        if options.namespaces:
+            return NamespacedScope(
+                api, options.namespaces, identity, self._now, self._metrics, hold_seconds=self._hold_seconds
+            )
+        return ClusterScope(api, place, identity, self._now, self._metrics, hold_seconds=self._hold_seconds)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
         """From now on, call `stop` at each signal, after the log shows what delays the end."""
@@ -139,13 +162,13 @@ class Operator:
 
         self._handle_signals(handle)
 
-    def _not_ready(self, lease: Lease, key_secret: IssuanceKeySecret) -> str:
+    def _not_ready(self, lease: Lease, scope: Scope, key_secret: IssuanceKeySecret) -> str:
         """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
         if key_secret.problem:
             return key_secret.problem
-        if self._options.leader_elect and not lease.responded.is_set():
+        if not lease.responded.is_set():
             return "the API server has not responded yet"
-        return "; ".join(problem for each in self._lists if (problem := each()))
+        return "; ".join(problem for each in (scope.problem, *self._lists) if (problem := each()))
 
     async def _start(
         self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
@@ -154,7 +177,12 @@ class Operator:
         await (lead(lease, work) if self._options.leader_elect else work())
 
     async def _work(
-        self, api: ApiClient, lease: Lease, configuration: Configuration, key_secret: IssuanceKeySecret
+        self,
+        api: ApiClient,
+        lease: Lease,
+        yielding: Yielding,
+        configuration: Configuration,
+        key_secret: IssuanceKeySecret,
     ) -> None:
         """Reconcile until cancelled; only the operator that holds the Lease does this."""
         options, settings, metrics = self._options, self._settings, self._metrics
@@ -178,11 +206,13 @@ class Operator:
             holder=self._instance,
         ) as deps:
             work_queue = WorkQueue(options.concurrent)
-            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance))
+            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
             self._service_health.on_recovery(controller.on_service_recovered)
-            metrics.export(controller.index.series, work_queue.counts)
+            metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            await self._run(api, configuration, controller, work_queue, key_secret.keep(keys))
+            background = (yielding.scope.run, functools.partial(key_secret.keep, keys))
+            async with yielding.scope.working(lease.is_held):
+                await self._run(api, configuration, controller, work_queue, background)
 
     async def _run(
         self,
@@ -190,7 +220,7 @@ class Operator:
         configuration: Configuration,
         controller: Controller,
         work_queue: WorkQueue,
-        keep_keys: Coroutine[None, None, None],
+        background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
         responses = RequestResponses(
@@ -206,7 +236,8 @@ class Operator:
         ]
         self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(keep_keys)
+            for run in background:
+                tasks.create_task(run())
             for watch in watches:
                 tasks.create_task(watch.run())
             # Secrets first: the issuance record on a Secret decides whether its request is due.

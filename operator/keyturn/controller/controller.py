@@ -1,7 +1,7 @@
 """Controller: turns watch events into items of the work queue, and reconciles them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,16 +15,19 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.controller.yielding import PATIENCE, Yielding
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, decide, next_reconcile
 from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
+from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, Reconciled, reconcile, report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _DELETION_TIMEOUT = timedelta(minutes=5)
+_SCOPE_RETRY = timedelta(seconds=5)
 _log = logging.getLogger(__name__)
 
 
@@ -32,12 +35,19 @@ class Controller:
     """Keeps every TokenRequest in the work queue, and reconciles it when it is due."""
 
     def __init__(
-        self, deps: Dependencies, store: SecretStore, work_queue: WorkQueue, status_writer: StatusWriter
+        self,
+        deps: Dependencies,
+        store: SecretStore,
+        work_queue: WorkQueue,
+        status_writer: StatusWriter,
+        yielding: Yielding,
     ) -> None:
         self._deps = deps
         self._store = store
         self._work_queue = work_queue
         self._status_writer = status_writer
+        self._yielding = yielding
+        yielding.scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
@@ -50,11 +60,16 @@ class Controller:
         entry = self.index.entries.get(uid)
         if not alive or "deletionTimestamp" in metadata:
             self._drop(uid)
-        elif entry is None or entry.has_changed(metadata):
+            return
+        # While another installation renews a request, its status and Secret change without us.
+        is_left = bool(self._yielding.scope.holder(metadata["namespace"]))
+        if entry is None or is_left or entry.has_changed(metadata):
             request = read_request(body)
-            if entry is None or isinstance(entry.request, InvalidRequest):
-                entry = self._first_entry(request, entry.status if entry else read_status(body))
-                due = self._first_due(entry)
+            if entry is None or is_left or isinstance(entry.request, InvalidRequest):
+                status = read_status(body) if entry is None or is_left else entry.status
+                entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
+                is_new = is_left and not self._yielding.has_reported(uid)
+                due = self._deps.now() if is_new else self._first_due(entry)
             else:
                 entry, due = replace(entry, request=request), self._soon(entry)
             self.index.put(entry)
@@ -96,13 +111,32 @@ class Controller:
                 self.index.update(uid, state=replace(entry.state, failure=replace(failure, next_attempt_time=now)))
                 self._work_queue.expedite(uid, now)
 
+    def on_namespace_free(self, namespace: str) -> None:
+        """Continue with the requests that another installation has left: of one namespace, or of all if it is empty."""
+        for uid in self.index.uids(namespace):
+            if due := self._first_due(self.index.entries[uid]):
+                self._work_queue.expedite(uid, due)
+
     def on_clock_set_back(self) -> None:
         """Reconcile all requests: the times in the queue were computed by another clock."""
         for uid in self.index.entries:
             self._work_queue.expedite(uid, self._deps.now())
 
+    def series(self) -> Iterator[Series]:
+        """Return the metrics of each request, but not of those that another installation renews and exports."""
+        return (series for series in self.index.series() if not self._yielding.scope.holder(series.namespace))
+
     async def run_one(self, uid: str) -> None:
         """Reconcile a request, write its status and Events, and add it to the queue again."""
+        if not (entry := self.index.entries.get(uid)):
+            return
+        if reason := await self._yielding.scope.claim(entry.request.namespace):
+            await self._leave(entry, reason)
+        else:
+            self._yielding.forget(uid)
+            await self._reconcile(uid)
+
+    async def _reconcile(self, uid: str) -> None:
         if not (entry := self.index.entries.get(uid)):
             return
         request, now = entry.request, self._deps.now
@@ -123,7 +157,7 @@ class Controller:
                 await self._report(request, reconciled)
         except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s/%s: %s", request.namespace, request.name, error)
-            due = now() + _DELETION_TIMEOUT
+            due = now() + (_DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
         except KeyturnError as error:
             _log.warning("%s/%s: the status was not written: %s", request.namespace, request.name, error)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
@@ -132,6 +166,18 @@ class Controller:
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
+
+    async def _leave(self, entry: Entry, reason: str) -> None:
+        """Leave a request that is due until we may work in its namespace."""
+        uid, now, due = entry.request.uid, self._deps.now(), self._deps.now() + _SCOPE_RETRY
+        if self._yielding.scope.holder(entry.request.namespace):
+            try:
+                await self._yielding.report(entry, reason, now)
+            except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
+                _log.info("%s/%s: %s", entry.request.namespace, entry.request.name, error)
+            due = max(self._first_due(entry) or now, now + PATIENCE)
+        if self._is_current(entry.request):
+            self._work_queue.add(uid, due, entry.expires or due, entry.request.namespace)
 
     async def _report(self, request: Request | InvalidRequest, reconciled: Reconciled) -> None:
         await self._status_writer.status(request.namespace, request.name, request.uid, reconciled.status)
@@ -145,6 +191,7 @@ class Controller:
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
+        self._yielding.forget(uid)
         self._work_queue.remove(uid)
         if entry and isinstance(entry.request, Request):
             self._store.cache.release(entry.request)

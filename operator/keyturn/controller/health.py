@@ -17,9 +17,13 @@ _log = logging.getLogger(__name__)
 
 class _Handler(ProbesHandler):
     def __init__(
-        self, not_ready: Callable[[], str], metrics: Callable[[], Awaitable[bytes]], boundary: Boundary
+        self,
+        not_ready: Callable[[], str],
+        metrics: Callable[[], Awaitable[bytes]],
+        note: Callable[[], str],
+        boundary: Boundary,
     ) -> None:
-        super().__init__(not_ready, metrics)
+        super().__init__(not_ready, metrics, note)
         self._boundary = boundary
 
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
@@ -32,12 +36,16 @@ class _Handler(ProbesHandler):
 
 @asynccontextmanager
 async def serve(
-    listen: str, registry: CollectorRegistry, not_ready: Callable[[], str], boundary: Boundary
+    listen: str,
+    registry: CollectorRegistry,
+    not_ready: Callable[[], str],
+    boundary: Boundary,
+    note: Callable[[], str] = lambda: "",
 ) -> AsyncIterator[str]:
     """Serve on HOST:PORT while the block runs; yields the address with the actual port. Raises BindError.
 
     Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. `not_ready`
-    returns why the process is not ready, or "".
+    returns why the process is not ready, or "", and `note` a line to show when it is ready.
     """
     # One at a time: with 10,000 requests a response has megabytes, and a client need not read it.
     lock = asyncio.Lock()
@@ -47,7 +55,7 @@ async def serve(
         async with lock:
             return await asyncio.to_thread(generate_latest, registry)
 
-    server = HttpServer(_Handler(not_ready, metrics, boundary))
+    server = HttpServer(_Handler(not_ready, metrics, note, boundary))
     try:
         address = await server.listen(*split_address(listen))
         _log.info("listening on %s", address)

@@ -9,15 +9,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
-from keyturn.controller.api_client import MERGE, ApiClient
+from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse
 from keyturn.controller.streams import Boundary
 from keyturn.core.errors import LeaseLostError, UnavailableError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
 
 
@@ -25,10 +27,11 @@ class Lease:
     """A Lease of coordination.k8s.io/v1, as seen by the candidate `identity`.
 
     `held_until` is when our hold expires in monotonic seconds, counted from before the request that renewed it.
-    `responded` is set by the first response.
+    `responded` is set by the first response. `holder` is another candidate that holds the Lease, `denied` the message
+    that refused us a right, and `spec` what was written last.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - they are independent
         self,
         api: ApiClient,
         namespace: str,
@@ -36,20 +39,28 @@ class Lease:
         identity: str,
         now: Callable[[], datetime],
         boundary: Boundary,
+        *,
+        seconds: int = LEASE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._path = LEASES.format(namespace)
         self._name = name
-        self._identity = identity
         self._now = now
         self._boundary = boundary
+        self.seconds = seconds
         self._observed: tuple[object, float] = (None, 0.0)
+        self.identity = identity
+        self.monotonic = monotonic
         self.held_until = 0.0
         self.responded = asyncio.Event()
+        self.holder = ""
+        self.denied = ""
+        self.spec: dict[str, Any] = {}
 
     async def acquire_or_renew(self) -> bool:
         """Acquire or renew the Lease if nobody else holds it. A lost or slow response is a failed attempt."""
-        before = time.monotonic()
+        before = self.monotonic()
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 acquired = await self._try()
@@ -58,16 +69,16 @@ class Lease:
             return False
         self.responded.set()
         if acquired:
-            self.held_until = before + LEASE_SECONDS
+            self.held_until = before + self.seconds
         return acquired
 
     def is_held(self) -> bool:
         """Whether this process holds the Lease."""
-        return time.monotonic() < self.held_until
+        return self.monotonic() < self.held_until
 
     def check(self, seconds: float) -> None:
         """Raise UnavailableError unless we hold the Lease for that long, even if it is not renewed."""
-        if self.held_until - time.monotonic() < seconds:
+        if self.held_until - self.monotonic() < seconds:
             raise UnavailableError("Unavailable", "the Lease does not last long enough to consume a token")
 
     async def release(self) -> None:
@@ -80,7 +91,7 @@ class Lease:
                 while True:
                     # Read first: a renewal that was cancelled may still have been processed.
                     response = await self._api.request("GET", f"{self._path}/{self._name}")
-                    if response.is_error or (response.body.get("spec") or {}).get("holderIdentity") != self._identity:
+                    if response.is_error or (response.body.get("spec") or {}).get("holderIdentity") != self.identity:
                         return
                     version = {"resourceVersion": response.body["metadata"]["resourceVersion"]}
                     body = {"metadata": version, "spec": _RELEASED_SPEC}
@@ -92,29 +103,49 @@ class Lease:
             self._boundary.report(error)
             _log.info("the Lease was not released; it expires by itself")
 
+    def metadata(self, lease: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for subclasses
+        """Return metadata to write with the spec; `lease` is the Lease as it was read, empty if it does not exist."""
+        return {}
+
+    def is_free(self, lease: dict[str, Any]) -> bool:
+        """Whether nobody else holds the Lease: no other holder, or one that we saw unchanged for its full duration."""
+        spec = lease.get("spec") or {}
+        if spec.get("holderIdentity") in (None, "", self.identity):
+            return True
+        if spec != self._observed[0]:
+            self._observed = (spec, self.monotonic())
+        return bool(self.monotonic() - self._observed[1] > spec.get("leaseDurationSeconds", self.seconds))
+
     async def _try(self) -> bool:
         response = await self._api.request("GET", f"{self._path}/{self._name}")
         if not response.is_found:
-            body = {"metadata": {"name": self._name}, "spec": self._spec(acquired=True)}
-            return not (await self._api.request("POST", self._path, body)).is_error
+            body = {"metadata": self.metadata({}) | {"name": self._name}, "spec": self._spec(acquired=True)}
+            return self._has_written(await self._api.request("POST", self._path, body))
         if response.is_error:
-            _log.warning("reading the Lease is forbidden: %s", response.message)
+            return self._has_written(response)
+        lease, holder = response.body, (response.body.get("spec") or {}).get("holderIdentity") or ""
+        if not self.is_free(lease):
+            self.holder, self.held_until = holder, 0.0
             return False
-        spec, version = response.body.get("spec") or {}, response.body["metadata"]["resourceVersion"]
-        holder = spec.get("holderIdentity")
-        if holder and holder != self._identity:
-            # It is free only if we have seen it unchanged for its full duration.
-            if spec != self._observed[0]:
-                self._observed = (spec, time.monotonic())
-            if time.monotonic() - self._observed[1] <= spec.get("leaseDurationSeconds", LEASE_SECONDS):
-                return False
         # With the resourceVersion only one candidate can win; a conflict means that another one did.
-        body = {"metadata": {"resourceVersion": version}, "spec": self._spec(acquired=holder != self._identity)}
-        return not (await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE)).is_error
+        version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
+        body = {"metadata": self.metadata(lease) | version, "spec": self._spec(acquired=holder != self.identity)}
+        return self._has_written(await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE))
+
+    def _has_written(self, response: ApiResponse) -> bool:
+        self.denied = ""
+        causes = (response.body.get("details") or {}).get("causes") or ()
+        is_terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+        if response.status == HTTPStatus.FORBIDDEN and not is_terminating:
+            self.denied = response.message
+            _log.warning("the Lease is forbidden: %s", response.message)
+        if not response.is_error:
+            self.holder, self.spec = "", response.body["spec"]
+        return not response.is_error
 
     def _spec(self, *, acquired: bool) -> dict[str, Any]:
         moment = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        spec = {"holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": moment}
+        spec = {"holderIdentity": self.identity, "leaseDurationSeconds": self.seconds, "renewTime": moment}
         return spec | ({"acquireTime": moment} if acquired else {})
 
 

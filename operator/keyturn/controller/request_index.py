@@ -18,12 +18,13 @@ from keyturn.reconcile.reconciler import InvalidRequest, series
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A TokenRequest, its last written status, its state, and when it was last reconciled."""
+    """A TokenRequest, its last status, its state, when it was last reconciled, and the version that was parsed."""
 
     request: Request | InvalidRequest
     status: Status
     state: ReconcileState = field(default_factory=ReconcileState)
     reconciled_at: datetime | None = None
+    version: str = ""
 
     @property
     def expires(self) -> datetime | None:

@@ -139,6 +139,14 @@ class _Review(_Kind, rename="camel"):
     status: _UserInfo
 
 
+class _Allowed(msgspec.Struct):
+    allowed: bool
+
+
+class _AccessReview(_Kind, rename="camel"):
+    status: _Allowed
+
+
 async def read_body(content: Content, limit: int = MAX_BYTES) -> bytes:
     """Read a body. Raises UnreadableError if it is larger than `limit` bytes."""
     body = bytearray()
@@ -258,6 +266,7 @@ _OTHERS = {
     "/apis": _Expected(_Groups, "v1", "APIGroupList"),
     "token": _Expected(_Token, _AUTHENTICATION, "TokenRequest"),
     "selfsubjectreviews": _Expected(_Review, _AUTHENTICATION, "SelfSubjectReview"),
+    "subjectaccessreviews": _Expected(_AccessReview, "authorization.k8s.io/v1", "SubjectAccessReview"),
 }
 
 

@@ -28,11 +28,15 @@ class StatusWriter:
         self._now = now
         self._instance = instance
 
-    async def status(self, namespace: str, name: str, uid: str, status: Status) -> None:
-        """Patch the status. Raises BeingDeletedError if the TokenRequest does not exist."""
+    async def status(self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None) -> None:
+        """Patch the status, if given only of this resourceVersion.
+
+        Raises BeingDeletedError if the TokenRequest does not exist, and UnavailableError if it is another version.
+        """
         fields = {field: getattr(status, attribute) for field, attribute in _FIELDS}
         # A field without a value must be null: a merge patch removes nothing else.
-        body = {"metadata": {"uid": uid}, "status": msgspec.to_builtins(fields)}
+        metadata = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        body = {"metadata": metadata, "status": msgspec.to_builtins(fields)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
         response = await self._api.request("PATCH", path, body, kind=MERGE)
         if not response.is_found:

@@ -10,12 +10,19 @@ _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 class ProbesHandler:
     """Serves the probes and the metrics in the Prometheus text format.
 
-    `not_ready` returns why the process is not ready, or "". /healthz tests only that the event loop responds.
+    `not_ready` returns why the process is not ready, or "", and `note` a line to show when it is ready. /healthz tests
+    only that the event loop responds.
     """
 
-    def __init__(self, not_ready: Callable[[], str], metrics: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self,
+        not_ready: Callable[[], str],
+        metrics: Callable[[], Awaitable[bytes]],
+        note: Callable[[], str] = lambda: "",
+    ) -> None:
         self._not_ready = not_ready
         self._metrics = metrics
+        self._note = note
 
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
         """Return the response for the path."""
@@ -26,8 +33,10 @@ class ProbesHandler:
             return self.error(405, "only GET is allowed")
         if path == b"/metrics":
             return HttpResponse(200, await self._metrics(), _EXPOSITION)
-        reason = self._not_ready() if path == b"/readyz" else ""
-        return self.error(503, reason) if reason else HttpResponse(200, b"ok\n")
+        if path == b"/healthz":
+            return HttpResponse(200, b"ok\n")
+        reason = self._not_ready()
+        return self.error(503, reason) if reason else HttpResponse(200, f"ok\n{self._note()}".encode())
 
     def error(self, status: int, message: str) -> HttpResponse:
         """Return an error as one line of text."""

@@ -132,7 +132,7 @@ async def test_body_that_is_too_large_is_unavailable() -> None:
 async def test_request_without_the_lease_writes_nothing() -> None:
     responses = Responses(200)
     async with served(responses.response) as api:
-        api.may_write = lambda: False
+        api.may_write = lambda _: False
         await api.request("GET", SECRET)
         with pytest.raises(LeaseLostError):
             await api.request("PATCH", SECRET, {})
@@ -143,7 +143,7 @@ async def test_request_without_the_lease_writes_nothing() -> None:
 async def test_save_without_the_lease_still_writes() -> None:
     responses = Responses(503, 200)
     async with served(responses.response) as api:
-        api.may_write = lambda: False
+        api.may_write = lambda _: False
         await api.save("PATCH", SECRET, {"b": 1}, query={"fieldManager": "x"})
 
     assert responses.requests == [("PATCH", f"{SECRET}?fieldManager=x", '{"b":1}')] * 2

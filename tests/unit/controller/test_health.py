@@ -8,10 +8,16 @@ from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
 
 
-async def get(listen: str, path: str, reason: str = "") -> tuple[int, str]:
+async def get(listen: str, path: str, reason: str = "", note: str = "") -> tuple[int, str]:
     async with (
         asyncio.timeout(5),
-        serve(listen, Metrics().registry, lambda: reason, Boundary("probes", "serving probes", Metrics())) as address,
+        serve(
+            listen,
+            Metrics().registry,
+            lambda: reason,
+            Boundary("probes", "serving probes", Metrics()),
+            lambda: note,
+        ) as address,
         aiohttp.ClientSession() as http,
         http.get(f"http://{address}{path}") as response,
     ):
@@ -34,6 +40,10 @@ async def test_probe_status_code(path: str, reason: str, status: int) -> None:
 
 async def test_readyz_explains_why_the_process_is_not_ready() -> None:
     assert await get("127.0.0.1:0", "/readyz", "no response") == (503, "no response\n")
+
+
+async def test_readyz_shows_the_note_of_a_process_that_is_ready() -> None:
+    assert await get("127.0.0.1:0", "/readyz", note="ScopeConflict: web\n") == (200, "ok\nScopeConflict: web\n")
 
 
 async def test_metrics_are_served_in_prometheus_text_format() -> None:

@@ -13,12 +13,14 @@ from keyturn.controller.controller import Controller
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue, run
+from keyturn.controller.yielding import Yielding
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import ASSUME_ROLE, NOW, FakeEnvironment, manifest, unprepared
 from tests.support.issuance_keys import KEYS
+from tests.support.scope import FakeScope
 from tests.support.virtual_time import VirtualTime
 
 NUMBER, WORKERS, NAMESPACES = 200, 3, 10
@@ -78,7 +80,8 @@ class Simulation:
         deps = replace(
             outside.deps, store=store, prepare=unprepared(self.exchange), now=self.now, rand=lambda: next(rand)
         )
-        controller = Controller(deps, store, work_queue, StatusWriter(server, self.now, "pod-1"))
+        status_writer = StatusWriter(server, self.now, "pod-1")
+        controller = Controller(deps, store, work_queue, status_writer, Yielding(FakeScope(), status_writer))
         self.service_health.on_recovery(controller.on_service_recovered)
         for number in range(NUMBER):
             body = manifest(str(number), f"team-{number % NAMESPACES}", exchanges=[ASSUME_ROLE])

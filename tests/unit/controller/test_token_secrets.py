@@ -78,7 +78,7 @@ async def test_save_succeeds_after_changes_by_others() -> None:
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_save_succeeds_after_the_lease_is_lost(*, deleted: bool) -> None:
     server, tokens, stored = await cluster()
-    server.may_write = lambda: False
+    server.may_write = lambda _: False
     with pytest.raises(LeaseLostError):
         await tokens.keep(REQUEST, stored)
     if deleted:

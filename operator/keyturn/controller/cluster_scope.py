@@ -1,0 +1,245 @@
+"""The scope of an installation that watches all namespaces."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import PLURAL
+from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse
+from keyturn.controller.leader_election import LEASES, RETRY_SECONDS, Lease
+from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, holder_of, label_of
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.metrics import Metrics
+
+CLUSTER_LEASE_NAME = "keyturn-cluster-scope"
+USER = f"{GROUP}/user"
+_PAGE = 500
+_log = logging.getLogger(__name__)
+
+
+class ClusterScope(Scope):
+    """The scope of an installation that watches all namespaces."""
+
+    def __init__(  # noqa: PLR0913 - they are independent
+        self,
+        api: ApiClient,
+        own_namespace: str,
+        identity: str,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+        *,
+        hold_seconds: int = HOLD_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(metrics, hold_seconds, hold_seconds / 2)
+        self._api = api
+        self._monotonic = monotonic
+        self._hold_seconds = hold_seconds
+        self._own = _ClusterLease(
+            api,
+            own_namespace,
+            CLUSTER_LEASE_NAME,
+            identity,
+            now,
+            self._boundary,
+            seconds=hold_seconds,
+            monotonic=monotonic,
+        )
+        self._lock = asyncio.Lock()
+        self._seen: dict[tuple[str, str], tuple[object, float]] = {}
+        self._rival = self._denied = ""
+        self._usable_from: float | None = None
+        self._read_at = -float(hold_seconds)
+        self._listed: dict[str, dict[str, Any]] = {}
+        self._holders: dict[str, str] = {}
+        self._claimed: set[str] = set()
+        self._failures: dict[str, str] = {}
+
+    def conflicts(self) -> dict[str, str]:
+        """Return the other cluster-wide installation that works, or the namespaced ones by namespace."""
+        return {"": self._rival} if self._rival else self._holders
+
+    def holder(self, namespace: str) -> str:
+        """Return the other installation that works in a namespace, or ""."""
+        return self._rival or self._holders.get(namespace, "")
+
+    def is_held(self, namespace: str) -> bool:
+        """Whether we have claimed a namespace, and what we read about it still counts."""
+        return namespace in self._claimed and self._has_read(0)
+
+    async def claim(self, namespace: str) -> str:
+        """Return "" if a renewal may start in a namespace, or why not. The first time, it creates the Lease there."""
+        if reason := self.conflict(namespace):
+            return reason
+        if not self._has_read(self.margin):
+            return "the Leases of other installations have not been read in time"
+        if namespace in self._claimed:
+            return ""
+        async with self._lock:
+            if namespace not in self._claimed and namespace not in self._failures:
+                # A failure lasts until the next check: a namespace may have many requests.
+                self._failures[namespace] = await self._create(namespace)
+            return "" if namespace in self._claimed else self._failures[namespace]
+
+    def problem(self) -> str:
+        """Return which right is missing, or ""."""
+        return self._denied or self._own.denied
+
+    async def release(self) -> None:
+        """Release our Lease. Those in the namespaces stay: they do not say that we are alive."""
+        await self._own.release()
+
+    def _has_read(self, seconds: float) -> bool:
+        """Whether we are the cluster-wide installation that works, for at least so many seconds."""
+        now = self._monotonic()
+        is_usable = self._usable_from is not None and now >= self._usable_from
+        return is_usable and self._own.is_held() and now + seconds < self._read_at + self._hold_seconds
+
+    async def _check(self) -> bool:
+        try:
+            async with self._lock:
+                await self._stand_by_or_work()
+                self._denied = ""
+        except RefusedError as error:
+            self._denied = error.message
+        except KeyturnError as error:
+            _log.warning("the Leases of other installations could not be read: %s", error)
+        else:
+            return True
+        return False
+
+    async def _stand_by_or_work(self) -> None:
+        if not self._own.is_held():
+            self._usable_from = None
+            if rivals := await self._rivals():
+                self._rival = holder_of(rivals[0])
+                return
+        await self._read_user()
+        if not await self._own.acquire_or_renew():
+            self._rival = self._own.holder
+            if not self._rival:
+                raise UnavailableError("Unavailable", f"the Lease {CLUSTER_LEASE_NAME} was not renewed")
+            return
+        # Listed after the write: if two start at the same time, at least one of them sees the other.
+        read_at = self._monotonic()
+        rivals = await self._rivals()
+        ours = (self._own.spec.get("acquireTime", ""), self._own.identity)
+        if older := [lease for lease in rivals if (lease["spec"].get("acquireTime", ""), holder_of(lease)) < ours]:
+            self._rival, self._usable_from = holder_of(older[0]), None
+            await self._own.release()
+            return
+        self._rival = ""
+        if self._usable_from is None:
+            # A younger one that works already stops when it has read our Lease.
+            self._usable_from = read_at + (RETRY_SECONDS + self._hold_seconds if rivals else 0)
+        await self._read_namespaces(read_at)
+
+    async def _read_namespaces(self, read_at: float) -> None:
+        leases = await self._list(LEASE_NAME)
+        self._listed = {lease["metadata"]["namespace"]: lease for lease in leases}
+        foreign = {
+            namespace: lease
+            for namespace, lease in self._listed.items()
+            if label_of(lease) != CLUSTER and holder_of(lease) != self._own.identity
+        }
+        self._holders = {namespace: holder_of(lease) for namespace, lease in foreign.items() if self._is_alive(lease)}
+        self._claimed = {namespace for namespace, lease in self._listed.items() if label_of(lease) == CLUSTER}
+        self._failures = {}
+        self._read_at = read_at
+
+    async def _rivals(self) -> list[dict[str, Any]]:
+        """Return the living Leases of other cluster-wide installations."""
+        return [
+            lease
+            for lease in await self._list(CLUSTER_LEASE_NAME)
+            if holder_of(lease) != self._own.identity and self._is_alive(lease) and await self._is_genuine(lease)
+        ]
+
+    async def _is_genuine(self, lease: dict[str, Any]) -> bool:
+        """Whether a Lease is from an installation: its ServiceAccount may write the status of all TokenRequests.
+
+        Otherwise, who may create a Lease in one namespace could stop the renewals in all of them.
+        """
+        metadata = lease["metadata"]
+        user = (metadata.get("annotations") or {}).get(USER, "")
+        if not user.startswith(f"system:serviceaccount:{metadata['namespace']}:"):
+            return False
+        attributes = {"group": GROUP, "resource": PLURAL, "subresource": "status", "verb": "patch"}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": attributes},
+        }
+        response = await self._api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+        _raise_if_refused(response, f"reviewing the access of {user}")
+        return response.body["status"]["allowed"] is True
+
+    def _is_alive(self, lease: dict[str, Any]) -> bool:
+        """Whether a Lease is held, and not seen unchanged for HOLD_SECONDS by us."""
+        key, now = (lease["metadata"]["namespace"], lease["metadata"]["name"]), self._monotonic()
+        spec = lease.get("spec")
+        if self._seen.get(key, (None, 0))[0] != spec:
+            self._seen[key] = (spec, now)
+        return bool(holder_of(lease)) and now - self._seen[key][1] <= self._hold_seconds
+
+    async def _list(self, name: str) -> list[dict[str, Any]]:
+        leases: list[dict[str, Any]] = []
+        query = {"fieldSelector": f"metadata.name={name}", "labelSelector": LABEL, "limit": str(_PAGE)}
+        remaining: str | None = ""
+        while remaining is not None:
+            page = query | ({"continue": remaining} if remaining else {})
+            response = await self._api.request("GET", "/apis/coordination.k8s.io/v1/leases", query=page)
+            _raise_if_refused(response, f"listing the Leases {name}")
+            leases += response.body.get("items") or ()
+            remaining = (response.body.get("metadata") or {}).get("continue") or None
+        listed = {lease["metadata"]["namespace"] for lease in leases}
+        self._seen = {key: seen for key, seen in self._seen.items() if key[1] != name or key[0] in listed}
+        return leases
+
+    async def _create(self, namespace: str) -> str:
+        """Create the Lease in a namespace, or take one that is free. Returns "", or why it failed."""
+        spec = {"holderIdentity": self._own.identity, "acquireTime": None, "renewTime": None}
+        body: dict[str, Any] = {"metadata": {"name": LEASE_NAME, "labels": {LABEL: CLUSTER}}, "spec": spec}
+        path, lease = LEASES.format(namespace), f"the Lease {namespace}/{LEASE_NAME}"
+        listed = self._listed.get(namespace, {}).get("metadata", {}).get("resourceVersion")
+        try:
+            response = await self._api.request("GET", f"{path}/{LEASE_NAME}")
+            if not response.is_found:
+                response = await self._api.request("POST", path, body)
+            elif not response.is_error and response.body["metadata"]["resourceVersion"] != listed:
+                return f"{lease} was written after the last check, or has no label {LABEL}"
+            elif not response.is_error:
+                body["metadata"]["resourceVersion"] = listed
+                response = await self._api.request("PATCH", f"{path}/{LEASE_NAME}", body, kind=MERGE)
+        except KeyturnError as error:
+            return error.message
+        if response.is_error:
+            return f"{lease} could not be written: {response.message}"
+        self._claimed.add(namespace)
+        return ""
+
+    async def _read_user(self) -> None:
+        if not self._own.user:
+            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+            response = await self._api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+            self._own.user = ((response.body.get("status") or {}).get("userInfo") or {}).get("username", "")
+
+
+class _ClusterLease(Lease):
+    """The Lease of a cluster-wide installation, with the user name by which others verify it."""
+
+    user = ""
+
+    def metadata(self, lease: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the same in each case
+        return {"labels": {LABEL: CLUSTER}, "annotations": {USER: self.user}}
+
+
+def _raise_if_refused(response: ApiResponse, what: str) -> None:
+    if response.is_error:
+        error = RefusedError if response.status == HTTPStatus.FORBIDDEN else UnavailableError
+        raise error("ScopeConflict", f"{what}: {response.message}")

@@ -1,0 +1,223 @@
+"""The scope of an installation: two installations never renew in the same namespace.
+
+The replicas of an installation share one identity, `<namespace>/<name>` of their election's Lease. A Lease named
+`keyturn-scope` in a namespace names the installation that works there:
+
+- A namespaced installation holds it in each watched namespace, and renews it.
+- A cluster-wide installation creates it before its first renewal in a namespace, and does not renew it: the Lease
+  `keyturn-cluster-scope` in its own namespace shows that it is alive. It reads all of these Leases every minute, leaves
+  out the namespaces that a namespaced installation holds, and stands by while another cluster-wide installation works.
+
+What was read or renewed counts for HOLD_SECONDS. A namespaced installation takes a namespace from a cluster-wide one
+without asking, and waits for that time before it works there: until then, the other one has read the Lease or stopped.
+"""
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from keyturn.api.base import GROUP
+from keyturn.controller.api_client import ApiClient
+from keyturn.controller.leader_election import RETRY_SECONDS, Lease
+from keyturn.controller.streams import Boundary
+from keyturn.metrics import Metrics
+
+LEASE_NAME, LABEL = "keyturn-scope", f"{GROUP}/scope"
+NAMESPACED, HANDOVER, CLUSTER = "namespaced", "handover", "cluster"
+# Taken over after twice this time at the latest: a Lease is read every half of it.
+HOLD_SECONDS = 120
+_SHOWN = 10
+_log = logging.getLogger(__name__)
+
+
+class Scope(ABC):
+    """Where this installation may work. Only `check`, `claim` and `release` send requests."""
+
+    def __init__(self, metrics: Metrics, hold_seconds: int, pause: float) -> None:
+        self._metrics = metrics
+        self._boundary = Boundary("scope", "reading the Leases of the scope", metrics)
+        self._reported: dict[str, str] = {}
+        self._has_succeeded = False
+        self._on_free: Callable[[str], None] = lambda _: None
+        self._pause = pause
+        self.margin = hold_seconds / 4  # for renewals that have started
+
+    @abstractmethod
+    def conflicts(self) -> dict[str, str]:
+        """Return the installation that works, by namespace; "" stands for all namespaces."""
+
+    @abstractmethod
+    def holder(self, namespace: str) -> str:
+        """Return the other installation that works in a namespace, or ""."""
+
+    @abstractmethod
+    def is_held(self, namespace: str) -> bool:
+        """Whether we may write in a namespace now."""
+
+    @abstractmethod
+    async def claim(self, namespace: str) -> str:
+        """Return "" if a renewal may start in a namespace, or why not."""
+
+    @abstractmethod
+    def problem(self) -> str:
+        """Return which right is missing, or ""."""
+
+    @abstractmethod
+    async def _check(self) -> bool:
+        """Renew our Leases and read those of others. Returns whether it succeeded."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Release our Leases, so that another installation can take over at once."""
+
+    def conflict(self, namespace: str) -> str:
+        """Return a sentence if another installation works in a namespace, or ""."""
+        holder = self.holder(namespace)
+        return f"installation {holder} renews in namespace {namespace}; this one leaves it out" if holder else ""
+
+    def on_free(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with each namespace that another installation has left; "" stands for all."""
+        self._on_free = callback
+
+    def may_write(self, path: str) -> bool:
+        """Whether we may write an object of the API server now, by its path."""
+        namespace = path.partition("/namespaces/")[2].partition("/")[0]
+        return not namespace or self.is_held(namespace)
+
+    async def check(self) -> None:
+        """Renew our Leases, read those of others, and report conflicts."""
+        try:
+            self._has_succeeded = await self._check()
+        except Exception as error:  # noqa: BLE001 - no Lease that somebody else wrote ends the process
+            self._boundary.report(error)
+            self._has_succeeded = False
+        conflicts = self.conflicts()
+        for namespace, holder in conflicts.items():
+            if self._reported.get(namespace) != holder:
+                _log.warning("ScopeConflict: %s: installation %s renews there", _place(namespace), holder)
+        for namespace in self._reported.keys() - conflicts.keys():
+            _log.info("%s: no other installation renews there any more", _place(namespace))
+            self._on_free(namespace)
+        self._reported = conflicts
+        self._metrics.scope_conflict.set(len(conflicts))
+
+    async def run(self) -> None:
+        """Check until cancelled, after the first `check`."""
+        while True:
+            await asyncio.sleep(self._pause if self._has_succeeded else min(self._pause, RETRY_SECONDS))
+            await self.check()
+
+    @asynccontextmanager
+    async def working(self, is_leader: Callable[[], bool]) -> AsyncIterator[None]:
+        """Check before the block, and release our Leases after it if `is_leader` still returns True.
+
+        Otherwise another replica may hold the election's Lease, and these Leases under the same identity.
+        """
+        await self.check()
+        try:
+            yield
+        finally:
+            if is_leader():
+                await self.release()
+
+    def note(self) -> str:
+        """Return the conflicts as a line for /readyz, or ""."""
+        places = [f"{_place(namespace)} (installation {holder})" for namespace, holder in self.conflicts().items()]
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        return f"ScopeConflict: left to others: {', '.join(places[:_SHOWN])}{more}\n" if places else ""
+
+
+class NamespacedScope(Scope):
+    """The scope of an installation that watches some namespaces."""
+
+    def __init__(  # noqa: PLR0913 - they are independent
+        self,
+        api: ApiClient,
+        namespaces: Sequence[str],
+        identity: str,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+        *,
+        hold_seconds: int = HOLD_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(metrics, hold_seconds, hold_seconds / 4)
+        self._leases = {
+            namespace: _NamespaceLease(
+                api, namespace, LEASE_NAME, identity, now, self._boundary, seconds=hold_seconds, monotonic=monotonic
+            )
+            for namespace in namespaces
+        }
+
+    def conflicts(self) -> dict[str, str]:
+        """Return the installation that works, by namespace."""
+        return {namespace: holder for namespace in self._leases if (holder := self.holder(namespace))}
+
+    def holder(self, namespace: str) -> str:
+        """Return the other installation that holds the Lease in a namespace, or ""."""
+        lease = self._leases[namespace]
+        return "" if lease.is_held() else lease.holder
+
+    def is_held(self, namespace: str) -> bool:
+        """Whether we hold the Lease in a namespace."""
+        lease = self._leases[namespace]
+        return lease.is_held() and lease.monotonic() >= lease.usable_from
+
+    async def claim(self, namespace: str) -> str:
+        """Return "" if a renewal may start in a namespace, or why not."""
+        lease = self._leases[namespace]
+        if reason := self.conflict(namespace):
+            return reason
+        if lease.monotonic() < lease.usable_from:
+            return f"waiting until the cluster-wide installation has left namespace {namespace}"
+        if lease.held_until - self.margin <= lease.monotonic():
+            return f"the Lease {namespace}/{LEASE_NAME} is not held: {lease.denied or 'no response'}"
+        return ""
+
+    def problem(self) -> str:
+        """Return which right is missing, or ""."""
+        return next((lease.denied for lease in self._leases.values() if lease.denied and not lease.is_held()), "")
+
+    async def _check(self) -> bool:
+        results = await asyncio.gather(*(lease.acquire_or_renew() for lease in self._leases.values()))
+        return all(results) or bool(self.conflicts())
+
+    async def release(self) -> None:
+        """Release the Lease in each namespace."""
+        await asyncio.gather(*(lease.release() for lease in self._leases.values()))
+
+
+class _NamespaceLease(Lease):
+    """The Lease of a namespaced installation in one namespace. `usable_from` is when the handover ends."""
+
+    usable_from = 0.0
+
+    def is_free(self, lease: dict[str, Any]) -> bool:
+        return label_of(lease) == CLUSTER or super().is_free(lease)
+
+    def metadata(self, lease: dict[str, Any]) -> dict[str, Any]:
+        kind, is_foreign = label_of(lease), holder_of(lease) not in ("", self.identity)
+        is_restarted = kind == HANDOVER and not self.usable_from
+        if is_restarted or (is_foreign and kind in (CLUSTER, HANDOVER)):
+            # Counted from the end of the request, which may be processed until then.
+            self.usable_from = self.monotonic() + RETRY_SECONDS + self.seconds
+        return {"labels": {LABEL: HANDOVER if self.monotonic() < self.usable_from else NAMESPACED}}
+
+
+def label_of(lease: dict[str, Any]) -> str:
+    """Return which kind of installation wrote a Lease, or ""."""
+    return str(((lease.get("metadata") or {}).get("labels") or {}).get(LABEL, ""))
+
+
+def holder_of(lease: dict[str, Any]) -> str:
+    """Return the holder of a Lease, or ""."""
+    return (lease.get("spec") or {}).get("holderIdentity") or ""
+
+
+def _place(namespace: str) -> str:
+    return f"namespace {namespace}" if namespace else "all namespaces"
