@@ -115,7 +115,7 @@ def _show(cluster: Cluster, aws: Emulator, operator: Operator) -> None:
         print(kubectl("get", "treq", _NAME, "-o", "wide", "--no-headers"))
     _show_identity(kubectl, aws)
 
-    print_step("The expiration metrics, and the Events: one, for the first issue")
+    print_step("The expiration metrics, and the Events: one, for the first issuance")
     metrics = [line for line in operator.get("/metrics").splitlines() if line.startswith("keyturn_credentials_")]
     print("\n".join(metrics))
     print(kubectl("get", "events", f"--field-selector=involvedObject.name={_NAME}"))

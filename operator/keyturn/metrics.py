@@ -86,7 +86,7 @@ class Metrics:
             "keyturn_internal_errors", "Bugs and unexpected input, by component.", ("component",)
         )
         self.rotations = self._counter(
-            "keyturn_token_rotations", "Refresh-token uses by result.", ("result",), "unsaved"
+            "keyturn_token_rotations", "Uses of refresh tokens, by result.", ("result",), "unsaved"
         )
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",

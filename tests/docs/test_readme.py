@@ -17,7 +17,13 @@ from tests.support.emulator.client import Emulator
 _README = (ROOT / "README.md").read_text()
 _BLOCKS = shell_blocks("README.md")
 _MAKE = [block.strip() for block in _BLOCKS if block.startswith("make")]
-_CLUSTER = [line for block in _BLOCKS if not block.startswith("make") for line in block.splitlines()]
+# The tests build the image in another way, and run the operator as a process.
+_CLUSTER = [
+    line
+    for block in _BLOCKS
+    for line in block.replace("\\\n", "").splitlines()
+    if not line.startswith(("make ", "docker "))
+]
 
 
 @pytest.fixture

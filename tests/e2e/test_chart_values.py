@@ -66,7 +66,7 @@ ADDED: dict[str, list[str]] = {
 }  # fmt: skip
 REMOVED: dict[str, list[str]] = {
     "restricted": [
-        "kind: CustomResourceDefinition", "name: full-name-lease", "kind: ServiceAccount\nmetadata:",
+        "kind: CustomResourceDefinition", "-lease\n", "kind: ServiceAccount\nmetadata:",
         "topologySpreadConstraints", "{path: /healthz, port: http}", "{path: /readyz, port: http}", "kind: ClusterRole",
     ],
     "no rights": ["helm.sh/resource-policy: keep", "rbac.authorization.k8s.io"],

@@ -132,7 +132,7 @@ def test_inspect_describes_a_target(aws: Emulator, namespace: Namespace, plugin:
     namespace.issue(aws)
     output = plugin.succeed("inspect", "acme")
 
-    assert "  Written by      TokenRequest acme, which exists\n" in output
+    assert "  Written by      TokenRequest acme, which still exists\n" in output
     assert "  Data            as issued\n" in output
     assert "  Principal       arn:aws:sts::111122223333:assumed-role/LicenseConsumer/" in output
     assert re.search(r"^  AWS_SECRET_ACCESS_KEY +[0-9]+ B  env$", output, re.MULTILINE)

@@ -76,8 +76,8 @@ def test_only_the_first_of_two_installations_renews(
 
     assert (renewals(one), renewals(two)) == (5, 0)
     assert aws.calls("GetAccessToken") == 5
-    assert (has_conflict(one), one.get("/readyz")) == (False, "ok\n")
-    assert "ScopeConflict" in two.get("/readyz")
+    assert (has_conflict(one), readiness(one)) == (False, "ok\n")
+    assert "ScopeConflict" in readiness(two)
     assert "ScopeConflict" in two.log()
     assert until(lambda: "ScopeConflict" in namespace.events("later"))
     assert namespace.condition("later", "Ready")[:2] == ("True", "Issued")

@@ -299,7 +299,7 @@ def with_code(code: str = "seed") -> FakeEnvironment:
 
 
 async def issued() -> FakeEnvironment:
-    """An environment after the first issue, with all counters at zero."""
+    """An environment after the first issuance, with all counters at zero."""
     env = environment()
     await env.reconcile(request())
     env.aws.calls.clear()

@@ -1,7 +1,7 @@
 """Run exchanges against the emulator, as the reconciler does."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -50,20 +50,53 @@ TOKEN_AND_CREDENTIALS = {
     "credentials": {"secretRef": {"name": "base"}},
 }
 POOL_STEP = {"identityPoolId": POOL_ID, "logins": {"login.example.com": "accessToken"}}
-# By operation: the fields of the exchange, and the host prefix of the service.
-EXAMPLE_STEPS: dict[str, tuple[dict[str, Any], str]] = {
-    "licenseManagerGetAccessToken": ({}, "license-manager"),
-    "licenseManagerCreateToken": ({"licenseArn": LICENSE_ARN}, "license-manager"),
-    "identityCenterCreateToken": ({"clientId": APPLICATION_ARN, "grantType": EXCHANGE}, "oidc"),
-    "identityCenterGetRoleCredentials": ({"roleName": "Reader", "accountId": ACCOUNT}, "portal.sso"),
-    "assumeRole": ({"roleArn": ROLE}, "sts"),
-    "assumeRoleWithWebIdentity": ({"roleArn": ROLE}, "sts"),
-    "getSessionToken": ({}, "sts"),
-    "getFederationToken": ({}, "sts"),
-    "cognitoGetCredentials": (POOL_STEP, "cognito-identity"),
-    "cognitoGetOpenIdToken": (POOL_STEP, "cognito-identity"),
-    "codeArtifactGetAuthorizationToken": ({"domain": "acme"}, "codeartifact"),
-    "ecrGetAuthorizationToken": ({}, "api.ecr"),
+KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
+ROLE_KEYS = {"accessKeyId": "ASIA1", "secretAccessKey": "key", "sessionToken": "s", "expiration": 4 * 10**12}
+LOGIN = {"authorizationToken": "QVdTOnBhc3M=", "expiresAt": 4e9, "proxyEndpoint": "https://1.dkr.ecr.aws"}
+CENTER_TOKENS: dict[str, Any] = {
+    "accessToken": "token",
+    "expiresIn": 3600,
+    "refreshToken": "refresh",
+    "idToken": "id",
+    "awsAdditionalDetails": {"identityContext": "context"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleStep:
+    """The fields of an exchange, the host prefix of its service, and a response in JSON; None: the service uses XML."""
+
+    fields: dict[str, Any]
+    host: str
+    response: dict[str, Any] | None
+
+
+# Every AWS exchange, by its name in a manifest.
+EXAMPLE_STEPS = {
+    "licenseManagerGetAccessToken": ExampleStep({}, "license-manager", {"AccessToken": "token"}),
+    "licenseManagerCreateToken": ExampleStep(
+        {"licenseArn": LICENSE_ARN}, "license-manager", {"Token": "token", "TokenId": "id"}
+    ),
+    "identityCenterCreateToken": ExampleStep(
+        {"clientId": APPLICATION_ARN, "grantType": EXCHANGE}, "oidc", CENTER_TOKENS
+    ),
+    "identityCenterGetRoleCredentials": ExampleStep(
+        {"roleName": "Reader", "accountId": ACCOUNT}, "portal.sso", {"roleCredentials": ROLE_KEYS}
+    ),
+    "assumeRole": ExampleStep({"roleArn": ROLE}, "sts", None),
+    "assumeRoleWithWebIdentity": ExampleStep({"roleArn": ROLE}, "sts", None),
+    "getSessionToken": ExampleStep({}, "sts", None),
+    "getFederationToken": ExampleStep({}, "sts", None),
+    "cognitoGetCredentials": ExampleStep(
+        POOL_STEP, "cognito-identity", {"IdentityId": "us-east-1:1", "Credentials": KEYS}
+    ),
+    "cognitoGetOpenIdToken": ExampleStep(
+        POOL_STEP, "cognito-identity", {"IdentityId": "us-east-1:1", "Token": "token"}
+    ),
+    "codeArtifactGetAuthorizationToken": ExampleStep(
+        {"domain": "acme"}, "codeartifact", {"authorizationToken": "token", "expiration": 4e9}
+    ),
+    "ecrGetAuthorizationToken": ExampleStep({}, "api.ecr", {"authorizationData": [LOGIN]}),
 }
 
 

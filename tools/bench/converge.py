@@ -40,9 +40,9 @@ async def converge_1000(env: Environment, table: Table) -> None:
     requests = used.single_object_requests
     for what, number in sorted(requests.items()):
         if number >= 10:
-            table.add(f"first issue: {what}", number / 1000, "each")
-    table.add("first issue: API requests", round(requests.total() / 1000, 1), "each", at_most=4)
-    table.add("first issue: AWS calls", used.calls / 1000, "each", exactly=1)
+            table.add(f"first issuance: {what}", number / 1000, "each")
+    table.add("first issuance: API requests", round(requests.total() / 1000, 1), "each", at_most=4)
+    table.add("first issuance: AWS calls", used.calls / 1000, "each", exactly=1)
     dry_run = requests["APPLY secrets dry run"] > 500
     env.operator.stop()
     raw = await _raw(env, dry_run=dry_run)
@@ -56,7 +56,7 @@ async def restart_1000(env: Environment, table: Table) -> None:
 
 
 async def ten_thousand(env: Environment, table: Table) -> None:
-    """Measure ten thousand requests: first issue, idle, restart."""
+    """Measure ten thousand requests: first issuance, idle, restart."""
     await _converge(env, table, 10000)
     await _wait_until_idle(env)
     table.add("idle with 10000: operator memory", env.memory(), "MiB")

@@ -1,4 +1,4 @@
-"""The lower bound: the requests and AWS calls of the operator's first issues from a bare client, 16 in flight.
+"""The lower bound: the requests and AWS calls of the operator's first issuances from a bare client, 16 in flight.
 
 The program reads what to send from stdin; it has no watch, no queue and no decisions.
 """
@@ -38,7 +38,7 @@ class Raw:
         )
 
     async def issue(self, namespace: str, name: str, uid: str) -> None:
-        """Send what the operator sends for a first issue, in its order."""
+        """Send what the operator sends for a first issuance, in its order."""
         bodies = {kind: _addressed(self._work[kind], name, uid) for kind in ("secret", "status", "event")}
         core, ours = f"/api/v1/namespaces/{namespace}", f"{API}/namespaces/{namespace}"
         secret = f"{core}/secrets/{name}?fieldManager=keyturn-{uid[:8]}"

@@ -20,7 +20,7 @@ _STEP, _STEP_SECONDS, _HIGHEST = 25, 30, 200
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A renewal: when the Secret was seen, its issue time, and the due and expiration time of the previous issue."""
+    """A renewal: when the Secret was seen, its issue time, and the due and expiration time of the previous issuance."""
 
     seen: datetime
     issued: datetime
@@ -119,7 +119,7 @@ async def _steady(env: Environment, table: Table, rate: int) -> None:
         sum(renewal.issued >= renewal.due.replace(microsecond=0) for renewal in recorder.renewals)
         + recorder.first_issues
     )
-    table.add(f"{name}: AWS calls per issue due", env.aws.calls(OPERATION) / due, "", exactly=1)
+    table.add(f"{name}: AWS calls per issuance due", env.aws.calls(OPERATION) / due, "", exactly=1)
     _report(table, name, renewals, used)
 
 

@@ -45,7 +45,7 @@ class Table:
         print(f"{name:<58}{value:>12g} {unit:<10}{goal:<16}{outcome}", flush=True)
 
     def add_cpu(self, name: str, used: Usage, number: int, **operator_goal: float) -> None:
-        """Add each process's CPU time per issue, for `number` issues, and the CPU use of other processes."""
+        """Add each process's CPU time per issuance, for `number` issuances, and the CPU use of other processes."""
         for process, seconds in used.cpu.items():
             goal = operator_goal if process == "operator" else {}
             self.add(f"{name}: CPU of {process}", seconds / number * 1000, "ms each", **goal)

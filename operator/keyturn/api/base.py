@@ -8,12 +8,16 @@ from msgspec import Meta
 
 GROUP = "keyturn.dev"
 
+# Of the name of an object, and of a key.
+MAX_NAME_LENGTH = 253
 # Patterns end in \Z, which the CRD shows as $: Python's $ would accept a newline at the end.
-_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
-Name = Annotated[str, Meta(min_length=1, max_length=253, pattern=_NAME_PATTERN)]
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
 # The token Secret has the same name with the suffix -keyturn.
-ConsumedSecretName = Annotated[str, Meta(min_length=1, max_length=245, pattern=_NAME_PATTERN)]
-Key = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
+ConsumedSecretName = Annotated[str, Meta(min_length=1, max_length=245, pattern=NAME_PATTERN)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
+# Namespace and name of an object.
+NamespacedName = tuple[str, str]
 Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
 
 # Letters, separators and digits of any language: AWS and RE2 write \p{L}\p{Z}\p{N}, which Python's re does not support.

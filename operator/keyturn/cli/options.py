@@ -20,6 +20,9 @@ class _NonEmptyPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+# The help of `keyturn sidecar` is that of its mode, which does not have this option.
+MODE_HELP = "--mode [reader|standalone] or KEYTURN_MODE selects the mode of the sidecar. Default: reader."
+
 FILE = _NonEmptyPath(dir_okay=False, path_type=Path)
 DIRECTORY = _NonEmptyPath(file_okay=False, path_type=Path)
 
@@ -27,7 +30,9 @@ DIRECTORY = _NonEmptyPath(file_okay=False, path_type=Path)
 def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
     """Declare an option that is also an environment variable: --log-level is KEYTURN_LOG_LEVEL."""
     variable = "KEYTURN_" + names[0].partition("/")[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
+    # click would show an empty default as [default: ""].
+    show_default = attributes.get("default") != ""
+    return click.option(*names, envvar=variable, show_envvar=True, show_default=show_default, **attributes)
 
 
 def log_options(command: Command) -> Command:

@@ -12,7 +12,7 @@ import click
 from keyturn.api.status import Status
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.documents import read_settings
-from keyturn.cli.options import DIRECTORY, FILE, Command, log_options, option, serving_options
+from keyturn.cli.options import DIRECTORY, FILE, MODE_HELP, Command, log_options, option, serving_options
 from keyturn.cli.process import (
     exit_immediately,
     fail,
@@ -83,7 +83,7 @@ def run(  # noqa: PLR0913 - one for each option
     )
 
 
-@click.command()
+@click.command(epilog=MODE_HELP)
 @_file_options
 @serving_options
 @log_options

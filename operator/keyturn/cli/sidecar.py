@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from keyturn.cli import COMMANDS, now
-from keyturn.cli.options import log_options, option, secret_options, serving_options
+from keyturn.cli.options import MODE_HELP, log_options, option, secret_options, serving_options
 from keyturn.cli.process import fail, freeze_imports, log_to_stderr, raise_file_limit, run_until_stopped
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
@@ -33,7 +33,7 @@ def sidecar(ctx: click.Context, mode: str, arguments: tuple[str, ...]) -> None:
         command.invoke(mode_context)
 
 
-@click.command()
+@click.command(epilog=MODE_HELP)
 @secret_options(required=True)
 @serving_options
 @log_options
@@ -43,8 +43,7 @@ def reader(  # noqa: PLR0913 - one for each option
 ) -> None:  # fmt: skip
     """Serve the credentials in a mounted Secret to the AWS SDKs in this Pod.
 
-    This is --mode reader, the default. With --mode standalone the sidecar renews the credentials itself; see
-    --mode standalone --help.
+    With --mode standalone the sidecar renews the credentials itself; see --mode standalone --help.
     """
     log_to_stderr(log_level, log_format)
     raise_file_limit()

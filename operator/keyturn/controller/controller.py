@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from keyturn.api.status import Status, read_status
 from keyturn.api.token_request import Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
-from keyturn.controller.secret_cache import target_place
+from keyturn.controller.secret_cache import target_name
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
@@ -223,7 +223,7 @@ class Controller:
         )
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
-        target = cache.get(target_place(request))
+        target = cache.get(target_name(request))
         written = target or cache.written_by(request)
         if written and written.issuance and written.issuance.request == request.name:
             state = state.with_issuance(written.issuance)
@@ -246,7 +246,7 @@ class Controller:
             has_expired = state.issuance is not None and state.issuance.expires <= now
             is_held_back = not has_expired and state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
-        target = self._store.cache.get(target_place(request))
+        target = self._store.cache.get(target_name(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now

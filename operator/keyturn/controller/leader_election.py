@@ -74,7 +74,7 @@ class Lease:
         return acquired
 
     def is_held(self) -> bool:
-        """Whether our hold has not expired."""
+        """Whether this process holds the Lease."""
         return self.monotonic() < self.held_until
 
     def check(self, seconds: float) -> None:

@@ -55,8 +55,8 @@ class RequestIndex:
         """Add or replace an entry."""
         self.drop(entry.request.uid)
         self.entries[entry.request.uid] = entry
-        for place in _secrets(entry.request):
-            self._by_secret[place].add(entry.request.uid)
+        for name in _secrets(entry.request):
+            self._by_secret[name].add(entry.request.uid)
 
     def update(self, uid: str, **changes: Any) -> None:
         """Change fields of an entry, but not its request; does nothing if the request was deleted."""
@@ -71,10 +71,10 @@ class RequestIndex:
         """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
-            for place in _secrets(entry.request):
-                self._by_secret[place].discard(uid)
-                if not self._by_secret[place]:
-                    del self._by_secret[place]
+            for name in _secrets(entry.request):
+                self._by_secret[name].discard(uid)
+                if not self._by_secret[name]:
+                    del self._by_secret[name]
         return entry
 
     def users_of(self, namespace: str, secret: str) -> frozenset[str]:

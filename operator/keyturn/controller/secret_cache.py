@@ -4,17 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
 from keyturn.controller.secret_manifest import target_secret
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import MANAGED_BY, TargetSecret, field_manager
 from keyturn.core.issuance_keys import IssuanceKeys
 
-Place = tuple[str, str]
 _MAX_DELETED = 10_000
 
 
-def target_place(request: Request) -> Place:
+def target_name(request: Request) -> NamespacedName:
     """Return namespace and name of the Secret that a request writes."""
     return request.namespace, request.secret_name
 
@@ -28,39 +28,39 @@ class SecretCache:
 
     def __init__(self, keys: IssuanceKeys) -> None:
         self._keys = keys
-        self._secrets: dict[Place, TargetSecret] = {}
-        self._stale: set[Place] = set()
+        self._secrets: dict[NamespacedName, TargetSecret] = {}
+        self._stale: set[NamespacedName] = set()
         # In the order of deletion; the oldest are dropped first.
-        self._deleted: dict[Place, None] = {}
-        self._written_by: defaultdict[str, set[Place]] = defaultdict(set)
-        self._writing: dict[Place, list[tuple[Meta, bool]]] = {}
+        self._deleted: dict[NamespacedName, None] = {}
+        self._written_by: defaultdict[str, set[NamespacedName]] = defaultdict(set)
+        self._writing: dict[NamespacedName, list[tuple[Meta, bool]]] = {}
 
     def observe(self, meta: Meta, alive: bool) -> bool:  # noqa: FBT001 - the signature of the watch
         """Handle an event of the watch; returns whether the Secret changed, so that its requests must be reconciled."""
-        place = (meta.namespace, meta.name)
-        if place in self._writing:
-            self._writing[place].append((meta, alive))
+        name = (meta.namespace, meta.name)
+        if name in self._writing:
+            self._writing[name].append((meta, alive))
             return False
-        known = self._secrets.get(place)
+        known = self._secrets.get(name)
         if not alive and known and known.uid != meta.uid:
             # An earlier Secret of this name, for example one that was replaced to change its type.
             return False
         if not alive:
             # Perhaps only the label was removed: the Secret is read before it counts as deleted.
-            self._mark_deleted(place)
+            self._mark_deleted(name)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
             return False
         secret = target_secret(meta, self._keys)
-        self._store(place, secret)
+        self._store(name, secret)
         if known or secret.modified_by_others or meta.is_partial:
-            self._stale.add(place)
+            self._stale.add(name)
         return True
 
-    def _mark_deleted(self, place: Place) -> None:
-        self.forget(place)
-        self._stale.add(place)
-        self._deleted[place] = None
+    def _mark_deleted(self, name: NamespacedName) -> None:
+        self.forget(name)
+        self._stale.add(name)
+        self._deleted[name] = None
         if len(self._deleted) > _MAX_DELETED:
             oldest = next(iter(self._deleted))
             del self._deleted[oldest]
@@ -68,76 +68,76 @@ class SecretCache:
 
     def written_by(self, request: Request) -> TargetSecret | None:
         """Return a Secret that a request wrote, under any name."""
-        return next((self._secrets[place] for place in sorted(self.former_targets(request))), None)
+        return next((self._secrets[name] for name in sorted(self.former_targets(request))), None)
 
     def is_stale(self, request: Request) -> bool:
         """Whether the entry of the target is stale."""
-        return target_place(request) in self._stale
+        return target_name(request) in self._stale
 
-    def get(self, place: Place) -> TargetSecret | None:
-        return self._secrets.get(place)
+    def get(self, name: NamespacedName) -> TargetSecret | None:
+        return self._secrets.get(name)
 
-    def former_targets(self, request: Request) -> set[Place]:
+    def former_targets(self, request: Request) -> set[NamespacedName]:
         """Return the Secrets that the request wrote. A user's copy has the issuance record, but not our manager."""
         ours = field_manager(request.uid)
         return {
-            place
-            for place in self._written_by.get(request.uid, ())
-            if place[0] == request.namespace and ours in self._secrets[place].managers
+            name
+            for name in self._written_by.get(request.uid, ())
+            if name[0] == request.namespace and ours in self._secrets[name].managers
         }
 
     def invalidate(self, request: Request) -> None:
         """Mark the entry of the target as stale."""
-        self._stale.add(target_place(request))
+        self._stale.add(target_name(request))
 
     def was_deleted(self, request: Request) -> bool:
         """Whether the target was deleted and not seen since."""
-        return target_place(request) in self._deleted
+        return target_name(request) in self._deleted
 
     def release(self, request: Request) -> None:
         """Forget that the target of a deleted request is stale, unless the target exists."""
-        if target_place(request) not in self._secrets:
-            self._stale.discard(target_place(request))
+        if target_name(request) not in self._secrets:
+            self._stale.discard(target_name(request))
 
-    def was_read(self, place: Place, secret: TargetSecret | None) -> None:
+    def was_read(self, name: NamespacedName, secret: TargetSecret | None) -> None:
         """Store the result of a read. The watch does not show a Secret without our label, so its entry stays stale."""
         if secret is None:
-            if place in self._secrets:
-                self._mark_deleted(place)
-            self._stale.discard(place)
+            if name in self._secrets:
+                self._mark_deleted(name)
+            self._stale.discard(name)
             return
-        self.was_written(place, secret)
+        self.was_written(name, secret)
         if secret.labels.get(MANAGED_BY) != "keyturn":
-            self._stale.add(place)
+            self._stale.add(name)
 
-    def was_written(self, place: Place, secret: TargetSecret) -> None:
+    def was_written(self, name: NamespacedName, secret: TargetSecret) -> None:
         """Store the result of a write."""
-        self._store(place, secret)
-        self._stale.discard(place)
+        self._store(name, secret)
+        self._stale.discard(name)
 
     @contextmanager
-    def writing(self, place: Place) -> Iterator[None]:
+    def writing(self, name: NamespacedName) -> Iterator[None]:
         """Delay watch events of a Secret while it is written."""
-        self._writing.setdefault(place, [])
+        self._writing.setdefault(name, [])
         try:
             yield
         finally:
             # Another request with the same target may have ended the delay already.
-            for meta, alive in self._writing.pop(place, ()):
+            for meta, alive in self._writing.pop(name, ()):
                 self.observe(meta, alive)
 
-    def _store(self, place: Place, secret: TargetSecret) -> None:
-        self.forget(place)
-        self._deleted.pop(place, None)
-        self._secrets[place] = secret
+    def _store(self, name: NamespacedName, secret: TargetSecret) -> None:
+        self.forget(name)
+        self._deleted.pop(name, None)
+        self._secrets[name] = secret
         if secret.issuance:
-            self._written_by[secret.issuance.uid].add(place)
+            self._written_by[secret.issuance.uid].add(name)
 
-    def forget(self, place: Place) -> None:
+    def forget(self, name: NamespacedName) -> None:
         """Remove the entry of a Secret that does not exist."""
-        secret = self._secrets.pop(place, None)
+        secret = self._secrets.pop(name, None)
         if secret and secret.issuance:
-            places = self._written_by[secret.issuance.uid]
-            places.discard(place)
-            if not places:
+            names = self._written_by[secret.issuance.uid]
+            names.discard(name)
+            if not names:
                 del self._written_by[secret.issuance.uid]

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.base import GROUP
+from keyturn.api.base import GROUP, NamespacedName
 from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
 from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import ONE
-from keyturn.controller.secret_cache import Place, SecretCache, target_place
+from keyturn.controller.secret_cache import SecretCache, target_name
 from keyturn.controller.secret_manifest import (
     empty_manifest,
     read_meta,
@@ -67,7 +67,7 @@ class SecretStore:
         """Return the target from the cache, or read it if its entry is stale or Secrets are not watched."""
         if not self.watched or self.cache.is_stale(request):
             await self._read(request)
-        return self.cache.get(target_place(request))
+        return self.cache.get(target_name(request))
 
     async def dry_run(self, request: Request) -> None:
         """Apply with dryRun, and check that an existing Secret may be written for the request.
@@ -82,7 +82,7 @@ class SecretStore:
             await self._check_alive(request)
         elif has_just_passed and not request.spec.consumption:
             return
-        path = secrets_path(*target_place(request))
+        path = secrets_path(*target_name(request))
         query = {"fieldManager": field_manager(request.uid), "dryRun": "All"}
         manifest = secret_manifest(request, None, {}, self._keys, owned=False)
         response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
@@ -102,11 +102,11 @@ class SecretStore:
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Apply data and issuance record in one request, then release the targets of a former secretName."""
-        place, query = target_place(request), {"fieldManager": field_manager(request.uid)}
-        path = secrets_path(*place)
+        name, query = target_name(request), {"fieldManager": field_manager(request.uid)}
+        path = secrets_path(*name)
         try:
-            with self.cache.writing(place):
-                known = self.cache.get(place)
+            with self.cache.writing(name):
+                known = self.cache.get(name)
                 manifest = self._manifest(request, issuance, data, known)
                 response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
                 if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
@@ -119,11 +119,11 @@ class SecretStore:
                     empty = empty_manifest(request.secret_name, known.uid)
                     removal = await self._api.request("PATCH", path, empty, kind=APPLY, query=query, accept=ONE)
                     response = response if removal.is_error else removal
-                self.cache.was_written(place, target_secret(read_meta(request, response.body), self._keys))
+                self.cache.was_written(name, target_secret(read_meta(request, response.body), self._keys))
         except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.pop(request.namespace, None)
             raise
-        for former in self.cache.former_targets(request) - {place}:
+        for former in self.cache.former_targets(request) - {name}:
             await self._release(request, former)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
@@ -151,7 +151,7 @@ class SecretStore:
         which cannot be changed, the Secret is deleted. Returns the response, and the Secret that was applied to.
         """
         target, _ = await self._read(request)
-        path, manifest = secrets_path(*target_place(request)), self._manifest(request, issuance, data, target)
+        path, manifest = secrets_path(*target_name(request)), self._manifest(request, issuance, data, target)
         if target:
             check_ours(request, target)
         if target and manifest.get("type", target.type) != target.type:
@@ -162,7 +162,7 @@ class SecretStore:
                 response = await self._api.request("DELETE", path, precondition, kind=JSON)
             if response.is_error and response.is_found:
                 raise refusal(response, f"Secret {request.secret_name}", data)
-            self.cache.forget(target_place(request))
+            self.cache.forget(target_name(request))
             target = None
             manifest = self._manifest(request, issuance, data, None)
         query = {"fieldManager": field_manager(request.uid), "force": "true"}
@@ -174,34 +174,34 @@ class SecretStore:
         trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
         return await self._api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
-    async def _release(self, request: Request, place: Place) -> None:
+    async def _release(self, request: Request, name: NamespacedName) -> None:
         """Release the target of a former secretName. If that fails, the next renewal tries again."""
-        target, path = self.cache.get(place), secrets_path(*place)
+        target, path = self.cache.get(name), secrets_path(*name)
         if target is None:
             return
         try:
             if is_adopted(request, target):
                 query = {"fieldManager": field_manager(request.uid), "force": "true"}
-                empty = empty_manifest(place[1], target.uid)
+                empty = empty_manifest(name[1], target.uid)
                 response = await self._api.request("PATCH", path, empty, kind=APPLY, query=query)
             elif request.should_retain_secret:
                 response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
             else:
-                response = await self._delete_as_issued(request, place)
+                response = await self._delete_as_issued(request, name)
         except UnavailableError as error:
-            _log.warning("Secret %s/%s could not be released: %s", *place, error)
+            _log.warning("Secret %s/%s could not be released: %s", *name, error)
             return
         if response.is_error and response.is_found:
-            _log.warning("Secret %s/%s could not be released: %s", *place, response.message)
+            _log.warning("Secret %s/%s could not be released: %s", *name, response.message)
         else:
-            self.cache.forget(place)
+            self.cache.forget(name)
 
-    async def _delete_as_issued(self, request: Request, place: Place) -> ApiResponse:
+    async def _delete_as_issued(self, request: Request, name: NamespacedName) -> ApiResponse:
         """Delete a Secret if it is still as Keyturn wrote it.
 
         Somebody may have created it again since, and put back its earlier record, which verifies.
         """
-        path = secrets_path(*place)
+        path = secrets_path(*name)
         response = await self._api.request("GET", path)
         if response.is_error:
             return response
@@ -214,14 +214,14 @@ class SecretStore:
         return await self._api.request("DELETE", path, {"preconditions": preconditions}, kind=JSON)
 
     async def _read(self, request: Request) -> tuple[TargetSecret | None, dict[str, str]]:
-        place = target_place(request)
-        before = self.cache.get(place)
-        response = await self._api.request("GET", secrets_path(*place))
+        name = target_name(request)
+        before = self.cache.get(name)
+        response = await self._api.request("GET", secrets_path(*name))
         if response.is_error and response.is_found:
             raise RefusedError("WriteDenied", f"Secret {request.secret_name} may not be read: {response.message}")
         target, data = read_secret(request, response.body, self._keys) if response.is_found else (None, {})
-        changed_meanwhile = self.cache.get(place) is not before
-        self.cache.was_read(place, target)
+        changed_meanwhile = self.cache.get(name) is not before
+        self.cache.was_read(name, target)
         if changed_meanwhile:
             # The watch delivered an event during the read, and either of the two may be newer.
             self.cache.invalidate(request)
@@ -235,7 +235,7 @@ class SecretStore:
         owned = not request.should_retain_secret and not adopted
         manifest = secret_manifest(request, issuance, data, self._keys, owned=owned)
         if target and not may_delete(request, target) and manifest["type"] == OPAQUE:
-            # The type of a Secret that may be a user's is kept: our formats need none.
+            # The type of a Secret that may be a user's is kept: the formats do not require one.
             del manifest["type"]
         if target is None:
             manifest["metadata"]["resourceVersion"] = _ABSENT

@@ -14,7 +14,7 @@ from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal
 from keyturn.core.errors import BeingDeletedError, UnavailableError
 from keyturn.core.issuance import MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
-from keyturn.reconcile.dependencies import token_place
+from keyturn.reconcile.dependencies import token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class TokenSecrets:
         return self._result(request, token, await self._api.save("PATCH", _path(request), body, query=_MANAGER))
 
     async def _create(self, request: Request, token: StoredToken, body: dict[str, Any]) -> StoredToken:
-        namespace, name = token_place(request)
+        namespace, name = token_secret_name(request)
         labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
         body = body | {"apiVersion": "v1", "kind": "Secret"}
         body["metadata"] |= {"name": name, "labels": labels}
@@ -131,8 +131,8 @@ def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
 
 
 def _name(request: Request) -> str:
-    return f"Secret {token_place(request)[1]}"
+    return f"Secret {token_secret_name(request)[1]}"
 
 
 def _path(request: Request) -> str:
-    return secrets_path(*token_place(request))
+    return secrets_path(*token_secret_name(request))

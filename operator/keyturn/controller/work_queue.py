@@ -19,7 +19,7 @@ _Waiting = tuple[datetime, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuedRequest:
     """A queued request: when it is due, and when its credentials expire, which orders overdue requests."""
 
     due: datetime
@@ -37,7 +37,7 @@ class WorkQueue:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._places: dict[str, Place] = {}
+        self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
         self._ready: list[_Waiting] = []
         self._parked: dict[str, list[_Waiting]] = {}
@@ -48,28 +48,28 @@ class WorkQueue:
         self.changed = asyncio.Event()
 
     def add(self, uid: str, due: datetime | None, expires: datetime | None, namespace: str) -> None:
-        """Add a request, or replace its place. With `due` None it waits until `expedite` moves it forward.
+        """Add a request, or replace its entry. With `due` None it waits until `expedite` moves it forward.
 
         A request that is being reconciled is queued when it is done.
         """
         due = due or _NEVER
         due = min(due, self._expedited.pop(uid, due))
-        place = Place(due, expires or due, namespace, next(self._serial))
-        self._places[uid] = place
+        queued = QueuedRequest(due, expires or due, namespace, next(self._serial))
+        self._queued[uid] = queued
         if uid not in self._busy:
-            self._queue(uid, place)
+            self._queue(uid, queued)
 
     def expedite(self, uid: str, due: datetime) -> None:
         """Move a request forward to `due`, unless it is due earlier; one that is being reconciled runs again."""
-        place = self._places.get(uid)
+        queued = self._queued.get(uid)
         if uid in self._busy:
             self._expedited[uid] = due
-        elif place and due < place.due:
-            self.add(uid, due, place.expires, place.namespace)
+        elif queued and due < queued.due:
+            self.add(uid, due, queued.expires, queued.namespace)
 
     def remove(self, uid: str) -> None:
         """Remove a request. A reconciliation in progress continues to its end."""
-        self._places.pop(uid, None)
+        self._queued.pop(uid, None)
         self._expedited.pop(uid, None)
 
     def get(self, now: datetime) -> str | None:
@@ -79,13 +79,13 @@ class WorkQueue:
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
             if self._is_current(serial, uid):
-                place = self._places[uid]
-                heapq.heappush(self._ready, (place.expires, serial, uid, place.namespace))
+                queued = self._queued[uid]
+                heapq.heappush(self._ready, (queued.expires, serial, uid, queued.namespace))
         item = self._next_fair() or self._next_of_single_namespace()
         if item is None:
             return None
         _, _, uid, namespace = item
-        del self._places[uid]
+        del self._queued[uid]
         self._busy[uid] = namespace
         self._busy_in[namespace] += 1
         return uid
@@ -97,8 +97,8 @@ class WorkQueue:
         if not self._busy_in[namespace]:
             del self._busy_in[namespace]
         self._unpark(namespace)
-        if uid in self._places:
-            self._queue(uid, self._places[uid])
+        if uid in self._queued:
+            self._queue(uid, self._queued[uid])
         self.changed.set()
 
     def next_due(self) -> datetime | None:
@@ -111,13 +111,13 @@ class WorkQueue:
         """Return the number of requests by state. Safe to call from another thread."""
         waiting = list(self._ready) + [item for parked in list(self._parked.values()) for item in list(parked)]
         ready = sum(self._is_current(serial, uid) for _, serial, uid, _ in waiting)
-        placed = len(self._places.keys() - self._busy.keys())
-        return {"delayed": max(0, placed - ready), "ready": ready, "in_progress": len(self._busy)}
+        queued = len(self._queued.keys() - self._busy.keys())
+        return {"delayed": max(0, queued - ready), "ready": ready, "in_progress": len(self._busy)}
 
-    def _queue(self, uid: str, place: Place) -> None:
-        heapq.heappush(self._delayed, (place.due, place.serial, uid))
-        if len(self._delayed) > 2 * len(self._places) + _SPARE:
-            # Replaced places stay in the heap until their time: a request that is often expedited would leave many.
+    def _queue(self, uid: str, queued: QueuedRequest) -> None:
+        heapq.heappush(self._delayed, (queued.due, queued.serial, uid))
+        if len(self._delayed) > 2 * len(self._queued) + _SPARE:
+            # Replaced entries stay in the heap until their time: a request that is often expedited would leave many.
             self._delayed = [item for item in self._delayed if self._is_current(*item[1:])]
             heapq.heapify(self._delayed)
         self.changed.set()
@@ -158,8 +158,8 @@ class WorkQueue:
         return bool(parked)
 
     def _is_current(self, serial: int, uid: str) -> bool:
-        place = self._places.get(uid)
-        return place is not None and place.serial == serial
+        queued = self._queued.get(uid)
+        return queued is not None and queued.serial == serial
 
 
 async def run(

@@ -27,7 +27,7 @@ _PLAUSIBLE_YEARS = range(2000, 9000)  # sums with times near the limits of datet
 
 
 class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What was issued, for which request and from which source. `jitter` in [0, 1) is drawn once per issue.
+    """What was issued, for which request and from which source. `jitter` in [0, 1) is drawn once per issuance.
 
     `source` is the fingerprint of the source, `source_warns` the time from which its expiry is reported. `keys` are the
     keys of the data. `adopted` is sticky: removing the consent annotation later does not change ownership. `once`: the
@@ -194,7 +194,7 @@ def is_earlier(issuance: Issuance, last: Issuance) -> bool:
 
 
 def kept_identity(last: Issuance | None, request: Request) -> str:
-    """Return Cognito's identity ID of the last issue, so that a renewal need not request it again."""
+    """Return Cognito's identity ID of the last issuance, so that a renewal need not request it again."""
     return last.identity_id if last and is_unchanged(last.exchange_hash, request.exchange_hash) else ""
 
 

@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keyturn.api.times import Moment
@@ -13,6 +13,7 @@ from keyturn.core.errors import RefusedError
 
 # Servers do not accept longer tokens in a header. The longest names are ARNs.
 MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 16 * 1024, 2048
+_MAX_LIFETIME = timedelta(days=366)
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
@@ -202,6 +203,18 @@ def parse_source(
             None if single_use_credential is None else unwrap(single_use_credential, "the single-use credential")
         ),
     )
+
+
+def token_expiry(token: str | None, expires_in: Any, requested_at: datetime) -> datetime | None:
+    """Return when a token expires: `expires_in` seconds after the request (RFC 6749 section 5.1), at most 366 days.
+
+    Without a valid `expires_in` it is the `exp` of a token that is a JWT, else None.
+    """
+    try:
+        lifetime = timedelta(seconds=int(expires_in or 0))
+    except (TypeError, ValueError, OverflowError):
+        lifetime = timedelta()
+    return requested_at + min(lifetime, _MAX_LIFETIME) if lifetime > timedelta() else jwt_times(token or "")[1]
 
 
 def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:

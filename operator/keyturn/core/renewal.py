@@ -29,8 +29,8 @@ def renewal_reason(
 ) -> str | None:
     """Return the first reason to renew, or None if there is none.
 
-    `source` is the fingerprint of the source, None if it was not read. `last` is the issuance record of the last issue,
-    wherever it was written. `target` is None or a Secret that the request may write.
+    `source` is the fingerprint of the source, None if it was not read. `last` is the last issuance, wherever it was
+    written. `target` is None or a Secret that the request may write.
     """
     if target is None:
         if last is None or is_unchanged(request.request_hash, last.request_hash):
@@ -150,7 +150,7 @@ def _refresh_token_life(request: Request, issued_at: datetime, source_expiry: da
     return source_expiry - issued_at
 
 
-def min_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
+def exchange_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
     """Return the minimum time between two exchanges of a request.
 
     After a user's change it is `minimum` (10 s by default). For a renewal that is due it is at least a twentieth of the
@@ -238,9 +238,9 @@ class ApplyMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The last attempt failed, and the next one is not due; reconcile again at `until`."""
+    """The last attempt failed, and the next one is not due; reconcile again at `requeue_at`."""
 
-    until: datetime
+    requeue_at: datetime
     failure: Failure
 
 
@@ -354,7 +354,7 @@ def _earliest_renewal(
     last = state.last
     if last is None or now < last.issued:  # the clock was set back
         return None
-    earliest = last.issued + min_interval(reason, life(request, last), minimum, state.repairs)
+    earliest = last.issued + exchange_interval(reason, life(request, last), minimum, state.repairs)
     if reason in REPAIR_REASONS:
         # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + minimum))

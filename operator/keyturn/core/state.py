@@ -43,7 +43,7 @@ class Failure:
 class ReconcileState:
     """The state of a request between two reconciliations. Losing it costs a delay, never an exchange.
 
-    `issuance` is the issuance record on the target now, `last` the one of the last issue, wherever it was written, and
+    `issuance` is the issuance record on the target now, `last` that of the last issuance, wherever it was written, and
     `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
     exchanges, `metadata_applied_at` when metadata was last applied. `inputs` is the hash of the spec, source and target
     that were last read. `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason

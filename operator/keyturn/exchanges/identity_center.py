@@ -1,13 +1,12 @@
 """AWS IAM Identity Center: tokens for an application, and the credentials of a user's permission set."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_times, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_times, require_safe, token_expiry
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
@@ -15,7 +14,6 @@ from keyturn.exchanges.transmission import Send, Transmission
 
 _TOKENS = ("accessToken", "refreshToken")
 _CONTEXT = "sts:identity_context"
-_MAX_LIFETIME = timedelta(days=366)
 _CREDENTIALS = ("roleCredentials", "accessKeyId", "secretAccessKey", "sessionToken", "expiration")
 _APPLICATION = "check that clientId is the application's ARN and that its authentication methods allow this caller"
 _ASSIGNED = (
@@ -141,9 +139,7 @@ def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValue
     """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     members = response.members
     access_token, id_token = members.get("accessToken"), members.get("idToken")
-    expires_at, seconds = jwt_times(access_token or "")[1], members.get("expiresIn") or 0
-    if seconds > 0:
-        expires_at = response.requested_at + timedelta(seconds=min(seconds, _MAX_LIFETIME.total_seconds()))
+    expires_at = token_expiry(access_token, members.get("expiresIn"), response.requested_at)
     # The claim is signed: STS verifies it, not Keyturn.
     claim = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
     context = (members.get("awsAdditionalDetails") or {}).get("identityContext")

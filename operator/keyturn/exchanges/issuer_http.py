@@ -99,7 +99,7 @@ class IssuerClient:
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
-        # A URL is free text, so its entry goes with its last request.
+        # A URL is free text, so its entry is removed with its last request.
         self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
 
     def now(self) -> datetime:
@@ -157,7 +157,7 @@ class IssuerClient:
         return response
 
     def throttled(self) -> None:
-        """Count a throttled request. The host is free text, so it is no label."""
+        """Count a throttled request. The host is free text, so it cannot be a label."""
         self._metrics.throttled.labels("oauth").inc()
 
     async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:

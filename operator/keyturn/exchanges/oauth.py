@@ -26,7 +26,7 @@ from keyturn.api.exchanges.base import (
 from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
+from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, token_expiry
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form, IssuerResponse
 from keyturn.exchanges.transmission import Send, Transmission
@@ -39,7 +39,6 @@ _NOT_ABOUT_TOKEN = (*_NOT_HANDLED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_A
 _TOKENS = ("access_token", "refresh_token")
 # The parameter for the token, by grant: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
-_MAX_LIFETIME = timedelta(days=366)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFETIME = timedelta(seconds=60)
 _MAX_PEM_LENGTH, _MAX_KEY_BITS = 8192, 4096
@@ -172,13 +171,7 @@ def _with_tokens(values: PipelineValues, response: IssuerResponse, members: dict
         access_token, refresh_token = None, access_token
     if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
         id_token = access_token
-    try:
-        lifetime = timedelta(seconds=int(members.get("expires_in") or 0))
-    except (TypeError, ValueError, OverflowError):
-        lifetime = timedelta()
-    expires_at = jwt_times(access_token or "")[1]
-    if lifetime > timedelta():
-        expires_at = response.requested_at + min(lifetime, _MAX_LIFETIME)
+    expires_at = token_expiry(access_token, members.get("expires_in"), response.requested_at)
     return replace(
         values,
         refresh_token=refresh_token,

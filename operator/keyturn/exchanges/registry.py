@@ -38,7 +38,7 @@ CONSUMING: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[Send]]]
     AssumeRoleSpec: sts.prepare_assume_role,
     GetSessionTokenSpec: sts.prepare_get_session_token,
 }
-EXCHANGES: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
+CALLS: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineValues]]] = {
     LicenseManagerGetAccessTokenSpec: license_manager.get_access_token,
     LicenseManagerCreateTokenSpec: license_manager.create_token,
     IdentityCenterGetRoleCredentialsSpec: identity_center.get_role_credentials,
@@ -73,7 +73,7 @@ async def prepare(context: ExchangeContext, request: Request, step: StepSpec, va
         values = replace(values, source_token=await _service_account_token(call, source.service_account))
     if prepare_exchange := CONSUMING.get(type(spec)):
         return await prepare_exchange(call, spec, values)
-    return lambda _: EXCHANGES[type(spec)](call, spec, values)
+    return lambda _: CALLS[type(spec)](call, spec, values)
 
 
 def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
@@ -79,8 +80,8 @@ class TokenLocks:
 
     monotonic: Callable[[], float]
     is_dead: Callable[[str], bool] = lambda _: False
-    _locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    _seen: dict[tuple[str, str], tuple[Intent, float]] = field(default_factory=dict)
+    _locks: WeakValueDictionary[NamespacedName, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
@@ -88,35 +89,35 @@ class TokenLocks:
         if not request.spec.consumption:
             yield
             return
-        lock = self._locks.setdefault(token_place(request), asyncio.Lock())
+        lock = self._locks.setdefault(token_secret_name(request), asyncio.Lock())
         async with lock:
             yield
 
     def is_taken(self, request: Request) -> bool:
         """Whether another request is consuming the token of the same source."""
-        lock = self._locks.get(token_place(request)) if request.spec.consumption else None
+        lock = self._locks.get(token_secret_name(request)) if request.spec.consumption else None
         return lock is not None and lock.locked()
 
-    def observe(self, place: tuple[str, str], intent: Intent | None) -> float:
+    def observe(self, name: NamespacedName, intent: Intent | None) -> float:
         """Note the intent that a token Secret contains now, and return for how many seconds it was observed unchanged.
 
         That is infinite if its holder has terminated.
         """
-        seen, since = self._seen.get(place, (None, 0.0))
+        seen, since = self._seen.get(name, (None, 0.0))
         if intent is None:
-            self._seen.pop(place, None)
+            self._seen.pop(name, None)
         elif self.is_dead(intent.holder):
             return math.inf
         elif seen != intent:
             since = self.monotonic()
-            self._seen[place] = (intent, since)
+            self._seen[name] = (intent, since)
             if len(self._seen) > _MAX_INTENTS:
                 # Dropping the oldest only makes its wait longer.
                 del self._seen[next(iter(self._seen))]
         return self.monotonic() - since if intent else 0
 
 
-def token_place(request: Request) -> tuple[str, str]:
+def token_secret_name(request: Request) -> NamespacedName:
     """Return namespace and name of the token Secret."""
     consumption = request.spec.consumption
     return request.namespace, consumption.secret if consumption else ""

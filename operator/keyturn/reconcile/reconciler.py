@@ -38,7 +38,7 @@ from keyturn.core.status import Event, Outcome, after_bug, events, invalid, repo
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics, Series
-from keyturn.reconcile.dependencies import Dependencies, token_place
+from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_values, issue
 from keyturn.reconcile.token_refresh import consume
 
@@ -189,7 +189,7 @@ async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecre
     source = await deps.store.read_source(request)
     stored, fingerprint = None, source_fingerprint(source, request)
     if request.spec.consumption:
-        namespace, name = token_place(request)
+        namespace, name = token_secret_name(request)
         stored = live_token(
             (source.token if source.single_use_credential is None else source.single_use_credential) or "",
             await deps.tokens.read(request),

@@ -24,7 +24,7 @@ from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
 from keyturn.core.renewal import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import Send, Transmission
-from keyturn.reconcile.dependencies import Dependencies, token_place
+from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 
 # The whole call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
@@ -53,7 +53,7 @@ async def consume(
     use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
     # Whatever can fail without the issuer must fail here: an intent means that the token may have been sent.
     send = await deps.prepare(request, step, values)
-    with deps.pending_tokens.track("/".join(token_place(request))):
+    with deps.pending_tokens.track("/".join(token_secret_name(request))):
         # From here on, a shutdown must not interrupt the task between the response and the save.
         return await _uninterrupted(_exchange_and_save(deps, request, use, stored, send))
 
@@ -73,7 +73,7 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
     Raises UnavailableError until the intent was observed long enough, RefusedError after the final attempt.
     """
     intent = family.intent
-    seconds_observed = deps.token_locks.observe(token_place(request), intent)
+    seconds_observed = deps.token_locks.observe(token_secret_name(request), intent)
     if intent is None or intent.consumes != family.live:
         return False
     if intent.final_attempt:
@@ -109,7 +109,7 @@ async def _exchange_and_save(
         except BaseException:
             # A bug or a cancellation. Only if nothing was sent, its outcome is certain.
             if transmission.abandon():
-                deps.token_locks.observe(token_place(request), _family(intended).intent)
+                deps.token_locks.observe(token_secret_name(request), _family(intended).intent)
             else:
                 await _withdraw_intent(deps, request, intended, _family(stored).intent)
             raise
@@ -117,10 +117,10 @@ async def _exchange_and_save(
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
     token = response.refresh_token or ("" if values.single_use_credential else intended.value)
-    family = _family(intended).rotated(token_fingerprint(token, *token_place(request)) if token else "")
+    family = _family(intended).rotated(token_fingerprint(token, *token_secret_name(request)) if token else "")
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
-    deps.token_locks.observe(token_place(request), None)
+    deps.token_locks.observe(token_secret_name(request), None)
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
     if response.access_token is None and "token" in use.step.exchange.PRODUCES:
         raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
@@ -168,7 +168,7 @@ async def _withdraw_intent(
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
-    name, save = "/".join(token_place(request)), deps.tokens.prepare_save(request, stored)
+    name, save = "/".join(token_secret_name(request)), deps.tokens.prepare_save(request, stored)
     # Not counted by the loop, in which one attempt may hang.
     alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, deps.metrics.rotations.labels("unsaved").inc)
     try:
@@ -203,7 +203,7 @@ async def _settle_intent(
         deps.metrics.rotations.labels("outcome_unknown").inc()
         if use.is_final_attempt:
             return _final_attempt_failed()
-        deps.token_locks.observe(token_place(request), intent)
+        deps.token_locks.observe(token_secret_name(request), intent)
         return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
     # STS reports a wrong MFA code as AccessDenied.
     is_refused = concerns_token or ("token" not in use.step.exchange.PRODUCES and error.reason == "AccessDenied")

@@ -24,20 +24,21 @@ def read_or_create_token(path: Path) -> str:
     that create the file at the same time return the same token.
     """
     try:
-        return _read(path)
+        return read_token(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise AuthorizationError(f"cannot read the authorization file {path}: {error.strerror}") from None
     try:
         _create(path)
-        return _read(path)
+        return read_token(path)
     except OSError as error:
         raise AuthorizationError(f"cannot create the authorization file {path}: {error.strerror}") from None
 
 
-def _read(path: Path) -> str:
-    token = read_regular_file(path, _MAX_BYTES)
+def read_token(path: Path, max_bytes: int = _MAX_BYTES) -> str:
+    """Return the token in the file. Raises OSError, or AuthorizationError if a header cannot contain the content."""
+    token = read_regular_file(path, max_bytes)
     if not _TOKEN.fullmatch(token):
         raise AuthorizationError(
             f"the authorization file {path} must contain only visible ASCII characters: no space and no newline"

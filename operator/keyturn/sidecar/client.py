@@ -8,12 +8,11 @@ from pathlib import Path
 
 import h11
 
+from keyturn.sidecar.authorization import AuthorizationError, read_token
 from keyturn.sidecar.credential_cache import NoCredentialsError, ServedCredentials, parse_credentials
-from keyturn.sidecar.mounted_files import read_regular_file
 
 # The hosts to which SDKs connect without TLS.
 _URL = re.compile(r"http://(localhost|127(?:\.\d{1,3}){3}|\[::1\]|169\.254\.170\.(?:2|23))(?::(\d{1,5}))?(/[!-~]*)?")
-_VISIBLE = re.compile(rb"[!-~]+")
 _TIMEOUT_SECONDS, _RETRY_SECONDS = 5.0, 0.1
 _MAX_PORT = 0xFFFF
 _MAX_BYTES = 1 << 16
@@ -57,14 +56,11 @@ def _split(url: str) -> tuple[str, int, str]:
 
 def _read_token(path: Path) -> str:
     try:
-        token = read_regular_file(path, _MAX_BYTES)
+        return read_token(path, _MAX_BYTES)
+    except AuthorizationError as error:
+        raise NoCredentialsError(str(error)) from None
     except OSError as error:
         raise NoCredentialsError(f"cannot read the authorization file {path}: {error.strerror}") from None
-    if not _VISIBLE.fullmatch(token):
-        raise NoCredentialsError(
-            f"the authorization file {path} must contain only visible ASCII characters: no space and no newline"
-        )
-    return token.decode()
 
 
 def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:

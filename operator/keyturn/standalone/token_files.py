@@ -14,7 +14,7 @@ from typing import Any
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
-from keyturn.reconcile.dependencies import token_place
+from keyturn.reconcile.dependencies import token_secret_name
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
 from keyturn.standalone.atomic_files import (
     LOCK,
@@ -135,7 +135,7 @@ class TokenFiles:
     def _path(self, request: Request) -> Path:
         if self._directory is None:
             raise RefusedError("InvalidSpec", NO_STATE_DIR)
-        return self._directory / f"{token_place(request)[1]}.json"
+        return self._directory / f"{token_secret_name(request)[1]}.json"
 
 
 def _lock_inode(directory: Path | None) -> int | None:

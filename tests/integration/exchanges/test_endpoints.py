@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
@@ -56,7 +57,7 @@ async def first_call(client: tuple[Aws, Calls], operation: str, default_region: 
     token_request = request(
         source=TOKEN_AND_CREDENTIALS,
         region=default_region,
-        exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}],
+        exchanges=[{operation: EXAMPLE_STEPS[operation].fields | fields}],
     )
     with pytest.raises(UnavailableError):
         await exchange(context(aws_client), token_request, token_request.spec.exchanges[0], VALUES)
@@ -70,14 +71,16 @@ def client() -> Iterator[tuple[Aws, Calls]]:
 
 
 def test_every_aws_exchange_has_an_example() -> None:
-    assert EXAMPLE_STEPS.keys() == EXCHANGES.keys() - {"oauthToken"}
+    names = {name for name, exchange in EXCHANGES.items() if issubclass(exchange, AwsExchangeSpec)}
+
+    assert EXAMPLE_STEPS.keys() == names, "add the exchange to EXAMPLE_STEPS in tests/support/exchange_steps.py"
 
 
 @pytest.mark.parametrize("region", DOMAINS)
 @pytest.mark.parametrize("operation", EXAMPLE_STEPS)
 async def test_default_endpoints(operation: str, region: str, client: tuple[Aws, Calls]) -> None:
     url, signed = await first_call(client, operation, region)
-    host = f"https://{EXAMPLE_STEPS[operation][1]}.{region}.{DOMAINS[region]}/"
+    host = f"https://{EXAMPLE_STEPS[operation].host}.{region}.{DOMAINS[region]}/"
 
     assert url.startswith(host)
     assert url.removeprefix(host) in ("", "v1/authorization-token", "token", "federation/credentials")

@@ -14,28 +14,10 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import request
-from tests.support.exchange_steps import EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
+from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 from tests.support.manifests.tokens import BEARER
 
-KEYS = {"AccessKeyId": "ASIA1", "SecretKey": "key", "SessionToken": "session", "Expiration": 4e9}
-ROLE_KEYS = {"accessKeyId": "ASIA1", "secretAccessKey": "key", "sessionToken": "s", "expiration": 4 * 10**12}
-LOGIN = {"authorizationToken": "QVdTOnBhc3M=", "expiresAt": 4e9, "proxyEndpoint": "https://1.dkr.ecr.aws"}
-RESPONSES: dict[str, dict[str, Any]] = {
-    "licenseManagerGetAccessToken": {"AccessToken": "token"},
-    "licenseManagerCreateToken": {"Token": "token", "TokenId": "id"},
-    "identityCenterCreateToken": {
-        "accessToken": "token",
-        "expiresIn": 3600,
-        "refreshToken": "refresh",
-        "idToken": "id",
-        "awsAdditionalDetails": {"identityContext": "context"},
-    },
-    "identityCenterGetRoleCredentials": {"roleCredentials": ROLE_KEYS},
-    "cognitoGetCredentials": {"IdentityId": "us-east-1:1", "Credentials": KEYS},
-    "cognitoGetOpenIdToken": {"IdentityId": "us-east-1:1", "Token": "token"},
-    "codeArtifactGetAuthorizationToken": {"authorizationToken": "token", "expiration": 4e9},
-    "ecrGetAuthorizationToken": {"authorizationData": [LOGIN]},
-}
+RESPONSES = {name: step.response for name, step in EXAMPLE_STEPS.items() if step.response is not None}
 UNEXPECTED: tuple[Any, ...] = (
     None,
     1,
@@ -84,7 +66,7 @@ class FakeAws:
         """Run the exchange. Any exception but KeyturnError fails the test."""
         self.body = body
         token_request = request(
-            source=TOKEN_AND_CREDENTIALS, exchanges=[{operation: EXAMPLE_STEPS[operation][0] | fields}]
+            source=TOKEN_AND_CREDENTIALS, exchanges=[{operation: EXAMPLE_STEPS[operation].fields | fields}]
         )
         values = PipelineValues(Token("token"), credentials=Credentials("AKIA1", "key"), identity_id="us-east-1:1")
         try:
@@ -147,7 +129,7 @@ async def test_malformed_sts_xml_raises_only_keyturn_errors(old: str, new: str, 
     ids=str,
 )
 async def test_refresh_token_survives_other_malformed_members(member: str, unexpected: Any, fake_aws: FakeAws) -> None:
-    response = RESPONSES["identityCenterCreateToken"] | {member: unexpected}
+    response = CENTER_TOKENS | {member: unexpected}
     values = await fake_aws.call("identityCenterCreateToken", json.dumps(response), grantType=BEARER)
 
     assert isinstance(values, PipelineValues)

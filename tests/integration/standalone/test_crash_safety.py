@@ -12,7 +12,7 @@ import pytest
 CASES = [
     pytest.param("refresh token", "later", id="a renewal"),
     pytest.param("code", "first", id="an authorization code"),
-    pytest.param("refresh token", "first", id="a first issue", marks=pytest.mark.long),
+    pytest.param("refresh token", "first", id="a first issuance", marks=pytest.mark.long),
     pytest.param("code", "later", id="a renewal after an authorization code", marks=pytest.mark.long),
 ]
 
@@ -49,7 +49,7 @@ def test_crash_at_any_call_loses_only_a_token_not_yet_written(directory: Path, c
     assert {reason for result in kept for reason in result["reasons"]} == {""}
     assert any(result["intent"] for result in kept)
     assert (completed["call"], len(crashed) > 40) == ("", True)
-    # The output is always of one issue, and leftovers of the crash are removed.
+    # The output is always of one issuance, and leftovers of the crash are removed.
     assert all(result["consistent"] for result in crashed)
     assert {result["revision"] for result in crashed} == ({0, 1} if when == "first" else {1, 2})
     assert {len(result["leftovers"]) for result in kept} == {1}

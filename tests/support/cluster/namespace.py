@@ -140,7 +140,7 @@ class Namespace(NamespaceOf[ControlPlane]):
 
 
 def count_exchanges(aws: Emulator) -> int:
-    """Count the calls of flagship TokenRequests so far: two for each issue."""
+    """Count the calls of flagship TokenRequests so far: two for each issuance."""
     return aws.calls("GetAccessToken") + aws.calls("AssumeRoleWithWebIdentity")
 
 

@@ -1,8 +1,9 @@
 from typing import Any
 
-from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
+import pytest
+
+from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES
-from keyturn.api.rules.consumption import HAS_SINGLE_USE_CREDENTIAL
 from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, request
 from tests.support.manifests.parts import assume, refresh, secret_at, with_user_keys
@@ -59,13 +60,18 @@ def test_consumption_is_that_of_the_first_exchange_that_consumes(spec: dict[str,
     assert consumption is None or {consumption.ref.name, consumption.secret} <= parsed.secrets_read
 
 
-def test_cel_knows_every_single_use_credential() -> None:
-    fields = {
-        (name, field)
-        for name, exchange in EXCHANGES.items()
-        for field in exchange.__struct_encode_fields__
-        if field in SINGLE_USE_FIELDS
-    }
+@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
+@pytest.mark.parametrize(
+    ("property_name", "cel_name"),
+    [
+        ("is_refresh_grant", "CEL_IS_REFRESH_GRANT"),
+        ("is_token_single_use", "CEL_IS_TOKEN_SINGLE_USE"),
+        ("required_kinds", "CEL_REQUIRES_TOKEN"),
+    ],
+)
+def test_overridden_property_has_a_cel_condition(
+    property_name: str, cel_name: str, exchange: type[ExchangeSpec]
+) -> None:
+    is_overridden = getattr(exchange, property_name) is not getattr(ExchangeSpec, property_name)
 
-    assert len(fields) == HAS_SINGLE_USE_CREDENTIAL.count("has(")
-    assert all(f"has(self.exchanges[i].{name}.{field})" in HAS_SINGLE_USE_CREDENTIAL for name, field in fields)
+    assert bool(getattr(exchange, cel_name)) == is_overridden

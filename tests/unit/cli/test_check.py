@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.cli.documents import dump_document
 from tests.support.cases import cases
 from tests.support.cli import run_keyturn
@@ -16,6 +17,11 @@ POD_WITH_PROFILE = pod(container("app", "AWS_PROFILE"))
 
 def check(*arguments: str, stdin: str = "") -> Result:
     return run_keyturn("check", *arguments, stdin=stdin)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_every_exchange_is_in_an_example(exchange: str) -> None:
+    assert any(f"- {exchange}:" in path.read_text() for path in EXAMPLES), "add a manifest to examples/"
 
 
 def test_valid_manifests_print_only_the_counts() -> None:

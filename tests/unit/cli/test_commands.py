@@ -39,6 +39,17 @@ def test_help_lists_every_command_with_its_summary() -> None:
         assert run_keyturn(name, "--help").output.startswith("Usage: main ")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_sidecar_help_names_the_option_for_the_mode(mode: str) -> None:
+    text = run_keyturn("sidecar", f"--mode={mode}", "--help").output
+
+    assert "--mode [reader|standalone] or KEYTURN_MODE" in text
+
+
+def test_help_shows_no_empty_default() -> None:
+    assert '[default: ""' not in run_keyturn("run", "--help").output
+
+
 def test_invalid_settings_are_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("aws: {endpoint: {}}")
     result = run_keyturn("operator", f"--config={tmp_path / 'config.yaml'}")

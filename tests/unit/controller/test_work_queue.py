@@ -151,7 +151,7 @@ def test_request_removed_during_reconciliation_does_not_return() -> None:
     assert queue.get(NOW) is None
 
 
-def test_replaced_places_do_not_accumulate() -> None:
+def test_replaced_entries_do_not_accumulate() -> None:
     queue = WorkQueue(4)
     for number in range(10_000):
         queue.add("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")

@@ -234,7 +234,10 @@ def test_field_manager_contains_the_uid() -> None:
     {
         "never issued": (None, ""),
         "no identity": (ISSUANCE, ""),
-        "the identity of the last issue": (msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1"), "us-east-1:1"),
+        "the identity of the last issuance": (
+            msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1"),
+            "us-east-1:1",
+        ),
         "the exchanges changed since": (
             msgspec.structs.replace(ISSUANCE, identity_id="us-east-1:1", exchange_hash="v1:other"),
             "",
@@ -280,9 +283,9 @@ def test_record_with_a_correct_digest_is_read() -> None:
         "a source expiry in 9999": with_fields(sourceExpires="9999-12-31T23:59:59Z"),
         "a source warning in year 1": with_fields(sourceWarns="0001-01-01T00:00:00Z"),
         "superseded in 9999": with_fields(superseded=[{"tokenId": "t", "at": "9999-12-31T23:59:59Z"}]),
-        "a renewal before the issue": with_fields(renew=(NOW - 9 * HOUR).isoformat()),
+        "a renewal before the issuance": with_fields(renew=(NOW - 9 * HOUR).isoformat()),
         "a name that is too long": with_fields(request="x" * 40_000),
-        "an issue after the expiry": with_fields(issued=(NOW + timedelta(days=9000)).isoformat()),
+        "an issuance after the expiry": with_fields(issued=(NOW + timedelta(days=9000)).isoformat()),
     },
 )
 def test_implausible_record_is_ignored(text: str) -> None:

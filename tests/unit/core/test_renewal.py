@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
-    min_interval,
+    exchange_interval,
     next_attempt_time,
     renew_before,
     renewal_reason,
@@ -59,7 +59,7 @@ def test_renewal_time_is_in_the_last_six_tenths_of_the_lifetime(lifetime: int, b
         "the refresh token expires first: at two thirds of its lifetime": ({}, 30 * MINUTE, 20 * MINUTE),
         "it expires shortly after the credentials": ({}, 61 * MINUTE, 40 * MINUTE),
         "it expires much later": ({}, 90 * DAY, 40 * MINUTE),
-        "it expired before the issue, by another clock": ({}, -MINUTE, 40 * MINUTE),
+        "it expired before the issuance, by another clock": ({}, -MINUTE, 40 * MINUTE),
         "renewBefore applies to the credentials only": ({"renewal": {"renewBefore": "50m"}}, 30 * MINUTE, 20 * MINUTE),
         "the earlier of the two times": ({"renewal": {"renewBefore": "50m"}}, 59 * MINUTE, 30 * MINUTE),
     },
@@ -102,10 +102,10 @@ def test_renew_before_follows_the_spec(renewal: RenewalSpec | None, before: time
         "at most half an hour": ("IssuanceUnreadable", HOUR, 1000, 30 * MINUTE),
     },
 )
-def test_min_interval_depends_on_the_reason(
+def test_exchange_interval_depends_on_the_reason(
     reason: str, lifetime: timedelta, repairs: int, expected: timedelta
 ) -> None:
-    assert min_interval(reason, lifetime, 10 * SECOND, repairs) == expected
+    assert exchange_interval(reason, lifetime, 10 * SECOND, repairs) == expected
 
 
 @cases(

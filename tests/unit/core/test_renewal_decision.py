@@ -27,7 +27,7 @@ def decision(target: TargetSecret | None, state: ReconcileState, after: timedelt
 @pytest.mark.parametrize(
     ("target", "state", "after", "expected"),
     [
-        pytest.param(None, ReconcileState(), timedelta(), Renew("SecretMissing"), id="first issue"),
+        pytest.param(None, ReconcileState(), timedelta(), Renew("SecretMissing"), id="first issuance"),
         pytest.param(CURRENT, STATE, MINUTE, Idle(ISSUED.renew), id="nothing is due"),
         pytest.param(CURRENT, STATE, 40 * MINUTE, Renew("Due"), id="due"),
         pytest.param(

@@ -236,7 +236,7 @@ def test_failure_message_has_request_id_and_next_attempt() -> None:
             REQUEST,
             Outcome(NOW, ISSUED, "SecretMissing", "id-1"),
             "issued for 1h; next renewal at 2026-01-02T03:44:05Z (AWS request ID id-1)",
-            id="first issue",
+            id="first issuance",
         ),
         pytest.param(
             REQUEST,

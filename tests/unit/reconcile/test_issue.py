@@ -1,4 +1,4 @@
-"""What an issue takes over from the one before."""
+"""What an issuance takes over from the one before."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta

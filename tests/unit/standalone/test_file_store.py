@@ -95,7 +95,7 @@ async def outcomes(side: Output | ClusterSecrets, steps: list[str]) -> list[obje
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param([READ, DRY_RUN, WRITE, READ], id="first issue"),
+        pytest.param([READ, DRY_RUN, WRITE, READ], id="first issuance"),
         pytest.param([WRITE, WRITE, READ], id="a renewal"),
         pytest.param([WRITE, DELETE, READ, DRY_RUN, WRITE, READ], id="deleted manually"),
         pytest.param([WRITE, EDIT, READ, RELABEL, READ], id="a key edited"),

@@ -52,6 +52,11 @@ class ExchangeSpec(ApiStruct, frozen=True):
     DEFAULT_SECONDS: ClassVar[int | None] = None
     IS_ROLE: ClassVar[bool] = False
     FOR_USERS_ONLY: ClassVar[bool] = False
+    # The property of the same name, as a CEL condition on `self`; empty if it never holds.
+    CEL_IS_REFRESH_GRANT: ClassVar[str] = ""
+    CEL_IS_TOKEN_SINGLE_USE: ClassVar[str] = ""
+    # The same for a token in `required_kinds` that is not in REQUIRES.
+    CEL_REQUIRES_TOKEN: ClassVar[str] = ""
 
     @property
     def required_kinds(self) -> tuple[Kind, ...]:

@@ -8,21 +8,14 @@ from keyturn.api.base import ApiStruct, Kind, Rule
 from keyturn.api.exchanges.base import AwsExchangeSpec
 
 DEFAULT_TOKEN_SECONDS = 43200
+RepositoryName = Annotated[str, Meta(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}\Z")]
 PackageFormat = Literal["npm", "pypi", "maven", "nuget", "generic", "ruby", "swift", "cargo"]
 
 
 class Repository(ApiStruct, frozen=True):
     """A repository, and the package formats to get endpoints for."""
 
-    repository: Annotated[
-        str,
-        Meta(
-            min_length=2,
-            max_length=100,
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}\Z",
-            description="Name of the repository.",
-        ),
-    ]
+    repository: Annotated[RepositoryName, Meta(description="Name of the repository.")]
     formats: Annotated[
         tuple[PackageFormat, ...],
         Meta(min_length=1, max_length=8, description="Package formats to get an endpoint for."),

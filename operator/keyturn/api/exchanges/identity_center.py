@@ -68,6 +68,12 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
     PRODUCES_ID_TOKEN: ClassVar[bool] = True
+    CEL_IS_REFRESH_GRANT: ClassVar[str] = f"self.grantType == '{REFRESH_TOKEN}'"
+    CEL_IS_TOKEN_SINGLE_USE: ClassVar[str] = f"""
+        (self.grantType == '{JWT_BEARER}' && !has(self.assertionFrom)) ||
+        (has(self.requestedTokenType) && self.requestedTokenType == '{REFRESH_TOKEN_TYPE}')
+    """
+    CEL_REQUIRES_TOKEN: ClassVar[str] = f"self.grantType != '{AUTHORIZATION_CODE}' && !has(self.assertionFrom)"
     RULES: ClassVar[tuple[Rule, ...]] = _RULES
 
     client_id: Annotated[

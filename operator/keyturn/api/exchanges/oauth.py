@@ -19,7 +19,7 @@ from keyturn.api.exchanges.base import (
 from keyturn.api.source import BundleValue, SecretValue
 
 _Scope = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")]
-_Audience = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
+_Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
 _Resource = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z")]
 _TokenType = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z")]
 _Algorithm = Literal[
@@ -138,6 +138,11 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     REQUIRES: ClassVar[tuple[Kind, ...]] = ()
     PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
     PRODUCES_ID_TOKEN: ClassVar[bool] = True
+    CEL_IS_REFRESH_GRANT: ClassVar[str] = f"self.grantType == '{REFRESH_TOKEN}'"
+    CEL_IS_TOKEN_SINGLE_USE: ClassVar[str] = (
+        f"has(self.requestedTokenType) && self.requestedTokenType == '{REFRESH_TOKEN_TYPE}'"
+    )
+    CEL_REQUIRES_TOKEN: ClassVar[str] = f"self.grantType != '{CLIENT_CREDENTIALS}'"
     RULES: ClassVar[tuple[Rule, ...]] = _RULES
 
     token_url: Annotated[
@@ -158,16 +163,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         ),
     ]
     client_id: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=1024,
-                pattern=r"^[ -~]+\Z",
-                description="Client ID. Optional only for token-exchange and jwt-bearer.",
-            ),
-        ]
-        | None
+        Annotated[_Text, Meta(description="Client ID. Optional only for token-exchange and jwt-bearer.")] | None
     ) = None
     client_secret_from: Annotated[SecretValue, Meta(description="Client secret.")] | None = None
     client_key_from: (
@@ -188,18 +184,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-    key_id: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=1024,
-                pattern=r"^[ -~]+\Z",
-                description="`kid` header for the key of clientKeyFrom.",
-            ),
-        ]
-        | None
-    ) = None
+    key_id: Annotated[_Text, Meta(description="`kid` header for the key of clientKeyFrom.")] | None = None
     algorithm: Annotated[_Algorithm, Meta(description="Signature algorithm of the key. Default: RS256.")] | None = None
     scope: (
         Annotated[
@@ -209,7 +194,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     ) = None
     audience: (
         Annotated[
-            tuple[_Audience, ...],
+            tuple[_Text, ...],
             Meta(min_length=1, max_length=16, description="Audiences to request (RFC 8693 section 2.1)."),
         ]
         | None
@@ -243,10 +228,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     actor_token_type: Annotated[_TokenType, Meta(description="Type of the actor token.")] | None = None
     extra_parameters: (
         Annotated[
-            dict[
-                Annotated[str, Meta(max_length=128)],
-                Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")],
-            ],
+            dict[Annotated[str, Meta(max_length=128)], _Text],
             Meta(max_length=16, description="Issuer-specific parameters. Values must not be secret."),
         ]
         | None

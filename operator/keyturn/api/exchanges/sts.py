@@ -11,6 +11,7 @@ from keyturn.api.source import SecretValue, SingleUseValue
 
 DEFAULT_ROLE_SECONDS = 3600
 DEFAULT_SESSION_SECONDS = 43200
+_RoleSeconds = Annotated[int, Meta(ge=900, le=43200)]
 _USER_SESSION = "Lifetime in seconds. Default: 43200."
 # The placeholders {namespace} and {name} cannot be confused with a name: AWS allows no braces.
 _NAME = r"^([A-Za-z0-9_+=,.@-]|\{namespace\}|\{name\})*\Z"
@@ -142,12 +143,8 @@ class AssumeRoleWithWebIdentitySpec(AwsExchangeSpec, frozen=True, kw_only=True):
     policy_arns: PolicyArns | None = None
     duration_seconds: (
         Annotated[
-            int,
-            Meta(
-                ge=900,
-                le=43200,
-                description="Lifetime in seconds, up to the role's maximum session duration. Default: 3600.",
-            ),
+            _RoleSeconds,
+            Meta(description="Lifetime in seconds, up to the role's maximum session duration. Default: 3600."),
         ]
         | None
     ) = None
@@ -202,12 +199,10 @@ class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
     policy_arns: PolicyArns | None = None
     duration_seconds: (
         Annotated[
-            int,
+            _RoleSeconds,
             Meta(
-                ge=900,
-                le=43200,
                 description="Lifetime in seconds, up to the role's maximum session duration, or 3600 after another"
-                " role (role chaining). Default: 3600.",
+                " role (role chaining). Default: 3600."
             ),
         ]
         | None

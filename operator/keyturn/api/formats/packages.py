@@ -5,18 +5,8 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import Key, Kind
+from keyturn.api.exchanges.codeartifact import RepositoryName
 from keyturn.api.formats.base import FileFormatOptions, FormatOptions
-
-# The same pattern as CodeArtifact's.
-Repository = Annotated[
-    str,
-    Meta(
-        min_length=2,
-        max_length=100,
-        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{1,99}\Z",
-        description="Name of the CodeArtifact repository. Default: the only one with this package format.",
-    ),
-]
 
 
 class DockerConfigJsonFormat(FormatOptions, frozen=True):
@@ -26,15 +16,21 @@ class DockerConfigJsonFormat(FormatOptions, frozen=True):
     KEY: ClassVar[str] = ".dockerconfigjson"
 
 
-class PackageFormat(FileFormatOptions, frozen=True):
+class PackageManagerFormat(FileFormatOptions, frozen=True):
     """The configuration of a package manager for one repository, with the token as the password."""
 
     WRITES: ClassVar[tuple[Kind, ...]] = ("packageEndpoints", "token")
 
-    repository: Repository | None = None
+    repository: (
+        Annotated[
+            RepositoryName,
+            Meta(description="Name of the CodeArtifact repository. Default: the only one with this package format."),
+        ]
+        | None
+    ) = None
 
 
-class PipFormat(PackageFormat, frozen=True):
+class PipFormat(PackageManagerFormat, frozen=True):
     """A pip.conf for PIP_CONFIG_FILE, with the repository as index-url."""
 
     KEY: ClassVar[str] = "pip.conf"
@@ -42,7 +38,7 @@ class PipFormat(PackageFormat, frozen=True):
     key: Annotated[Key, Meta(description="Key of the Secret. Default: pip.conf.")] | None = None
 
 
-class NpmFormat(PackageFormat, frozen=True):
+class NpmFormat(PackageManagerFormat, frozen=True):
     """An .npmrc for NPM_CONFIG_USERCONFIG, with the repository as registry."""
 
     KEY: ClassVar[str] = ".npmrc"
@@ -62,7 +58,7 @@ class NpmFormat(PackageFormat, frozen=True):
     ) = None
 
 
-class MavenFormat(PackageFormat, frozen=True):
+class MavenFormat(PackageManagerFormat, frozen=True):
     """A settings.xml for `mvn --settings`, with a server and an active profile for the repository."""
 
     KEY: ClassVar[str] = "settings.xml"

@@ -2,36 +2,19 @@
 
 from typing import Any
 
-from keyturn.api.base import Rule
-from keyturn.api.exchanges.base import REFRESH_TOKEN_TYPE
-from keyturn.api.rules.names import PRODUCE, earlier, has_producer, pipeline
+from keyturn.api.base import MAX_NAME_LENGTH, Rule
+from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
+from keyturn.api.rules.names import PRODUCE, earlier, exchange_meets, has_producer, pipeline
 
-# Conditions on exchange x at index i.
-REFRESHES = """(
-    (x == 'oauthToken' && self.exchanges[i].oauthToken.grantType == 'refresh_token') ||
-    (x == 'identityCenterCreateToken' && self.exchanges[i].identityCenterCreateToken.grantType == 'refresh_token')
-)"""
-HAS_SINGLE_USE_CREDENTIAL = """(
-    (x == 'identityCenterCreateToken' && (has(self.exchanges[i].identityCenterCreateToken.codeFrom) ||
-                                          has(self.exchanges[i].identityCenterCreateToken.assertionFrom))) ||
-    (x == 'assumeRole' && has(self.exchanges[i].assumeRole.tokenCodeFrom)) ||
-    (x == 'getSessionToken' && has(self.exchanges[i].getSessionToken.tokenCodeFrom))
-)"""
-CONSUMES_TOKEN = f"""(
-    (x == 'oauthToken' &&
-        (has(self.exchanges[i].oauthToken.requestedTokenType) &&
-         self.exchanges[i].oauthToken.requestedTokenType == '{REFRESH_TOKEN_TYPE}')) ||
-    (x == 'identityCenterCreateToken' &&
-        ((self.exchanges[i].identityCenterCreateToken.grantType == 'urn:ietf:params:oauth:grant-type:jwt-bearer' &&
-          !has(self.exchanges[i].identityCenterCreateToken.assertionFrom)) ||
-         (has(self.exchanges[i].identityCenterCreateToken.requestedTokenType) &&
-          self.exchanges[i].identityCenterCreateToken.requestedTokenType == '{REFRESH_TOKEN_TYPE}')))
-)"""
+REFRESHES = exchange_meets(lambda exchange: exchange.CEL_IS_REFRESH_GRANT)
+HAS_SINGLE_USE_CREDENTIAL = exchange_meets(
+    lambda exchange: " || ".join(
+        f"has(self.{field})" for field in SINGLE_USE_FIELDS if field in exchange.__struct_encode_fields__
+    )
+)
+CONSUMES_TOKEN = exchange_meets(lambda exchange: exchange.CEL_IS_TOKEN_SINGLE_USE)
 
 SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef)"  # noqa: S105
-
-
-_LONGEST_NAME = 253
 
 
 def _consumed_credentials(spec: Any) -> int:
@@ -63,13 +46,13 @@ CONSUMPTION_RULES = (
         is_met_by=lambda spec: _consumed_credentials(spec) <= 1,
     ),
     Rule(
-        message="the name of the token Secret, <name of the source Secret>-keyturn, is longer than 253 characters: set"
-        " source.token.saveTo",
+        message=f"the name of the token Secret, <name of the source Secret>-keyturn, is longer than {MAX_NAME_LENGTH}"
+        " characters: set source.token.saveTo",
         cel=f"""
             !({SOURCE_IS_SECRET}) || has(self.source.token.saveTo) ||
             self.source.token.secretKeyRef.name.size() <= 245 ||
             !steps.exists(i, x, {REFRESHES} || ({CONSUMES_TOKEN} && !{earlier(PRODUCE["token"])}))
         """,
-        is_met_by=lambda spec: spec.consumption is None or len(spec.consumption.secret) <= _LONGEST_NAME,
+        is_met_by=lambda spec: spec.consumption is None or len(spec.consumption.secret) <= MAX_NAME_LENGTH,
     ),
 )

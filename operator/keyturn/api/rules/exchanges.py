@@ -13,18 +13,15 @@ from keyturn.api.rules.names import (
     USERS_ONLY,
     any_of,
     earlier,
+    exchange_meets,
     has_producer,
     pipeline,
 )
 
 HAS_REGION = any_of(f"(x == '{name}' && has(self.exchanges[i].{name}.region))" for name in AWS)
 
-REQUIRES_TOKEN = f"""(
-    x in {REQUIRE["token"]} ||
-    (x == 'oauthToken' && self.exchanges[i].oauthToken.grantType != 'client_credentials') ||
-    (x == 'identityCenterCreateToken' && self.exchanges[i].identityCenterCreateToken.grantType != 'authorization_code'
-                                      && !has(self.exchanges[i].identityCenterCreateToken.assertionFrom))
-)"""
+CONDITIONALLY_REQUIRES_TOKEN = exchange_meets(lambda exchange: exchange.CEL_REQUIRES_TOKEN)
+REQUIRES_TOKEN = any_of([f"x in {REQUIRE['token']}", CONDITIONALLY_REQUIRES_TOKEN])
 
 READS_ID_TOKEN = any_of(
     [

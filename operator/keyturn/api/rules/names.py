@@ -32,6 +32,16 @@ def any_of(conditions: Iterable[str]) -> str:
     return f"({' || '.join(conditions)})"
 
 
+def exchange_meets(condition: Callable[[type[ExchangeSpec]], str]) -> str:
+    """CEL: exchange `x` at index `i` meets the condition of its type, which is on `self` and may be empty."""
+    conditions = {name: condition(exchange) for name, exchange in EXCHANGES.items()}
+    return any_of(
+        f"(x == '{name}' && ({cel.replace('self.', f'self.exchanges[i].{name}.')}))"
+        for name, cel in conditions.items()
+        if cel
+    )
+
+
 def pipeline(spec: Any) -> Iterator[tuple[ExchangeSpec, Sequence[ExchangeSpec]]]:
     """Yield each exchange of a spec with the exchanges before it."""
     exchanges = [step.exchange for step in spec.exchanges]

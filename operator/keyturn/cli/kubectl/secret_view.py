@@ -140,7 +140,7 @@ def _owner_state(view: SecretView, issuance: Issuance) -> str:
         return "which no longer exists; the Secret is not renewed"
     if owner.secret_name != view.name:
         return f"which now writes Secret {owner.secret_name}"
-    return "which exists" if owner.uid == issuance.uid else "which was recreated and takes over the Secret"
+    return "which still exists" if owner.uid == issuance.uid else "which was recreated and takes over the Secret"
 
 
 def _token_state(view: SecretView, family: TokenFamily, key: str) -> str:

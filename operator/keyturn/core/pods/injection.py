@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from keyturn.api.base import MAX_NAME_LENGTH, NAME_PATTERN
 from keyturn.core.pods.manifest import Container, Pod, read_pod, template_path
 
 NAME = "keyturn"
@@ -30,8 +31,6 @@ _SECRET = f"{_DIRECTORY}/secret"
 _AUTHORIZATION = f"{_DIRECTORY}/authorization"
 TOKEN_PATH = f"{_AUTHORIZATION}/token"
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-_SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_MAX_NAME_LENGTH = 253
 _RESTRICTED = MappingProxyType(
     {
         "runAsNonRoot": True,
@@ -88,7 +87,7 @@ def credential_variables(container: Container) -> list[str]:
 
 def is_secret_name(name: str) -> bool:
     """Whether this is a valid name of a Secret."""
-    return len(name) <= _MAX_NAME_LENGTH and bool(_SECRET_NAME.fullmatch(name))
+    return len(name) <= MAX_NAME_LENGTH and bool(re.fullmatch(NAME_PATTERN, name))
 
 
 def has_sidecar(pod: Pod) -> bool:

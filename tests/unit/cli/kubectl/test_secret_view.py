@@ -36,7 +36,7 @@ def text(view: SecretView) -> str:
 def test_target_is_described_completely() -> None:
     assert text(TARGET).splitlines() == [
         "Secret billing/acme (Opaque)",
-        "  Written by      TokenRequest acme, which exists",
+        "  Written by      TokenRequest acme, which still exists",
         "  Record          not verified here; only the operator has the issuance key",
         "  Data            as issued",
         f"  Principal       {ROLE}",

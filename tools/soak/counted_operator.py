@@ -1,0 +1,22 @@
+"""`python -m tools.soak.counted_operator FILE ...` runs `python -m keyturn ...`.
+
+On SIGUSR1 the process writes its number of asyncio tasks to FILE: no metric contains it.
+"""
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from keyturn import cli
+
+if __name__ == "__main__":
+    file = Path(sys.argv.pop(1))
+
+    def write_count(*_: object) -> None:
+        with suppress(RuntimeError):  # no loop runs yet
+            file.write_text(str(len(asyncio.all_tasks())))
+
+    signal.signal(signal.SIGUSR1, write_count)
+    cli.main()
