@@ -152,7 +152,7 @@ def _is_plausible(issuance: Issuance) -> bool:
 
 
 def recordable(moment: datetime | None) -> datetime | None:
-    """Return a time from outside, or None if a record with it would not be plausible, and so be replaced for ever.
+    """Return a time from outside, or None if a record with it would not be plausible, and would be replaced each time.
 
     A JWT that does not expire may have an `exp` in the year 9999.
     """
