@@ -15,6 +15,7 @@ from tests.support.cluster.scope import TAKEN_OVER_SECONDS, installed_release, s
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import http_get, until
+from tools.bench.client import Client
 
 pytestmark = pytest.mark.cluster
 Install = Callable[..., Operator]
@@ -136,6 +137,28 @@ def test_forged_lease_of_a_tenant_stops_nobody(install: Install, namespace: Name
     namespace.apply(scope_lease("keyturn-cluster-scope", "cluster", holder="forged", user=user))
     wide = install(WIDE)
     namespace.issue(aws)
+
+    assert "all namespaces" not in wide.get("/readyz")
+
+
+@pytest.fixture
+async def large_leases(installed: ControlPlane) -> None:
+    """A Lease in each of two other namespaces: together, they are larger than a response may be."""
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "<" * 1_000_000, "uid": "none"}
+    lease = scope_lease("keyturn-scope", "namespaced", holder="forged")
+    lease["metadata"]["ownerReferences"] = [owner]
+    async with Client.connect(installed.kubeconfig) as client:
+        for _ in range(2):
+            namespace = Namespace.create(installed).name
+            await client.request("POST", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", lease)
+
+
+@pytest.mark.usefixtures("large_leases")
+def test_large_leases_of_tenants_stop_nobody(install: Install, namespace: Namespace, aws: Emulator) -> None:
+    wide = install(WIDE)
+    namespace.issue(aws)
+    namespace.request_renewal("acme", "1")
+    namespace.wait_for_revision(2)
 
     assert "all namespaces" not in wide.get("/readyz")
 

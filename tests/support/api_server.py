@@ -6,13 +6,15 @@ import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse
+from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
+from keyturn.controller.response_body import LIST, MAX_BYTES, Page, UnreadableError
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.errors import LeaseLostError
+from keyturn.core.errors import LeaseLostError, UnavailableError
 
 Leaf = tuple[str, str]
 Body = dict[str, Any]
@@ -55,6 +57,20 @@ class ApiServer(ApiClient):
         if isinstance(override, Exception):
             raise override
         return override or self._handle(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
+
+    async def list_page(
+        self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES, *, accept: str = LIST
+    ) -> Page | None:
+        response = await self.request("GET", path, query=query, accept=accept)
+        if response.is_error:
+            error = ForbiddenError if response.status == HTTPStatus.FORBIDDEN else UnavailableError
+            raise error("Unavailable", response.message)
+        start = int(query.get("continue", "0"))
+        end = start + int(query["limit"])
+        items = [msgspec.Raw(_go_json(item)) for item in response.body["items"]]
+        if sum(len(bytes(item)) for item in items[start:end]) > limit:
+            raise UnreadableError(f"more than {limit} bytes")
+        return Page(tuple(items[start:end]), "1", str(end) if end < len(items) else "")
 
     def count(self, method: str) -> int:
         """Return the number of requests with this method."""
@@ -171,6 +187,11 @@ class ApiServer(ApiClient):
             {"manager": manager, "operation": "Apply", "fieldsV1": owned} for manager, owned in fields.items()
         ]
         return shown
+
+
+def _go_json(body: Body) -> bytes:
+    """Encode an object as Go does."""
+    return msgspec.json.encode(body).replace(b"<", b"\\u003c")
 
 
 def _refused(was: Body, body: Body, changed: set[str], *, has_conflict: bool) -> ApiResponse | None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from keyturn.controller.api_client import ApiClient
-from keyturn.controller.response_body import MAX_BYTES, Page
+from keyturn.controller.response_body import LIST, MAX_BYTES, Page
 from keyturn.controller.secret_watch import Meta, SecretWatch
 from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
@@ -51,7 +51,10 @@ class WatchServer(ApiClient):
         self.times: list[float] = []
         self.finished = asyncio.Event()
 
-    async def list_page(self, _path: str, query: Mapping[str, str], _limit: int = MAX_BYTES) -> Page | None:
+    async def list_page(
+        self, _path: str, query: Mapping[str, str], _limit: int = MAX_BYTES, *, accept: str = LIST
+    ) -> Page | None:
+        assert accept == LIST
         if "labelSelector" not in query:
             return listed(version=self._current.pop(0) if self._current else 2**60)
         self.queries.append(query)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
+from kubernetes.aio.config import ConfigException
 
 from keyturn.controller.response_body import (
     LIST,
@@ -22,6 +23,7 @@ from keyturn.controller.response_body import (
     UnreadableError,
     decode_object,
     decode_page,
+    list_kind,
     read_body,
     read_lines,
 )
@@ -65,6 +67,10 @@ class ApiResponse:
     def is_error(self) -> bool:
         """Whether the status is not a success."""
         return self.status not in _OK
+
+
+class ForbiddenError(UnavailableError):
+    """A right to list is missing."""
 
 
 def secrets_path(namespace: str, name: str = "") -> str:
@@ -120,21 +126,24 @@ class ApiClient:
         except UnreadableError as error:
             raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
 
-    async def list_page(self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES) -> Page | None:
-        """Return a page of a metadata-only list, or None if the page has expired.
+    async def list_page(
+        self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES, *, accept: str = LIST
+    ) -> Page | None:
+        """Return a page of a list, by default of metadata only, or None if the page has expired.
 
         Raises UnreadableError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
         """
 
         def decode(status: int, content: bytes) -> Page | None:
             if status in _OK:
-                return decode_page(content)
-            body = decode_object("GET", path, query, LIST, is_error=True, content=content)
+                return decode_page(content, *list_kind(path, accept))
+            body = decode_object("GET", path, query, accept, is_error=True, content=content)
             if status == HTTPStatus.GONE:
                 return None
-            raise UnavailableError("Unavailable", f"listing {path}: {ApiResponse(status, body).message}")
+            error = ForbiddenError if status == HTTPStatus.FORBIDDEN else UnavailableError
+            raise error("Unavailable", f"listing {path}: {ApiResponse(status, body).message}")
 
-        return await self._send(_Call("GET", path, query, {"Accept": LIST}), decode, limit)
+        return await self._send(_Call("GET", path, query, {"Accept": accept}), decode, limit)
 
     async def _send(self, call: "_Call", decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
         for pause in (*_PAUSES, None):
@@ -221,7 +230,10 @@ class ApiClient:
         # Compressed, a body of a hundred megabytes would arrive in a chunk of a few kilobytes.
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "keyturn"}
         # This also re-reads the token of the service account, which the kubelet replaces each hour.
-        await self._client.update_params_for_auth(sent, [], ["BearerToken"], "", "", None)
+        try:
+            await self._client.update_params_for_auth(sent, [], ["BearerToken"], "", "", None)
+        except ConfigException:
+            raise UnavailableError("Unavailable", "the token of the service account could not be read") from None
         return sent
 
     def _session(self) -> aiohttp.ClientSession:

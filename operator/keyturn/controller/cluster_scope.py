@@ -6,20 +6,52 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
-from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse
+from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
 from keyturn.controller.leader_election import LEASES, RETRY_SECONDS, Lease
+from keyturn.controller.object_list import PageSize, list_pages
 from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, holder_of, label_of
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.metrics import Metrics
 
 CLUSTER_LEASE_NAME = "keyturn-cluster-scope"
 USER = f"{GROUP}/user"
-_PAGE = 500
+# `<namespace>/<name>` of a Lease, and the user name of a ServiceAccount.
+_MAX_HOLDER, _MAX_USER = 320, 400
 _log = logging.getLogger(__name__)
+
+
+class _Labels(msgspec.Struct):
+    scope: str = msgspec.field(default="", name=LABEL)
+
+
+class _Annotations(msgspec.Struct):
+    user: Annotated[str, Meta(max_length=_MAX_USER)] = msgspec.field(default="", name=USER)
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    resource_version: str
+    labels: _Labels | None = None
+    annotations: _Annotations | None = None
+
+
+class _Spec(msgspec.Struct, rename="camel", omit_defaults=True):
+    holder_identity: Annotated[str, Meta(max_length=_MAX_HOLDER)] | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+
+
+class _Listed(msgspec.Struct):
+    metadata: _Metadata
+    spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
 class ClusterScope(Scope):
@@ -51,6 +83,7 @@ class ClusterScope(Scope):
             monotonic=monotonic,
         )
         self._lock = asyncio.Lock()
+        self._page_size = PageSize()
         self._seen: dict[tuple[str, str], tuple[object, float]] = {}
         self._rival = self._denied = ""
         self._usable_from: float | None = None
@@ -105,7 +138,7 @@ class ClusterScope(Scope):
             async with self._lock:
                 await self._stand_by_or_work()
                 self._denied = ""
-        except RefusedError as error:
+        except (RefusedError, ForbiddenError) as error:
             self._denied = error.message
         except KeyturnError as error:
             _log.warning("the Leases of other installations could not be read: %s", error)
@@ -188,15 +221,19 @@ class ClusterScope(Scope):
         return bool(holder_of(lease)) and now - self._seen[key][1] <= self._hold_seconds
 
     async def _list(self, name: str) -> list[dict[str, Any]]:
+        """List the Leases with a name, with the fields that are used.
+
+        In each namespace, anyone who may write Leases can make one too large to read or to keep. Such a Lease is left
+        out: nothing is renewed in its namespace, and the others are not affected.
+        """
         leases: list[dict[str, Any]] = []
-        query = {"fieldSelector": f"metadata.name={name}", "labelSelector": LABEL, "limit": str(_PAGE)}
-        remaining: str | None = ""
-        while remaining is not None:
-            page = query | ({"continue": remaining} if remaining else {})
-            response = await self._api.request("GET", "/apis/coordination.k8s.io/v1/leases", query=page)
-            _raise_if_refused(response, f"listing the Leases {name}")
-            leases += response.body.get("items") or ()
-            remaining = (response.body.get("metadata") or {}).get("continue") or None
+        path, fields = "/apis/coordination.k8s.io/v1/leases", f"metadata.name={name}"
+        async for page in list_pages(self._api, path, LABEL, self._page_size, fields=fields, accept=JSON):
+            for raw in page.items:
+                try:
+                    leases.append(msgspec.to_builtins(msgspec.json.decode(raw, type=_Listed)))
+                except (RecursionError, msgspec.DecodeError) as error:
+                    self._boundary.report(error)
         listed = {lease["metadata"]["namespace"] for lease in leases}
         self._seen = {key: seen for key, seen in self._seen.items() if key[1] != name or key[0] in listed}
         return leases
@@ -227,6 +264,8 @@ class ClusterScope(Scope):
         if not self._own.user:
             body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
             response = await self._api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+            # Without it, others would not count our Lease, and two installations would renew.
+            _raise_if_refused(response, "reviewing the operator's own user")
             self._own.user = ((response.body.get("status") or {}).get("userInfo") or {}).get("username", "")
 
 

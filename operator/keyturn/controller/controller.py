@@ -130,11 +130,17 @@ class Controller:
         """Reconcile a request, write its status and Events, and add it to the queue again."""
         if not (entry := self.index.entries.get(uid)):
             return
-        if reason := await self._yielding.scope.claim(entry.request.namespace):
-            await self._leave(entry, reason)
-        else:
-            self._yielding.forget(uid)
-            await self._reconcile(uid)
+        try:
+            if reason := await self._yielding.scope.claim(entry.request.namespace):
+                await self._leave(entry, reason)
+                return
+        except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
+            report_bug(self._deps.metrics, entry.request, bug)
+            due = self._deps.now() + _STATUS_RETRY
+            self._work_queue.add(uid, due, entry.expires or due, entry.request.namespace)
+            return
+        self._yielding.forget(uid)
+        await self._reconcile(uid)
 
     async def _reconcile(self, uid: str) -> None:
         if not (entry := self.index.entries.get(uid)):
@@ -212,7 +218,9 @@ class Controller:
         ready, cache = status.condition("Ready"), self._store.cache
         # Until the Secret is read, it counts as damaged if the status says so.
         damage = "DriftDetected" if ready and ready.reason == "DriftDetected" else ""
-        state = ReconcileState(revision=status.revision, failure=restored_failure(status), damage=damage)
+        state = ReconcileState(
+            revision=status.revision, failure=restored_failure(status, self._deps.now()), damage=damage
+        )
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
         target = cache.get(target_name(request))

@@ -62,6 +62,8 @@ class IssuanceKeySecret:
                     _log.warning("%s could not be kept: %s", self._what, response.message)
             except (KeyturnError, LeaseLostError) as error:
                 _log.warning("%s could not be checked: %s", self._what, error)
+            except Exception as bug:  # noqa: BLE001 - nothing that is read ends the process
+                _log.error("%s could not be checked: %s", self._what, type(bug).__name__)
 
     async def _until_done(self, *, creates: bool) -> IssuanceKeys | None:
         logged, logged_at = "", 0.0

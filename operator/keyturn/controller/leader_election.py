@@ -19,6 +19,7 @@ from keyturn.core.errors import LeaseLostError, UnavailableError
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
+_MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Lease:
             return self._has_written(response)
         lease, holder = response.body, (response.body.get("spec") or {}).get("holderIdentity") or ""
         if not self.is_free(lease):
-            self.holder, self.held_until = holder, 0.0
+            self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
             return False
         # With the resourceVersion only one candidate can win; a conflict means that another one did.
         version = {"resourceVersion": lease["metadata"]["resourceVersion"]}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from keyturn.controller.api_client import ApiClient
-from keyturn.controller.response_body import Page, UnreadableError, object_name, read_head
+from keyturn.controller.response_body import LIST, Page, UnreadableError, object_name, read_head
 from keyturn.core.errors import UnavailableError
 
 _LARGEST_PAGE = 500
@@ -28,21 +28,24 @@ class PageSize:
         self.value = min(_LARGEST_PAGE, self.value + 1 + self.value // 5)
 
 
-async def list_pages(api: ApiClient, path: str, selector: str, size: PageSize) -> AsyncIterator[Page]:
-    """List the metadata of objects page by page. An object that is too large, or nested too deeply, is left out.
+async def list_pages(
+    api: ApiClient, path: str, selector: str, size: PageSize, *, fields: str = "", accept: str = LIST
+) -> AsyncIterator[Page]:
+    """List objects, by default their metadata, page by page. One that is too large, or nested too deeply, is left out.
 
     The list is consistent: without a resourceVersion, the API server returns what etcd contains.
     """
     remaining = ""
     while True:
-        query = {"labelSelector": selector, "limit": str(size.value)} | ({"continue": remaining} if remaining else {})
+        query = {"labelSelector": selector, "limit": str(size.value)}
+        query |= ({"fieldSelector": fields} if fields else {}) | ({"continue": remaining} if remaining else {})
         try:
-            page = await api.list_page(path, query)
+            page = await api.list_page(path, query, accept=accept)
         except UnreadableError as error:
             if size.value > 1:
                 size.shrink()
                 continue
-            page = _without_object(path, *read_head(error.head), str(error))
+            page = _without_object(path, *read_head(error.head, path, accept), str(error))
         else:
             size.grow()
         if page is None:
@@ -69,7 +72,7 @@ async def _read_head(api: ApiClient, path: str, query: dict[str, str]) -> tuple[
     try:
         page = await api.list_page(path, query, _HEAD_BYTES)
     except UnreadableError as error:
-        return read_head(error.head)
+        return read_head(error.head, path)
     if page is None:
         raise UnavailableError("Unavailable", f"listing {path}: the list expired")
     return page, b"".join(map(bytes, page.items))

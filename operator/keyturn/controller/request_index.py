@@ -11,9 +11,12 @@ from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
+from keyturn.core.renewal import longest_wait
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.metrics import Series
 from keyturn.reconcile.reconciler import InvalidRequest, series
+
+_MAX_FAILED_ATTEMPTS = 10**6  # the next one must be an integer that the API server accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,11 @@ def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
         return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused)
 
 
-def restored_failure(status: Status) -> Failure | None:
-    """Return the last failure as the status reports it: the time of the next attempt survives a restart."""
+def restored_failure(status: Status, now: datetime) -> Failure | None:
+    """Return the last failure as the status reports it: the time of the next attempt survives a restart.
+
+    Anyone may write a status: it delays the next attempt by no more than a failure with this reason does.
+    """
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     if error and error.reason == "RefreshOutcomeUnknown" and kind is UnavailableError:
@@ -105,8 +111,8 @@ def restored_failure(status: Status) -> Failure | None:
         return None
     return Failure(
         error=kind(error.reason, error.message, request_id=error.request_id or ""),
-        failed_attempts=status.failed_attempts,
-        next_attempt_time=next_attempt_time,
+        failed_attempts=min(status.failed_attempts, _MAX_FAILED_ATTEMPTS),
+        next_attempt_time=min(next_attempt_time, now + longest_wait(error.reason)),
         generation=status.observed_generation,
         handled_renew_request=status.last_handled_renew_request or "",
         failed_at=read_time(status.last_attempt_time),

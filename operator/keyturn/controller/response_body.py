@@ -201,7 +201,13 @@ def decode_object(
     return body
 
 
-def decode_page(content: bytes, api_version: str = "meta.k8s.io/v1", kind: str = "PartialObjectMetadataList") -> Page:
+def list_kind(path: str, accept: str) -> tuple[str, str]:
+    """Return apiVersion and kind of the list that a path returns."""
+    expected = _expected("GET", path, {}, accept)
+    return expected.api_version, expected.kind
+
+
+def decode_page(content: bytes, api_version: str, kind: str) -> Page:
     """Decode a page of a list.
 
     Raises UnreadableError if it is nested too deeply, and UnavailableError if it is not such a list.
@@ -217,11 +223,11 @@ def decode_page(content: bytes, api_version: str = "meta.k8s.io/v1", kind: str =
     return Page(tuple(page.items or ()), page.metadata.resource_version, page.metadata.remaining)
 
 
-def read_head(head: bytes) -> tuple[Page, bytes]:
-    """Read an empty page, and the beginning of its items, from the beginning of a metadata-only list."""
+def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:
+    """Read an empty page, and the beginning of its items, from the beginning of a list."""
     metadata, _, items = head.partition(b',"items":[')
     try:
-        return decode_page(metadata + b"}"), items
+        return decode_page(metadata + b"}", *list_kind(path, accept)), items
     except UnreadableError:
         raise UnavailableError("Unavailable", "the list has no readable metadata") from None
 

@@ -9,8 +9,10 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.errors import RefusedError
+from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import SourceValues, parse_source
 
+_MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 _HINT = "; allow it with the chart's rbac.serviceAccountTokens and serviceAccountTokenNames"
 
@@ -51,7 +53,7 @@ class ServiceAccounts:
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
-        self._checked: set[tuple[str, ...]] = set()
+        self._checked: LruDict[tuple[str, ...], bool] = LruDict(_MAX_AUDIENCES)
 
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
         """Request a token (the token subresource of a ServiceAccount).
@@ -69,11 +71,11 @@ class ServiceAccounts:
             hint = _HINT if response.status == HTTPStatus.FORBIDDEN else ""
             raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}{hint}")
         token = str(response.body["status"]["token"])
-        if audiences not in self._checked:
+        if not self._checked.get(audiences):
             if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":
                 accepted = ", ".join(audiences)
                 raise RefusedError("IdentityNotAllowed", f"the API server itself accepts tokens for {accepted}")
-            self._checked.add(audiences)
+            self._checked.put(audiences, value=True)
         return token
 
 

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -146,9 +146,17 @@ def _is_plausible(issuance: Issuance) -> bool:
     The digest has no key: anyone who may write the Secret can forge a record, which must not cause further harm.
     """
     moments = (issuance.issued, issuance.source_expires, issuance.source_warns, *(it.at for it in issuance.superseded))
-    return all(moment is None or moment.year in _PLAUSIBLE_YEARS for moment in moments) and (
+    return all(moment == recordable(moment) for moment in moments) and (
         issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
     )
+
+
+def recordable(moment: datetime | None) -> datetime | None:
+    """Return a time from outside, or None if a record with it would not be plausible, and would be replaced each time.
+
+    A JWT that does not expire may have an `exp` in the year 9999.
+    """
+    return moment if moment and moment.year in _PLAUSIBLE_YEARS else None
 
 
 def data_hash(data: Mapping[str, str], request: Request) -> str:

@@ -20,6 +20,7 @@ INTENT_SECONDS = 30
 _AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
 _IAM_PROPAGATION = timedelta(minutes=2)
 _METADATA_INTERVAL = timedelta(minutes=1)
+LONGEST_RETRY_AFTER = timedelta(hours=1)
 _SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 
 
@@ -186,6 +187,11 @@ def next_attempt_time(
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
     return whole(now + wait + timedelta(milliseconds=999))
+
+
+def longest_wait(reason: str) -> timedelta:
+    """Return the longest time between two attempts after a failure with this reason."""
+    return REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
 
 
 def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:

@@ -42,7 +42,7 @@ class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """
 
     source_id: Annotated[str, Meta(max_length=600, pattern=r"^[ -~]*\Z")]
-    initial_tokens: tuple[str, ...]
+    initial_tokens: Annotated[tuple[str, ...], Meta(min_length=1)]
     live: str
     consumed: tuple[str, ...] = ()
     intent: Intent | None = None

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from keyturn.core.lru import LruDict
+from keyturn.core.renewal import LONGEST_RETRY_AFTER
 
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
 _MAX_RETURN_SECONDS = 30.0
 _MAX_LIMITERS = 1024
-_MAX_RETRY_AFTER_SECONDS = 3600
 
 
 @dataclass(slots=True)
@@ -101,4 +101,4 @@ def is_too_long(wait_seconds: float) -> bool:
 def parse_retry_after(seconds: str) -> timedelta:
     """Parse a number of seconds as in Retry-After (RFC 9110 section 10.2.3): at most an hour, zero if invalid."""
     is_valid = seconds.isdecimal() and len(seconds) < 10  # noqa: PLR2004 - int() rejects very many digits
-    return timedelta(seconds=min(int(seconds), _MAX_RETRY_AFTER_SECONDS)) if is_valid else timedelta()
+    return min(timedelta(seconds=int(seconds)), LONGEST_RETRY_AFTER) if is_valid else timedelta()

@@ -8,7 +8,7 @@ from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity
+from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
 from keyturn.core.renewal import source_warning, when_to_renew
 from keyturn.core.state import Failure
@@ -88,7 +88,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
         handled_renew_request=request.renew_requested,
         principal=values.principal,
         source_expires=source_expires,
-        source_warns=source_warning(source_issued, source_expires),
+        source_warns=recordable(source_warning(source_issued, source_expires)),
         once=not values.renewable,
         token_id=values.token_id,
         identity_id=values.identity_id,
@@ -118,7 +118,7 @@ def _source_times(
     is_temporary = not values.renewable or request.spec.source.service_account is not None
     if is_temporary or values.source_token is None:
         return None, None
-    issued, expires = jwt_times(values.source_token.value)
+    issued, expires = map(recordable, jwt_times(values.source_token.value))
     # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
     return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires

@@ -4,6 +4,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException
 
 from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
@@ -192,3 +193,15 @@ def test_refusal_in_terminating_namespace_is_a_deletion() -> None:
 
 def test_repr_of_a_response_hides_its_body() -> None:
     assert "planted" not in repr(ApiResponse(200, {"data": "planted"}))
+
+
+async def test_unreadable_token_of_the_service_account_is_unavailable() -> None:
+    def refresh(_: Configuration) -> None:
+        raise ConfigException("Token file exists but empty.")
+
+    configuration = Configuration(host="http://127.0.0.1:9")
+    configuration.api_key["BearerToken"] = "planted"
+    configuration.refresh_api_key_hook = refresh  # type: ignore[assignment]
+    async with KubernetesClient(configuration) as client:
+        with pytest.raises(UnavailableError, match="token of the service account"):
+            await ApiClient(client, ServiceHealth()).request("GET", SECRET)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
+from tests.support.scope import FakeScope
 from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
 
 EVENTS = "POST /api/v1/namespaces/billing/events"
@@ -82,3 +83,16 @@ async def test_bug_while_an_invalid_spec_is_reported_is_retried() -> None:
     await operator.reconcile_due(NOW + 10 * SECOND)
 
     assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
+
+
+async def test_bug_while_a_namespace_is_claimed_is_retried() -> None:
+    class BrokenScope(FakeScope):
+        async def claim(self, namespace: str) -> str:  # noqa: ARG002 - any namespace
+            raise OverflowError
+
+    operator = Operator(scope=BrokenScope())
+    await operator.deliver()
+    await operator.reconcile_due()
+
+    assert internal_errors(operator) == 1
+    assert operator.work_queue.next_due() == NOW + 10 * SECOND

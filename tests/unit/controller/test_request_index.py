@@ -90,7 +90,7 @@ def test_series_contain_times_conditions_and_suspension() -> None:
 
 def test_failure_is_restored_from_the_last_error() -> None:
     error = RefusedError("SourceInvalid", "no; really", request_id="id")
-    failure = restored_failure(report(REQUEST, FIRST, failed(error)))
+    failure = restored_failure(report(REQUEST, FIRST, failed(error)), NOW)
 
     assert failure
     assert (failure.error.reason, failure.error.message, failure.error.request_id) == (
@@ -112,4 +112,25 @@ def test_failure_is_restored_from_the_last_error() -> None:
     ],
 )
 def test_status_without_a_failure_restores_none(status: Status) -> None:
-    assert restored_failure(status) is None
+    assert restored_failure(status, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "longest"),
+    [
+        pytest.param("Unavailable", timedelta(minutes=5), id="backoff"),
+        pytest.param("Throttled", timedelta(hours=1), id="Retry-After"),
+        pytest.param("SourceInvalid", timedelta(minutes=30), id="stalled"),
+    ],
+)
+def test_forged_status_delays_no_attempt_for_longer_than_its_reason(reason: str, longest: timedelta) -> None:
+    status = replace(
+        report(REQUEST, FIRST, failed(RefusedError(reason, "forged"))),
+        next_attempt_time="9999-12-31T23:59:59Z",
+        failed_attempts=2**63 - 1,
+    )
+    failure = restored_failure(status, NOW)
+
+    assert failure
+    assert failure.next_attempt_time == NOW + longest
+    assert failure.failed_attempts < 2**31

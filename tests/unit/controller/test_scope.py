@@ -245,3 +245,57 @@ def test_lease_without_our_label_is_read_once_in_a_check() -> None:
         assert [line for line in installations.server.requests if "/web/" in line] == [f"GET {LEASES.format('web')}"]
 
     run(test())
+
+
+@pytest.mark.parametrize("name", ["keyturn-scope", "keyturn-cluster-scope"])
+@pytest.mark.parametrize(
+    ("metadata", "spec"),
+    [
+        pytest.param({"ownerReferences": [{"uid": "o", "name": "<" * 1_400_000}]}, {}, id="metadata"),
+        pytest.param({"annotations": {"keyturn.dev/user": "<" * 250_000}}, {"holderIdentity": "x"}, id="user"),
+        pytest.param({}, {"holderIdentity": "<" * 1_400_000}, id="holder"),
+        pytest.param({}, {"holderIdentity": None, "acquireTime": None}, id="null"),
+    ],
+)
+def test_large_leases_of_a_tenant_stop_no_other_namespace(
+    name: str, metadata: dict[str, Any], spec: dict[str, Any]
+) -> None:
+    async def test() -> None:
+        installations = Installations()
+        for number in range(3):
+            path = LEASES.format(f"t{number}").replace("keyturn-scope", name)
+            labels = {"labels": {"keyturn.dev/scope": "namespaced"}}
+            installations.server.put(path, metadata=metadata | labels, spec=spec)
+        wide = await installations.start("wide")
+        for _ in range(3):
+            assert await installations.workers("web", wide) == [wide]
+            assert len(wide.note()) < 1000
+            await asyncio.sleep(HOLD_SECONDS)
+
+    run(test())
+
+
+def test_holder_in_a_message_is_short() -> None:
+    async def test() -> None:
+        installations = Installations()
+        spec = {"holderIdentity": "x" * 1_000_000, "leaseDurationSeconds": 3600}
+        installations.server.put(LEASES.format("web"), spec=spec)
+        scoped = await installations.start("scoped", "web")
+        assert len(scoped.conflict("web")) < 500
+
+    run(test())
+
+
+def test_installation_that_others_cannot_verify_renews_nothing() -> None:
+    async def test() -> None:
+        installations = Installations()
+        path = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
+        installations.server.responses[path] = ApiResponse(403, {"message": "forbidden"})
+        wide = await installations.start("wide")
+        assert await wide.claim("web")
+        assert "own user: forbidden" in wide.problem()
+        del installations.server.responses[path]
+        await wide.check()
+        assert await wide.claim("web") == ""
+
+    run(test())

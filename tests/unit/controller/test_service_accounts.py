@@ -80,3 +80,12 @@ async def test_missing_response_is_unavailable() -> None:
     server.responses[PATH] = UnavailableError("Unreachable", "no response")
     with pytest.raises(UnavailableError):
         await ServiceAccounts(server).make_token(*ARGUMENTS)
+
+
+async def test_checked_audiences_are_bounded() -> None:
+    server = Server()
+    accounts = ServiceAccounts(server)
+    for number in (*range(1025), 1024, 0):
+        await accounts.make_token("billing", "app", (f"audience-{number}",), 3600)
+
+    assert server.reviews == 1026  # the first one was forgotten

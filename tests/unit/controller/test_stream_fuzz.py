@@ -87,7 +87,7 @@ def test_watch_of_secrets_survives_any_line(sent: list[bytes]) -> None:
 @given(BYTES)
 def test_list_is_a_page_or_an_expected_error(content: bytes) -> None:
     try:
-        page = decode_page(content)
+        page = decode_page(content, "v1", "SecretList")
     except (UnavailableError, UnreadableError):
         return
     assert isinstance(page, Page)

@@ -95,6 +95,7 @@ def test_family_is_read_back_as_written(written: TokenFamily) -> None:
         "", "{", "[]", "{}", '{"sourceId":"a","initialTokens":"x","live":"y"}',
         *(family().with_intent(INTENT).encoded().replace("2026-01-02T03:04:05Z", time)
           for time in ("2026-01-02T03:04:05", "soon")),
+        '{"sourceId": "acme/token", "initialTokens": [], "live": "a"}',
     ],
 )  # fmt: skip
 def test_invalid_annotation_is_read_as_none(annotation: str) -> None:

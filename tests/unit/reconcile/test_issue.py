@@ -2,12 +2,14 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, read_issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded, Token
 from keyturn.core.state import ReconcileState
 from keyturn.reconcile.issue import IssueContext, issue
@@ -141,3 +143,19 @@ def test_unchanged_refresh_token_keeps_the_default_warning_time() -> None:
     second, _ = issue(rotating(), values, IssueContext("source", first, 2, 0.0, NOW))
 
     assert second.source_warns == NOW + 76 * DAY
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param({"exp": 253402300799}, id="year 9999"),
+        pytest.param({"exp": 253402300799, "iat": -62135596800}, id="year 1 to year 9999"),
+        pytest.param({"exp": 253402300000, "iat": 253402300799}, id="backwards"),
+        pytest.param({"exp": 946684801}, id="a warning before the year 2000"),
+    ],
+)
+def test_source_with_odd_times_has_a_record_that_can_be_read(claims: dict[str, Any]) -> None:
+    values = PipelineValues(source_token=Token(signed(**claims)), access_token=Token("token", NOW + HOUR))
+    issuance, _ = issue(request(exchanges=[ACCESS_TOKEN]), values, IssueContext("source", None, 1, 0.5, NOW))
+
+    assert read_issuance({ISSUANCE_ANNOTATION: issuance.encoded()}) == issuance
