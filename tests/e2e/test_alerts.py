@@ -37,7 +37,8 @@ def scenario(
     namespace.kubectl("delete", "tokenrequests", "--all")
 
 
-@pytest.mark.parametrize("alert", ALERTS)
+# KeyturnTokenUnsaved fires after five minutes; promtool tests it.
+@pytest.mark.parametrize("alert", [alert for alert in ALERTS if alert != "KeyturnTokenUnsaved"])
 def test_alert_fires(scenario: Scenario, alert: str) -> None:
     assert alert in scenario.prometheus.fired()
 

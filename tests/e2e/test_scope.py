@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.chart import CHART, helm
+from tests.support.cluster.fixtures import delete_requests
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.scope import TAKEN_OVER_SECONDS, installed_release, scope_lease
@@ -26,6 +27,7 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def install(installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Iterator[Install]:
     """Start an installation: cluster-wide, or for namespaces of which "web" stands for the test's own."""
+    delete_requests(installed)
     with ExitStack() as stack:
         billing = Namespace.create(installed)
 

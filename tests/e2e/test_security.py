@@ -13,6 +13,7 @@ import pytest
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.crd import schema
 from keyturn.api.token_request import parse
+from tests.support.cluster.fixtures import delete_requests
 from tests.support.cluster.namespace import ROLE, Namespace, token_request
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.sources import USER_KEYS, service_account_issuer
@@ -148,6 +149,7 @@ def powerful_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """An operator with an ambient AWS identity and the right to create tokens of service accounts."""
+    delete_requests(installed)
     installed.kubectl("create", "clusterrole", "powerful", "--verb=create", "--resource=serviceaccounts/token")
     account = ("--clusterrole=powerful", "--serviceaccount=keyturn:keyturn")
     installed.kubectl("create", "clusterrolebinding", "powerful", *account)

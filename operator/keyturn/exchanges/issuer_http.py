@@ -130,12 +130,14 @@ class IssuerClient:
             limiter.release(time.monotonic() - started)
 
     def prepare(self, form: Form) -> IssuerRequest:
-        """Check where a form is sent, and encode it. Raises RefusedError (InvalidSpec)."""
+        """Check where a form is sent, and encode it. Raises RefusedError (InvalidSpec) and UnavailableError."""
         host = form.host
         if not self._settings.is_allowed(host):
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
+        if not (self._settings.proxy or AddressFilter(self._settings).is_allowed_host(host)):
+            raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
         return IssuerRequest(form, host, URL(form.url), urlencode(form.fields).encode())
 
     async def post(self, exchange: str, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:

@@ -38,6 +38,13 @@ class AddressFilter:
             raise OSError(None, "the address is not allowed")
         return socket.socket(family, kind, protocol)
 
+    def is_allowed_host(self, host: str) -> bool:
+        """Whether the host of a URL may be connected to; the addresses of a name are checked when it is."""
+        try:
+            return self.is_allowed(ipaddress.ip_address(host))
+        except ValueError:
+            return True
+
     def is_allowed(self, address: _Address) -> bool:
         """Whether an issuer may have this address. An IPv4 address embedded in an IPv6 address is checked as IPv4."""
         if isinstance(address, ipaddress.IPv6Address):

@@ -34,6 +34,11 @@ def namespace(installed: ControlPlane) -> Iterator[Namespace]:
     namespace.kubectl("delete", "tokenrequests", "--all")
 
 
+def delete_requests(plane: ControlPlane) -> None:
+    """Delete what earlier files left in their own namespaces: an operator that watches all would renew it."""
+    plane.kubectl("delete", "tokenrequests", "--all", "--all-namespaces")
+
+
 @pytest.fixture(scope="module")
 def shared_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
@@ -42,6 +47,7 @@ def shared_operator(
 
     It watches all namespaces: a file uses either this operator or its own operators, never both.
     """
+    delete_requests(installed)
     with running_operator(installed, shared_emulator, tmp_path_factory.mktemp("operator")) as operator:
         yield operator
         assert "internal error" not in operator.log()
@@ -52,6 +58,7 @@ def loopback_operator(
     installed: ControlPlane, shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     """The same, allowed to call issuers on loopback."""
+    delete_requests(installed)
     directory = tmp_path_factory.mktemp("operator")
     with running_operator(installed, shared_emulator, directory, settings=LOOPBACK) as operator:
         yield operator

@@ -29,6 +29,7 @@ _ROWS = [
     ("TargetConflict", "Stalled", True, 30, 1),
     ("SourceNotFound", "SourceNotFound", False, 1, None),
     ("WriteDenied", "WriteDenied", True, None, None),
+    ("ScopeConflict", "ScopeConflict", False, 1, None),
     ("InternalError", "InternalError", False, None, None),
 ]
 
