@@ -2,14 +2,13 @@
 
 import logging
 import time
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import aiohttp
 
 from keyturn.core.errors import KeyturnError
 from keyturn.metrics import Metrics
+from keyturn.reconcile.reconciler import describe_bug
 
 _FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -68,7 +67,4 @@ def _describe(error: Exception) -> str:
         return str(error)
     if isinstance(error, aiohttp.ClientResponseError):
         return f"HTTP {error.status}"
-    # The message of any other error may contain what was received.
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    places = [f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
-    return f"{type(error).__name__} in {' < '.join(places)}" if places else type(error).__name__
+    return describe_bug(error)

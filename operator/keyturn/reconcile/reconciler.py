@@ -288,13 +288,15 @@ def series(request: Request | InvalidRequest, status: Status, state: ReconcileSt
 
 
 def report_bug(metrics: Metrics, request: Request | InvalidRequest, bug: Exception) -> UnavailableError:
-    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError.
-
-    Only its type and place are reported: its message may contain a secret.
-    """
-    frames = traceback.extract_tb(bug.__traceback__)[-4:]
-    place = " < ".join(f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in frames[::-1])
-    message = f"internal error: {type(bug).__name__} in {place}"
+    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError."""
+    message = f"internal error: {describe_bug(bug)}"
     _log.error("%s/%s: %s", request.namespace, request.name, message)
     metrics.internal_errors.labels("reconcile").inc()
     return UnavailableError("InternalError", f"{message}; this is a bug in Keyturn")
+
+
+def describe_bug(bug: Exception) -> str:
+    """Return the type of an exception and where it was raised. Its message is left out: it may contain a secret."""
+    frames = traceback.extract_tb(bug.__traceback__)[-4:]
+    places = " < ".join(f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(bug).__name__} in {places}" if places else type(bug).__name__
