@@ -14,9 +14,9 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
 from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
-from keyturn.controller.leader_election import LEASES, RETRY_SECONDS, Lease
+from keyturn.controller.leader_election import LEASES, RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.object_list import PageSize, list_pages
-from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, holder_of, label_of
+from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, label_of
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.metrics import Metrics
 

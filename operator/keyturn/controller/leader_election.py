@@ -92,7 +92,7 @@ class Lease:
                 while True:
                     # Read first: a renewal that was cancelled may still have been processed.
                     response = await self._api.request("GET", f"{self._path}/{self._name}")
-                    if response.is_error or (response.body.get("spec") or {}).get("holderIdentity") != self.identity:
+                    if response.is_error or holder_of(response.body) != self.identity:
                         return
                     version = {"resourceVersion": response.body["metadata"]["resourceVersion"]}
                     body = {"metadata": version, "spec": _RELEASED_SPEC}
@@ -110,9 +110,9 @@ class Lease:
 
     def is_free(self, lease: dict[str, Any]) -> bool:
         """Whether nobody else holds the Lease: no other holder, or one that we saw unchanged for its full duration."""
-        spec = lease.get("spec") or {}
-        if spec.get("holderIdentity") in (None, "", self.identity):
+        if holder_of(lease) in ("", self.identity):
             return True
+        spec = lease["spec"]
         if spec != self._observed[0]:
             self._observed = (spec, self.monotonic())
         return bool(self.monotonic() - self._observed[1] > spec.get("leaseDurationSeconds", self.seconds))
@@ -124,7 +124,7 @@ class Lease:
             return self._has_written(await self._api.request("POST", self._path, body))
         if response.is_error:
             return self._has_written(response)
-        lease, holder = response.body, (response.body.get("spec") or {}).get("holderIdentity") or ""
+        lease, holder = response.body, holder_of(response.body)
         if not self.is_free(lease):
             self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
             return False
@@ -148,6 +148,11 @@ class Lease:
         moment = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": self.identity, "leaseDurationSeconds": self.seconds, "renewTime": moment}
         return spec | ({"acquireTime": moment} if acquired else {})
+
+
+def holder_of(lease: dict[str, Any]) -> str:
+    """Return the holder of a Lease, or ""."""
+    return (lease.get("spec") or {}).get("holderIdentity") or ""
 
 
 _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}

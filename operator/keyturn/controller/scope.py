@@ -23,7 +23,7 @@ from typing import Any
 
 from keyturn.api.base import GROUP
 from keyturn.controller.api_client import ApiClient
-from keyturn.controller.leader_election import RETRY_SECONDS, Lease
+from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
 
@@ -212,11 +212,6 @@ class _NamespaceLease(Lease):
 def label_of(lease: dict[str, Any]) -> str:
     """Return which kind of installation wrote a Lease, or ""."""
     return str(((lease.get("metadata") or {}).get("labels") or {}).get(LABEL, ""))
-
-
-def holder_of(lease: dict[str, Any]) -> str:
-    """Return the holder of a Lease, or ""."""
-    return (lease.get("spec") or {}).get("holderIdentity") or ""
 
 
 def _place(namespace: str) -> str:
