@@ -38,6 +38,7 @@ USES = {
     "a host of AWS": "region",
     "a host that the user chooses": "tokenUrl",
     "an audience of a ServiceAccount token": "serviceAccount.audiences[]",
+    "a part of the signed assertion of a client": "clientAssertion.audience claims.* headers.*",
     "a parameter of AWS or the issuer": _PARAMETERS,
     "a part of the written Secret": _WRITTEN,
     "a time": "renewBefore gracePeriod",

@@ -18,7 +18,7 @@ from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS, FormatSpec
 from keyturn.api.rules.consumption import CONSUMPTION_RULES
-from keyturn.api.rules.exchanges import AMBIENT_RULES, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
+from keyturn.api.rules.exchanges import AMBIENT_RULES, ASSERTION_TOKEN_RULE, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec
@@ -92,6 +92,7 @@ class TokenRequestSpec(ApiStruct, frozen=True):
             *ROLE_RULES,
             *CONSUMPTION_RULES,
             ID_TOKEN_RULE,
+            ASSERTION_TOKEN_RULE,
             RENEWAL_RULE,
         ),
         (*PACKAGE_RULES, *TEMPLATE_RULES),
@@ -130,12 +131,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
         token = self.source.token
         if token is None or token.secret_key_ref is None:
             return None
+        is_source_read = True
         for step in steps:
-            if step.is_refresh_grant or step.is_token_single_use:
+            # A refresh grant always reads the source token.
+            if step.is_refresh_grant or (step.is_token_single_use and is_source_read):
                 is_single_use = not step.is_refresh_grant
                 return Consumption(step, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
-            if "token" in step.PRODUCES:
-                return None
+            is_source_read = is_source_read and "token" not in step.PRODUCES
         return None
 
     @property

@@ -8,6 +8,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient
+from keyturn.core.der import binary_hint
 from keyturn.core.errors import RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import SourceValues, parse_source
@@ -101,7 +102,9 @@ def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
 
 
 def _text(encoded: str, what: str) -> str:
+    content = b""
     try:
-        return base64.b64decode(encoded, validate=True).decode()
+        content = base64.b64decode(encoded, validate=True)
+        return content.decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise RefusedError("SourceInvalid", f"{what} is not text") from None
+        raise RefusedError("SourceInvalid", f"{what} is not text{binary_hint(content)}") from None

@@ -60,16 +60,6 @@ _CODE_OF_USER = with_user_keys(*center()["exchanges"])
 GOOD: dict[str, dict[str, Any]] = {
     "client_credentials grant with an empty source": with_empty_source(oauth()),
     "client_credentials grant, then a role": oauth(ASSUME_ROLE),
-    "client with a private key": oauth(
-        clientSecretFrom=None,
-        clientKeyFrom=secret_at("key"),
-        keyId="1",
-        algorithm="ES256",
-        clientAuthentication=None,
-    ),
-    "client with a private key and clientAuthentication": oauth(
-        clientSecretFrom=None, clientKeyFrom=secret_at("key"), clientAuthentication="private_key_jwt"
-    ),
     "public client": refresh(clientAuthentication="none"),
     "token-exchange grant with all fields": token_exchange(
         requestedTokenType=f"{TYPE}jwt",
@@ -134,30 +124,6 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
             *center(codeFrom=secret_at("a" * 246))["exchanges"]
         )
     },
-    "grantType client_credentials requires": {
-        "client_credentials grant without a secret or key": oauth(clientSecretFrom=None)
-    },
-    "clientId is required, except for token-exchange and jwt-bearer": {
-        "client_credentials grant without clientId": oauth(clientId=None),
-        "refresh_token grant without clientId": refresh(clientId=None),
-        "token-exchange grant with a secret but no clientId": token_exchange(clientId=None),
-    },
-    "clientSecretFrom and clientKeyFrom are mutually exclusive": {
-        "client with a secret and a key": oauth(clientKeyFrom=secret_at("key"))
-    },
-    "clientAuthentication client_secret_basic and client_secret_post require clientSecretFrom": {
-        "client_secret_basic without a secret": refresh(clientAuthentication="client_secret_basic"),
-        "none with a secret": oauth(clientAuthentication="none"),
-        "private_key_jwt without a key": oauth(clientAuthentication="private_key_jwt"),
-    },
-    "keyId and algorithm require clientKeyFrom": {
-        "key id without a key": oauth(keyId="1"),
-        "algorithm without a key": oauth(algorithm="ES256"),
-    },
-    "oauthToken.algorithm": {
-        "algorithm HS256": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="HS256"),
-        "algorithm none": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="none"),
-    },
     "grantType token-exchange requires subjectTokenType": {
         "token-exchange grant without subjectTokenType": token_exchange(subjectTokenType=None)
     },
@@ -195,7 +161,6 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "client secret in a ConfigMap": oauth(clientSecretFrom={"configMapKeyRef": {"name": "a", "key": "b"}})
     },
     "the target must not be a Secret that the spec reads or stores a token in": {
-        "Secret of the client key as the target": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("acme")),
         "Secret of the authorization code as the target": _CODE_OF_USER | {"target": {"secretName": "sign-in"}},
         "token Secret of the authorization code as the target": _CODE_OF_USER
         | {"target": {"secretName": "sign-in-keyturn"}},

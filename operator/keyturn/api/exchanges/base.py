@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import ApiStruct, Kind, Region
-from keyturn.api.source import BundleValue, SecretKeyRef, SecretValue
+from keyturn.api.source import SecretKeyRef, SecretValue
 
 # Grant types (RFC 6749, RFC 7523, RFC 8693) and token types (RFC 8693 section 3).
 AUTHORIZATION_CODE = "authorization_code"
@@ -89,8 +89,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
     @property
     def references(self) -> tuple[SecretKeyRef, ...]:
         """The Secret keys that the exchange's own fields refer to."""
-        values = msgspec.structs.astuple(self)
-        refs = (v.secret_key_ref for v in values if isinstance(v, SecretValue | BundleValue))
+        refs = (getattr(value, "secret_key_ref", None) for value in msgspec.structs.astuple(self))
         return tuple(ref for ref in refs if ref)
 
 
