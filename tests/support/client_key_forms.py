@@ -86,7 +86,7 @@ READABLE = {
     "JWK in quotes and escaped": json.dumps(json.dumps(JWK)),
     "JWK set with one key": jwk_set(JWK),
     "JWK set with one private key": jwk_set(PUBLIC_JWK | {"kid": "three"}, JWK),
-    "JWK set with one signing key": jwk_set(EC_JWK | {"use": "enc"}, JWK),
+    "JWK set with one signing key": jwk_set(EC_JWK | {"use": "enc"}, EC_JWK | {"alg": "ECDH-ES"}, JWK),
 }
 # Each with a part of the message.
 UNREADABLE = {
@@ -99,6 +99,7 @@ UNREADABLE = {
         private(KEY, encrypted=True).replace("\n", "\\n"), "an encrypted private key: store it",
     ),
     "base64 of PEM": (in_base64(PEM), "the base64 encoding of a PEM file or JWK"),
+    "base64url of PEM": (in_base64(PEM).rstrip("=").replace("+", "-"), "the base64 encoding of a PEM file or JWK"),
     "base64 of a JWK": (in_base64(json.dumps(JWK)), "the base64 encoding of a PEM file or JWK"),
     "body of PEM": ("\n".join(_BODY), "the body of a PEM file without its BEGIN and END lines"),
     "body of PEM on one line": ("".join(_BODY), "the body of a PEM file without its BEGIN and END lines"),

@@ -46,6 +46,9 @@ _PREFIXES = {"PuTTY-User-Key-File": "a PuTTY key: export it as PEM", "ssh-": _PU
 _EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
+# The prefixes of those with private keys (RFC 7518 section 4.1).
+_ENCRYPTION_ALGORITHMS = ("RSA", "ECDH")
+
 
 class UnusableKeyError(Exception):
     """A value that is no usable key or certificate. The message says what it contains instead, and shows none of it."""
@@ -186,12 +189,16 @@ def _chosen(jwks: Sequence[Mapping[str, Any]], key_id: str | None) -> Mapping[st
     if key_id is not None:
         chosen, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID of keyId"
     else:
-        chosen, which = [jwk for jwk in jwks if "d" in jwk and jwk.get("use", "sig") == "sig"], "that can sign"
+        chosen, which = [jwk for jwk in jwks if "d" in jwk and _may_sign(jwk)], "that can sign"
     if not chosen:
         raise UnusableKeyError(f"a JWK set without a private key {which}")
     if len(chosen) > 1:
         raise UnusableKeyError(f"a JWK set with {len(chosen)} private keys {which}: set keyId to the `kid` of one")
     return chosen[0]
+
+
+def _may_sign(jwk: Mapping[str, Any]) -> bool:
+    return jwk.get("use", "sig") == "sig" and not str(jwk.get("alg", "")).startswith(_ENCRYPTION_ALGORITHMS)
 
 
 def _from_jwk(jwk: Mapping[str, Any]) -> ClientKey:
@@ -237,8 +244,9 @@ def _certificates(blocks: Iterator[_Block] | Sequence[_Block]) -> tuple[Certific
 
 
 def _decoded(text: str) -> bytes:
-    """Decode base64 with any white space in it. Raises ValueError."""
-    return base64.b64decode("".join(text.split()), validate=True)
+    """Decode base64 or base64url, with any white space in it and with or without padding. Raises ValueError."""
+    text = "".join(text.split()).translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _describe(text: str, blocks: Sequence[_Block], keys: int) -> str:

@@ -250,3 +250,10 @@ async def test_unusable_assertion_is_refused(
 
     assert (error.reason, error.message[: len(message)]) == (reason, message)
     assert "planted" not in error.message
+
+
+async def test_source_token_is_never_a_client_assertion(client: Aws) -> None:
+    spec = pipeline("accessToken", *with_assertion()["exchanges"])
+    error = await refusal(client, spec, {}, PipelineValues(source_token=Token(signed())))
+
+    assert error.reason == "InvalidSpec"
