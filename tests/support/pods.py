@@ -37,6 +37,7 @@ def own_credentials(name: str, variable: str) -> str:
 
 
 _WAIT = container("wait")
+_WAIT_AS_USER = container("wait", securityContext={"runAsUser": 8})
 _NATIVE = container("proxy", restartPolicy="Always")
 _OWN_SIDECAR = container("keyturn", restartPolicy="Always")
 _VOLUMES: Body = {"volumes": [{"name": "data", "emptyDir": {}}]}
@@ -71,9 +72,15 @@ CASES: dict[str, Case] = {
     "null lists": Case(
         pod(container(env=None, volumeMounts=None), initContainers=None, volumes=None, securityContext=None)
     ),
+    "a user for all containers": Case(
+        pod(_WAIT_AS_USER, container("app"), securityContext={"runAsUser": 8}), ("wait", "app")
+    ),
     "its own fsGroup": Case(pod(securityContext={"fsGroup": 7, "runAsUser": 8})),
     "fsGroup 0": Case(pod(securityContext={"fsGroup": 0})),
-    "its own fsGroupChangePolicy": Case(pod(securityContext={"fsGroupChangePolicy": "Always"})),
+    "a container that runs as root": Case(
+        pod(container(securityContext={"runAsUser": 0}), securityContext={"runAsUser": 8})
+    ),
+    "two users": Case(pod(_WAIT_AS_USER, container()), ("wait", "app")),
     "a variable with valueFrom": Case(
         pod(container(env=[{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]))
     ),

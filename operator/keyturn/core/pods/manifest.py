@@ -82,6 +82,12 @@ class Mount(_Part, frozen=True):
     sub_path_expr: str = ""
 
 
+class SecurityContext(_Part, frozen=True):
+    """The security context of a pod or of a container."""
+
+    run_as_user: int | None = None
+
+
 class Container(_Part, frozen=True):
     """A container or an init container."""
 
@@ -90,6 +96,7 @@ class Container(_Part, frozen=True):
     env_from: tuple[EnvFrom, ...] = ()
     volume_mounts: tuple[Mount, ...] = ()
     restart_policy: str = ""
+    security_context: SecurityContext = SecurityContext()
 
     @property
     def literals(self) -> dict[str, str]:
@@ -149,10 +156,6 @@ class PodMeta(_Part, frozen=True):
     name: str = ""
     namespace: str = ""
     annotations: dict[str, str] = {}
-
-
-class SecurityContext(_Part, frozen=True):
-    """The security context of a pod; none of its fields is read."""
 
 
 class PodOS(_Part, frozen=True):
