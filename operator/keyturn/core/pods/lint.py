@@ -27,6 +27,7 @@ from keyturn.core.pods.manifest import (
     Env,
     Mount,
     Pod,
+    Resources,
     SecretFiles,
     read_claims,
     read_meta,
@@ -371,8 +372,11 @@ def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
 
 
 def _is_guaranteed(pod: Pod) -> bool:
-    """Whether all containers have limits that are equal to their requests, which default to the limits."""
-    return all(
+    """Whether all containers have limits that are equal to their requests, which default to the limits.
+
+    Resources of the pod itself take precedence, and an additional container does not affect them.
+    """
+    return pod.spec.resources == Resources() and all(
         (limit := container.resources.limits.get(resource)) is not None
         and container.resources.requests.get(resource, limit) == limit
         for _, container in pod.spec.all_containers

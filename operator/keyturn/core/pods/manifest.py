@@ -99,7 +99,7 @@ class SecurityContext(_Part, frozen=True):
 
 
 class Resources(_Part, frozen=True):
-    """The resources of a container: quantities such as 1 or "500m" by the name of the resource."""
+    """The resources of a container or a pod: quantities such as 1 or "500m" by the name of the resource."""
 
     requests: dict[str, Any] = {}
     limits: dict[str, Any] = {}
@@ -200,6 +200,7 @@ class PodSpec(_Part, frozen=True):
     os: PodOS = PodOS()
     node_selector: dict[str, str] = {}
     security_context: SecurityContext = SecurityContext()
+    resources: Resources = Resources()
 
     @property
     def all_containers(self) -> Iterator[tuple[str, Container]]:

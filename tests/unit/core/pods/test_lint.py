@@ -96,6 +96,12 @@ CORRECT: dict[str, Body] = {
         container(env=[*from_secret("AWS_REGION", "acme-aws"), *from_secret("AWS_DEFAULT_REGION", "acme-aws")]),
         inject=None,
     ),
+    "resources of the pod itself, with the annotation": pod(
+        container(resources={"limits": {"cpu": 1, "memory": "1Gi"}}), resources={"limits": {"cpu": 1, "memory": "1Gi"}}
+    ),
+    "a limit above the request, with the annotation": pod(
+        container(resources={"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"memory": "1Mi"}})
+    ),
     "a volume of a claim template": stateful_set("data", "aws"),
     "an ephemeral volume": mounting({"name": "aws", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}),
     "items that the TokenRequest writes": mounting(
