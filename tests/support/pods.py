@@ -90,6 +90,10 @@ CASES: dict[str, Case] = {
     "a user for all containers": Case(
         pod(_WAIT_AS_USER, container("app"), securityContext={"runAsUser": 8}), ("wait", "app")
     ),
+    "a user for all containers, and a shared process namespace": Case(
+        pod(shareProcessNamespace=True, securityContext={"runAsUser": 8})
+    ),
+    "a user for all containers, and the host's processes": Case(pod(hostPID=True, securityContext={"runAsUser": 8})),
     "its own fsGroup": Case(pod(securityContext={"fsGroup": 7, "runAsUser": 8})),
     "fsGroup 0": Case(pod(securityContext={"fsGroup": 0})),
     "a container that runs as root": Case(

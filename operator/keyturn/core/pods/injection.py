@@ -145,8 +145,11 @@ def _user(pod: Pod) -> int:
     """Return the user to run the sidecar as: that of the other containers if they have only one, and not root.
 
     If all containers run as one user, the kubelet makes that user the owner of the service account tokens, with mode
-    0600. With another user in the pod, everyone may read them.
+    0600. With another user in the pod, everyone may read them. In a shared process namespace, a process of the same
+    user could read the Secret through /proc.
     """
+    if pod.spec.share_process_namespace or pod.spec.host_pid:
+        return _USER
     default = pod.spec.security_context.run_as_user
     users = {
         default if container.security_context.run_as_user is None else container.security_context.run_as_user

@@ -196,6 +196,8 @@ class PodSpec(_Part, frozen=True):
     init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     host_network: bool = False
+    host_pid: bool = msgspec.field(name="hostPID", default=False)
+    share_process_namespace: bool = False
     restart_policy: str = ""
     os: PodOS = PodOS()
     node_selector: dict[str, str] = {}

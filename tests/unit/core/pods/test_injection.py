@@ -166,6 +166,8 @@ def test_only_containers_and_volumes_are_changed(case: Case) -> None:
         ),
         "two users": ({"containers": [as_user(7), as_user(8)]}, 65532),
         "one container without a user": ({"containers": [as_user(7), container()]}, 65532),
+        "a shared process namespace": ({"shareProcessNamespace": True, "securityContext": {"runAsUser": 1000}}, 65532),
+        "the host's processes": ({"hostPID": True, "securityContext": {"runAsUser": 1000}}, 65532),
         "root": ({"containers": [as_user(0)], "securityContext": {"runAsUser": 1000}}, 65532),
     },
 )
