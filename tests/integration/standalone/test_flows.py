@@ -2,6 +2,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -143,7 +144,7 @@ def test_client_authenticates_with_the_projected_token(directory: StandaloneDire
         "clientAssertionFrom": client,
         "caBundleFrom": {"secretKeyRef": {"name": "client", "key": "ca"}},
     }
-    spec = {"source": {}, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
+    spec: dict[str, Any] = {"source": {}, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
     directory.write_manifest(token_request(**spec))
     directory.put_source("client", ca=aws.ca)
     (directory.path / "service-account-token").write_text(aws.jwt(aws.issuer_url, subject=subject))
