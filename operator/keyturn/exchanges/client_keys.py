@@ -25,6 +25,8 @@ _MAX_KEY_LENGTH, _MAX_KEY_BITS = 8192, 4096
 # Of a number with 4096 bits in base64url, and some more.
 _MAX_NUMBER_LENGTH = 700
 _MARKER = re.compile(r"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
+# Without the lookbehind, a long run of backslashes would be searched again from each of them.
+_ESCAPED_LINE_BREAK, _ESCAPED_QUOTE = re.compile(r"(?<!\\)\\++[rn]"), re.compile(r'(?<!\\)\\++"')
 _PRIVATE_KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _ENCRYPTED = "an encrypted private key: store it without a passphrase (openssl pkey -in FILE)"
 _PUBLIC = "a public key: the client signs with the private key"
@@ -135,7 +137,7 @@ def _without_quotes(text: str) -> str:
 
 def _without_escapes(text: str) -> str:
     """Return the text with line breaks and quotes that were escaped, for example in JSON or an environment variable."""
-    return re.sub(r'\\+"', '"', re.sub(r"\\+[rn]", "\n", text))
+    return _ESCAPED_QUOTE.sub('"', _ESCAPED_LINE_BREAK.sub("\n", text))
 
 
 def _blocks(text: str) -> Iterator[_Block]:

@@ -22,9 +22,9 @@ def missing() -> str:
     for program in ("mvn", "java", "unzip"):
         if shutil.which(program) is None:
             return f"{program} is not installed"
-    version = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
-    found = re.search(r'version "(\d+)', version)
-    return "" if found and int(found[1]) >= _JAVA else f"Java is older than {_JAVA}"
+    output = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
+    version = re.search(r'version "(\d+)', output)
+    return "" if version and int(version[1]) >= _JAVA else f"Java is older than {_JAVA}"
 
 
 def keycloak_home() -> Path:

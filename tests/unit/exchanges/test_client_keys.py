@@ -89,6 +89,24 @@ def test_algorithm_that_does_not_fit_the_key_is_named(text: str, algorithm: str 
 
 
 @cases(
+    "text",
+    {
+        "backslashes": "\\" * 16384,
+        "quotes": '"' * 16384,
+        "BEGIN lines": "-----BEGIN A-----" * 963,
+        "dashes": "-----BEGIN " + "-" * 16000,
+        "brackets": "{" * 16384,
+    },
+)
+def test_long_value_is_refused_at_once(text: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(UnusableKeyError):
+        load_client_key(text)
+
+    assert time.monotonic() - started < 0.5
+
+
+@cases(
     "text, bits",
     {
         "a long modulus": (forged_key(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192),
