@@ -74,7 +74,12 @@ class ServiceAccounts:
         if not self._checked.get(audiences):
             if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":
                 accepted = ", ".join(audiences)
-                raise RefusedError("IdentityNotAllowed", f"the API server itself accepts tokens for {accepted}")
+                raise RefusedError(
+                    "IdentityNotAllowed",
+                    f"the API server itself accepts tokens for {accepted}, which would give access to the cluster: set"
+                    " source.token.serviceAccount.audiences to an audience that only the recipient accepts and that the"
+                    " operator's settings (sources.audiences) allow",
+                )
             self._checked.put(audiences, value=True)
         return token
 
