@@ -244,13 +244,18 @@ class ApiClient:
         return session
 
 
+def is_terminating(response: ApiResponse) -> bool:
+    """Whether the API server refused to create an object because the namespace is being deleted."""
+    causes = (response.body.get("details") or {}).get("causes") or []
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
 def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
     """Return the error for a write that was refused.
 
     It contains the API server's message, because a quota or policy explains itself there, but none of `secrets`.
     """
-    causes = (response.body.get("details") or {}).get("causes") or []
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+    if is_terminating(response):
         return BeingDeletedError("the namespace is terminating")
     message = response.message
     for value in secrets.values():

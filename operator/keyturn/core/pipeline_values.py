@@ -178,18 +178,30 @@ def check_lengths(values: PipelineValues) -> None:
 
 def unwrap(value: str, what: str) -> str:
     """Return a stored token without the newline that `echo` adds and the quotes that `jq` adds."""
-    return require_safe(value.strip().strip("\"'").strip(), what)
+    return require_safe(_unquoted(value), what)
+
+
+def require_content(value: str, what: str) -> str:
+    """Return a stored value; raises RefusedError (SourceKeyEmpty) if it is empty or only white space and quotes."""
+    if not _unquoted(value):
+        raise RefusedError("SourceKeyEmpty", f"{what} is empty")
+    return value
+
+
+def _unquoted(value: str) -> str:
+    return value.strip().strip("\"'").strip()
 
 
 def parse_source(
     token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
 ) -> SourceValues:
-    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceInvalid."""
+    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceKeyEmpty, SourceInvalid."""
     credentials = None
     if keys is not None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            if not keys.get(name):
+            if name not in keys:
                 raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
+            require_content(keys[name], f"key {name} of the Secret of source.credentials")
         session_token = keys.get("AWS_SESSION_TOKEN")
         credentials = Credentials(
             access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
