@@ -231,6 +231,7 @@ def _parse(body: Mapping[str, Any]) -> Request:
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     # The fields as the user wrote them, not as parsed: a release that adds a default must not change hashes.
     exchange_fields = {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
+    exchange_fields["source"] = _without_token_metadata(spec["source"])
     target_fields = {"secretName": parsed.secret_name}
     if target.get("formats"):
         target_fields["formats"] = target["formats"]
@@ -247,6 +248,15 @@ def _parse(body: Mapping[str, Any]) -> Request:
         exchange_hash=canonical_hash(exchange_fields),
         metadata_hash=canonical_hash({key: value for key, value in metadata_fields.items() if value is not None}),
     )
+
+
+def _without_token_metadata(source: dict[str, Any]) -> dict[str, Any]:
+    """Return the source without the metadata of the token Secret: a change of a label must not consume a token."""
+    token = source.get("token") or {}
+    save_to = token.get("saveTo") or {}
+    if "metadata" not in save_to:
+        return source
+    return source | {"token": token | {"saveTo": {key: save_to[key] for key in save_to if key != "metadata"}}}
 
 
 def renew_requested(annotations: object) -> str:
