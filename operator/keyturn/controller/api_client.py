@@ -43,6 +43,7 @@ WATCH_SECONDS = 60
 # Only ends dead connections: the server closes a watch earlier.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
+_START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -257,7 +258,9 @@ def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> Ref
     """
     if is_terminating(response):
         return BeingDeletedError("the namespace is terminating")
-    message = response.message
+    # A Secret has up to 100,000 pieces, so the search is limited to the start of the message. It cuts no piece.
+    start = _START.match(response.message)
+    message = start[0] if start else ""
     for value in secrets.values():
         # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends: so
         # each piece is replaced.
