@@ -22,7 +22,7 @@ from keyturn.api.rules.exchanges import AMBIENT_RULES, ID_TOKEN_RULE, ROLE_RULES
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec
-from keyturn.api.status import Status
+from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
 
@@ -32,7 +32,6 @@ VERSION = "v1alpha1"
 # Secret types.
 OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
-_RENEW_REQUESTED_LENGTH = 128
 
 
 class Consumption(NamedTuple):
@@ -235,13 +234,16 @@ def _parse(body: Mapping[str, Any]) -> Request:
     target_fields = {"secretName": parsed.secret_name}
     if target.get("formats"):
         target_fields["formats"] = target["formats"]
+    requested = renew_requested(meta.annotations)
+    # These are written to the issuance record and the status, but no hash covers them.
+    f"{meta.namespace}{meta.uid}{requested}".encode()
     return Request(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
         generation=meta.generation,
         created_at=meta.creation_timestamp,
-        renew_requested=renew_requested(meta.annotations),
+        renew_requested=requested,
         spec=parsed.spec,
         secret_name=parsed.secret_name,
         request_hash=canonical_hash(exchange_fields | target_fields),
@@ -262,7 +264,7 @@ def _without_token_metadata(source: dict[str, Any]) -> dict[str, Any]:
 def renew_requested(annotations: object) -> str:
     """Return the value of the annotation that requests a renewal, truncated for the issuance record and the status."""
     value = annotations.get(RENEW_REQUESTED) if isinstance(annotations, Mapping) else None
-    return value[:_RENEW_REQUESTED_LENGTH] if isinstance(value, str) else ""
+    return value[:MAX_RENEW_REQUEST_LENGTH] if isinstance(value, str) else ""
 
 
 def canonical_hash(value: object) -> str:

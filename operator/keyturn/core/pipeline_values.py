@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import RefusedError
 
 # Servers do not accept longer tokens in a header. The longest names are ARNs.
-MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 16 * 1024, 2048
+MAX_VALUE_LENGTH = 16 * 1024
 _MAX_LIFETIME = timedelta(days=366)
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
@@ -168,7 +169,7 @@ def check_lengths(values: PipelineValues) -> None:
         "an identity context": values.identity_context or "",
     }
     names = {"a principal": values.principal, "a token ID": values.token_id, "an identity ID": values.identity_id}
-    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, _MAX_NAME_LENGTH)):
+    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, MAX_PRINCIPAL_LENGTH)):
         for what, text in texts.items():
             if len(text) > maximum:
                 raise RefusedError(

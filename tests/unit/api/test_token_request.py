@@ -140,6 +140,17 @@ def test_spec_change_changes_its_hash_only(spec: dict[str, Any], changed: str) -
     assert (before.metadata_hash != after.metadata_hash) == (changed == "metadata")
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [{"uid": "\ud800"}, {"namespace": "\ud800"}, {"annotations": {RENEW_REQUESTED: "\ud800"}}],
+    ids=["uid", "namespace", "annotation"],
+)
+def test_lone_surrogate_in_metadata_is_refused(metadata: dict[str, Any]) -> None:
+    body = manifest()
+    with pytest.raises(InvalidSpecError, match="half of a surrogate pair"):
+        parse(body | {"metadata": body["metadata"] | metadata})
+
+
 def test_metadata_of_the_token_secret_changes_no_hash() -> None:
     def moved(**save_to: Any) -> Request:
         ref = {"name": "license", "key": "license_token"}
