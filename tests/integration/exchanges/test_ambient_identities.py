@@ -1,5 +1,7 @@
 """The operator's identity by IRSA, EKS Pod Identity and an instance profile, as the guide configures them."""
 
+import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,19 +13,24 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.settings import AmbientRule, SourceSettings
 from tests.support.cases import cases
+from tests.support.cluster.page import ROOT
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT, AUDIENCE
 from tests.support.exchange_steps import AMBIENT_SOURCE, aws, context, emulator_settings, run_pipeline
 
 pytestmark = pytest.mark.usefixtures("no_identity")
 OPERATION = "STS AssumeRole as the operator"
-BOTH = ["sts:AssumeRole", "sts:TagSession"]
-NAMESPACE_IS_BILLING = {"StringEquals": {"aws:RequestTag/kubernetes-namespace": "billing"}}
-TENANT_ROLE = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/Keyturn"}, "Action": BOTH}
+GUIDE = (
+    (ROOT / "docs/exchanges/guides.md").read_text().partition("## The operator's own identity")[2].partition("\n## ")[0]
+)
+# The policies of the guide: what the operator may do, whom a tenant's role trusts, and the operator's own role.
+_, TENANT_POLICY, IRSA_POLICY, POD_IDENTITY_POLICY = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+TENANT_ROLE: dict[str, Any] = json.loads(TENANT_POLICY)["Statement"][0]
+ISSUER = "oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"
 
 
 def tenant_role(emulator: Emulator, **changes: Any) -> str:
-    return emulator.role("billing-reports", TENANT_ROLE | {"Condition": NAMESPACE_IS_BILLING} | changes)
+    return emulator.role("billing-reports", TENANT_ROLE | changes)
 
 
 class Identities:
@@ -34,24 +41,19 @@ class Identities:
         self._environment = monkeypatch
         self._directory = directory
 
-    def irsa(self, condition_audience: str = AUDIENCE) -> None:
-        host = self._emulator.issuer_url.removeprefix("https://")
-        condition = {"StringEquals": {f"{host}:aud": condition_audience}}
-        provider = {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"}
-        action = "sts:AssumeRoleWithWebIdentity"
-        self._emulator.role(
-            "Keyturn", {"Effect": "Allow", "Principal": provider, "Action": action, "Condition": condition}
-        )
-        (self._directory / "token").write_text(self._emulator.jwt(AUDIENCE))
+    def irsa(self, account: str = "keyturn") -> None:
+        policy = IRSA_POLICY.replace(ISSUER, self._emulator.issuer_url.removeprefix("https://"))
+        role = self._emulator.role("Keyturn", *json.loads(policy)["Statement"])
+        token = self._emulator.jwt(AUDIENCE, subject=f"system:serviceaccount:keyturn:{account}")
+        (self._directory / "token").write_text(token)
         self._set(
-            AWS_ROLE_ARN=f"arn:aws:iam::{ACCOUNT}:role/Keyturn",
+            AWS_ROLE_ARN=role,
             AWS_WEB_IDENTITY_TOKEN_FILE=str(self._directory / "token"),
             AWS_ENDPOINT_URL_STS=self._emulator.url,
         )
 
     def pod_identity(self, **association: bool) -> None:
-        service = {"Service": "pods.eks.amazonaws.com"}
-        role = self._emulator.role("Keyturn", {"Effect": "Allow", "Principal": service, "Action": BOTH})
+        role = self._emulator.role("Keyturn", *json.loads(POD_IDENTITY_POLICY)["Statement"])
         self._emulator.ambient(roleArn=role, **association)
         (self._directory / "token").write_text("a projected token")
         self._set(
@@ -162,7 +164,8 @@ async def test_role_that_does_not_trust_the_operator_names_its_trust_policy(
 
 async def test_second_role_needs_tag_session_for_inherited_tags(identities: Identities, emulator: Emulator) -> None:
     identities.instance_profile()
-    second = emulator.role("second", TENANT_ROLE | {"Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"})
+    statement = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    second = emulator.role("second", statement)
     inherited = {"tags": [{"key": "team", "value": "blue"}], "transitiveTagKeys": ["team"]}
     error = await refused(emulator, tenant_role(emulator), {"assumeRole": {"roleArn": second}}, **inherited)
 
@@ -181,7 +184,7 @@ async def test_longer_session_names_the_limit_of_role_chaining(identities: Ident
 
 
 async def test_operator_whose_own_role_refuses_it_is_unavailable(identities: Identities, emulator: Emulator) -> None:
-    identities.irsa(condition_audience="another")
+    identities.irsa(account="default")
     error = await refused(emulator, tenant_role(emulator))
 
     assert error.reason == "Unavailable"
