@@ -52,6 +52,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* The environment of the operator. Kubernetes expands $(KUBERNETES_SERVICE_HOST). */}}
+{{- define "keyturn.environment" -}}
+{{- $environment := list }}
+{{- with (.Values.proxy).existingSecret }}
+{{- range $key := list "HTTPS_PROXY" "HTTP_PROXY" }}
+{{- $reference := dict "name" $.Values.proxy.existingSecret "key" $key "optional" (eq $key "HTTP_PROXY") }}
+{{- $environment = append $environment (dict "name" $key "valueFrom" (dict "secretKeyRef" $reference)) }}
+{{- end }}
+{{- end }}
+{{- if or (.Values.proxy).existingSecret (.Values.proxy).noProxy }}
+{{- $direct := concat (list "$(KUBERNETES_SERVICE_HOST)" "169.254.169.254") (default list .Values.proxy.noProxy) }}
+{{- $environment = append $environment (dict "name" "NO_PROXY" "value" (join "," $direct)) }}
+{{- end }}
+{{- with concat $environment (default list .Values.extraEnv) }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- /* The fields of the pod spec for scheduling and networking. */}}
 {{- define "keyturn.scheduling" -}}
 {{- $pod := dict }}

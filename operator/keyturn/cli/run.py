@@ -11,7 +11,7 @@ import click
 
 from keyturn.api.status import Status
 from keyturn.cli import COMMANDS, now
-from keyturn.cli.documents import read_settings
+from keyturn.cli.documents import read_proxies, read_settings
 from keyturn.cli.options import DIRECTORY, FILE, MODE_HELP, Command, log_options, option, serving_options
 from keyturn.cli.process import (
     exit_immediately,
@@ -103,7 +103,7 @@ def standalone(
 
 
 def _environment(config: str | None) -> StandaloneEnvironment:
-    return StandaloneEnvironment(read_settings(config), now, rand, PendingTokens(time.monotonic))
+    return StandaloneEnvironment(read_settings(config), now, rand, PendingTokens(time.monotonic), read_proxies())
 
 
 def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:

@@ -172,6 +172,7 @@ class ApiClient:
                 headers=await self._headers(call.headers),
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
+                proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -199,6 +200,7 @@ class ApiClient:
                 headers=headers,
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
+                proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status, content = response.status, await read_body(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableError) as error:
@@ -220,6 +222,7 @@ class ApiClient:
             headers=await self._headers({"Accept": ONE}),
             timeout=_WATCH_TIMEOUT,
             proxy=self._client.rest_client.proxy,
+            proxy_headers=self._client.rest_client.proxy_headers,
         ) as response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)

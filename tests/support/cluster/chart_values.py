@@ -43,6 +43,7 @@ RENDERINGS: dict[str, Values] = {
         "concurrent": 13,
         "log": {"level": "debug", "format": "text"},
         "config": {"renewal": {"minIntervalSeconds": 3600}},
+        "proxy": {"existingSecret": "own-proxy", "noProxy": [".internal.test", "10.0.0.0/8"]},
         "extraArgs": ["--extra-argument"],
         "extraEnv": [{"name": "EXTRA_VARIABLE", "value": "1"}],
         "http": {"port": 7070},
