@@ -19,7 +19,8 @@ CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
 ADDED: dict[str, list[str]] = {
     "all": [
         "app.kubernetes.io/name: other-name", "namespace: other-namespace", "label-of: everything",
-        "- name: own-pull\n      - name: global-pull", "annotation-of: crd", f'image: "registry.test/keyturn@{DIGEST}"',
+        "- name: own-pull\n      - name: global-pull\n      - name: named-pull",
+        "annotation-of: crd", f'image: "registry.test/keyturn@{DIGEST}"',
         "imagePullPolicy: Always", "replicas: 2", "type: Recreate", "--lease-name=own-lease",
         "resourceNames: [own-lease]", "--issuance-key-secret=own-key", "resourceNames: [own-key]",
         "  maxUnavailable: 1\n", "revisionHistoryLimit: 11",

@@ -29,7 +29,8 @@ RENDERINGS: dict[str, Values] = {
         "nameOverride": "other-name",
         "namespaceOverride": "other-namespace",
         "commonLabels": {"label-of": "everything"},
-        "global": {"imagePullSecrets": [{"name": "global-pull"}], "of_another_chart": 1},
+        "enabled": True,
+        "global": {"imagePullSecrets": [{"name": "global-pull"}, "named-pull"], "of_another_chart": 1},
         "crds": {"annotations": {"annotation-of": "crd"}},
         "image": {"repository": "registry.test/keyturn", "digest": DIGEST, "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "own-pull"}],
@@ -123,3 +124,9 @@ RENDERINGS: dict[str, Values] = {
     },
     "no aggregation": {"rbac": {"aggregateToView": False, "aggregateToEdit": False, "aggregateToAdmin": False}},
 }  # fmt: skip
+
+# Two installations in one cluster. Only one of them can own the CRD.
+TWO_INSTANCES: tuple[Values, Values] = (
+    {"watchNamespaces": ["billing"]},
+    {"watchNamespaces": ["other"], "crds": {"enabled": False}},
+)
