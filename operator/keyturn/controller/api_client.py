@@ -268,4 +268,6 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        why = f"the proxy returned HTTP {error.status}"
     return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)

@@ -24,6 +24,7 @@ from keyturn.controller.kopf_adapter import (
 )
 from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Boundary
+from keyturn.core.errors import UnavailableError
 from keyturn.core.proxies import parse_proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.metrics import Metrics
@@ -134,10 +135,15 @@ async def test_kopf_never_shows_the_password_of_the_proxy() -> None:
             await session.get(url)
         with pytest.raises(aiohttp.ClientConnectionError) as unreachable:
             await session.get(url, proxy="http://127.0.0.1:9")
-
     encoded = parse_proxy("http://user:planted@proxy.example", "HTTPS_PROXY").authorization
     for error in (refused.value, unreachable.value):
         assert not any(part in repr(error) for part in ("planted", encoded))
+
+
+async def test_refusal_of_the_proxy_is_reported() -> None:
+    async with behind_proxy("wrong") as (_, configuration), KubernetesClient(configuration) as client:
+        with pytest.raises(UnavailableError, match=r"the API server did not respond \(the proxy returned HTTP 407\)"):
+            await ApiClient(client, ServiceHealth()).request("GET", "/version")
 
 
 @pytest.mark.parametrize(
