@@ -16,6 +16,7 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
+from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.core.token_family import Intent, StoredToken
@@ -169,20 +170,17 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     token_locks: TokenLocks,
     pending_tokens: PendingTokens,
     holder: str,
+    proxies: Proxies,
     check_lease: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
     """Yield the dependencies of the reconciler, and close its AWS clients at the end.
 
-    `threads` is the maximum number of concurrent AWS calls.
+    `threads` is the maximum number of concurrent AWS calls. `proxies` are those of the environment.
     """
-    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=bool(settings.sources.ambient))
-    context = ExchangeContext(
-        aws=aws,
-        issuer_client=IssuerClient(settings.issuers, metrics, clock, service_health),
-        read_value=stores.read_value,
-        make_token=stores.make_token,
-        sources=settings.sources,
-    )
+    allow_ambient = bool(settings.sources.ambient)
+    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
+    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies)
+    context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
     with closing(aws):
         yield Dependencies(
             store=stores.targets,

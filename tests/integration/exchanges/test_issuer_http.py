@@ -1,11 +1,15 @@
 import asyncio
+import re
 import ssl
+import traceback
+from base64 import b64encode
 
 import pytest
 from aiohttp import web as server
 
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
+from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
@@ -268,8 +272,11 @@ def test_repr_shows_no_secrets() -> None:
     assert "planted" not in repr(IssuerResponse("host", 200, {"access_token": "planted"}, SECOND, real_now()))
 
 
-def behind(proxy: Proxy) -> IssuerClient:
-    return issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=proxy.url))
+def behind(proxy: Proxy, no_proxy: str = "", networks: tuple[str, ...] = ()) -> IssuerClient:
+    """A client with the proxy of the environment."""
+    settings = IssuerSettings(allowed_hosts=("localhost",), allowed_private_networks=networks)
+    environment = {"HTTPS_PROXY": proxy.url, "NO_PROXY": no_proxy}
+    return issuer_client(settings, proxies=Proxies.from_environment(environment))
 
 
 async def test_proxy_connects_by_host_name() -> None:
@@ -277,6 +284,63 @@ async def test_proxy_connects_by_host_name() -> None:
         response = await post(issuer.url("localhost"), behind(proxy))
 
     assert (response.status, proxy.hosts) == (200, [f"localhost:{issuer.port}"])
+
+
+async def test_proxy_is_a_setting() -> None:
+    async with served(respond) as issuer, running_proxy() as proxy:
+        await post(
+            issuer.url("localhost"), issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=proxy.url))
+        )
+
+    assert proxy.hosts == [f"localhost:{issuer.port}"]
+
+
+async def test_proxy_with_credentials() -> None:
+    async with served(respond) as issuer, running_proxy(credentials="us@er:p:/#?%@ wä") as proxy:
+        assert (await post(issuer.url("localhost"), behind(proxy))).status == 200
+
+
+async def test_refused_credentials_of_a_proxy_are_reported_and_not_shown() -> None:
+    async with served(respond) as issuer, running_proxy(credentials="user:right") as proxy:
+        error = await unavailable(issuer.url("localhost"), behind(Proxy(proxy.url.replace("right", "planted"))))
+
+    assert (
+        error.message == "localhost could not be reached: the proxy refused the credentials of HTTPS_PROXY (HTTP 407)"
+    )
+    assert not error.outcome_unknown
+    shown = "".join(traceback.format_exception(error))
+    assert not {"planted", b64encode(b"user:planted").decode()} & set(re.findall(r"[\w+/=]+", shown))
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "networks", "is_sent"),
+    [
+        pytest.param("localhost", ("127.0.0.0/8", "::1/128"), True, id="in an allowed network"),
+        pytest.param("localhost", (), False, id="in no allowed network"),
+        pytest.param("*", (), False, id="everything, in no allowed network"),
+    ],
+)
+async def test_host_in_no_proxy_needs_an_allowed_address(
+    no_proxy: str, networks: tuple[str, ...], *, is_sent: bool
+) -> None:
+    async with served(respond) as issuer, running_proxy() as proxy:
+        client = behind(proxy, no_proxy, networks)
+        if is_sent:
+            await post(issuer.url("localhost"), client)
+        else:
+            await unavailable(issuer.url("localhost"), client)
+
+    assert (issuer.requests, proxy.hosts) == (int(is_sent), [])
+
+
+async def test_proxy_of_the_environment_needs_allowed_hosts() -> None:
+    async with served(respond) as issuer, running_proxy() as proxy:
+        client = issuer_client(IssuerSettings(), proxies=Proxies.from_environment({"HTTPS_PROXY": proxy.url}))
+        error = await unavailable(issuer.url("localhost"), client)
+
+    hint = "the proxy of the environment is used only if issuers.allowedHosts is set"
+    assert error.message == f"localhost could not be reached directly; {hint}"
+    assert (issuer.requests, proxy.hosts) == (0, [])
 
 
 @pytest.mark.parametrize("status", [403, pytest.param(0, id="the proxy closes the connection")])
