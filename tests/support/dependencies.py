@@ -96,13 +96,11 @@ class Issuer:
 
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Return what the step produces, or raise the next failure."""
-        if step.oauth_token:
+        if step.oauth_token or step.identity_center_create_token:
             sent = values.refresh_token or values.single_use_credential or values.current_token.value
             response = self.issuer.refresh(sent, now)
-            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
-        if step.identity_center_create_token:
-            response = self.issuer.refresh(values.refresh_token or values.single_use_credential or "", now)
-            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
+            access_token, refresh_token = response.access_token, response.refresh_token
+            return replace(values, access_token=access_token, refresh_token=refresh_token, error=response.error)
         token, number = values.current_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
