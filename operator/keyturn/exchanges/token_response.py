@@ -71,14 +71,15 @@ def _error(response: IssuerResponse, members: Mapping[str, Any], *, consumes: bo
     """Return the error that a response reports, None if it reports success."""
     host, status, is_success = response.host, response.status, response.status in _SUCCESS
     has_token = any(_text(members, name) for name in _TOKENS)
-    # Okta uses the second name if the client is unknown.
+    # Okta uses the second name if the client is unknown. Some issuers return an object in place of a code.
     error = members.get("error") or members.get("errorCode")
+    code = error if isinstance(error, str) else ""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)
     is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
-    # Some issuers return every error with status 200, and some an object in place of a code.
-    if error and (error in _ERRORS or is_about_token if isinstance(error, str) else is_success and not has_token):
-        return _refusal(response, error if isinstance(error, str) else "", consumes=consumes)
+    # Some issuers return every error with status 200.
+    if code in _ERRORS or (code and is_about_token) or (error and is_success and not has_token):
+        return _refusal(response, code, consumes=consumes)
     if is_success and has_token:
         return None
     if status in _NOT_HANDLED:

@@ -99,16 +99,22 @@ async def reconcile(
         if deps.token_locks.is_taken(request):
             return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
         async with deps.token_locks.acquire(request):
-            values_read = ValuesRead(request)
-            state = await expedite_after_change(deps, request, state, now)
-            state, outcome, requeue_at = await _renew_if_due(deps.recording(values_read.note), request, state, now)
-            state = values_read.added_to(state)
+            state, outcome, requeue_at = await _renew_if_due(deps, request, state, now)
         return _reconciled(deps, request, state, status, outcome, requeue_at)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 
 
 async def _renew_if_due(
+    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
+) -> tuple[ReconcileState, Outcome, datetime | None]:
+    """Act if it is time to, or if a value that the failed attempt has read was changed since."""
+    values_read, state = ValuesRead(request), await expedite_after_change(deps, request, state, now)
+    state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
+    return values_read.added_to(state), outcome, requeue_at
+
+
+async def _act_if_due(
     deps: Dependencies, request: Request, state: ReconcileState, now: datetime
 ) -> tuple[ReconcileState, Outcome, datetime | None]:
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
