@@ -49,12 +49,13 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     headers, client_fields = await _client_authentication(call, spec)
     trusted = await _trusted_certificates(call, spec)
     issuer_client, consumes = call.context.issuer_client, call.consumes
+    sends_token = bool(values.refresh_token) or "token" in spec.required_kinds
     request = issuer_client.prepare(Form(spec.token_url, fields + client_fields, headers, trusted, consumes))
 
     async def send(transmission: Transmission) -> PipelineValues:
         response = await issuer_client.post("oauthToken", request, transmission)
         try:
-            results = read_token_response(values, response, consumes=consumes)
+            results = read_token_response(values, response, sends_token=sends_token, consumes=consumes)
         except ThrottledError:
             issuer_client.throttled()
             raise

@@ -48,17 +48,20 @@ _ERRORS = {
 }
 
 
-def read_token_response(values: PipelineValues, response: IssuerResponse, *, consumes: bool) -> PipelineValues:
+def read_token_response(
+    values: PipelineValues, response: IssuerResponse, *, sends_token: bool, consumes: bool
+) -> PipelineValues:
     """Add the tokens of a response to the values; raises the error that it contains.
 
-    `consumes`: a token was sent that the issuer may have consumed. Then an error that comes with a new refresh token is
-    not raised but returned in `error`, because the refresh token must be saved first. For the same reason, nothing is
-    raised for a token that is unfit: that is checked later.
+    `sends_token`: the request contained a token, not only the client's credentials. `consumes`: the issuer may have
+    consumed it. Then an error that comes with a new refresh token is not raised but returned in `error`, because the
+    refresh token must be saved first. For the same reason, nothing is raised for a token that is unfit: that is checked
+    later.
     """
     members = response.members or {}
     results = _with_tokens(values, response, members)
     is_saved_first = consumes and results.refresh_token is not None
-    error = _error(response, members, consumes=consumes and not is_saved_first)
+    error = _error(response, members, sends_token=sends_token, consumes=consumes and not is_saved_first)
     if error is None and results.access_token is None and not consumes:
         # The next exchange would use the source token instead.
         error = UnavailableError("Unavailable", f"{response.host} returned no access token")
@@ -67,7 +70,9 @@ def read_token_response(values: PipelineValues, response: IssuerResponse, *, con
     return replace(results, error=error)
 
 
-def _error(response: IssuerResponse, members: Mapping[str, Any], *, consumes: bool) -> KeyturnError | None:
+def _error(
+    response: IssuerResponse, members: Mapping[str, Any], *, sends_token: bool, consumes: bool
+) -> KeyturnError | None:
     """Return the error that a response reports, None if it reports success."""
     host, status, is_success = response.host, response.status, response.status in _SUCCESS
     has_token = any(_text(members, name) for name in _TOKENS)
@@ -79,7 +84,7 @@ def _error(response: IssuerResponse, members: Mapping[str, Any], *, consumes: bo
     is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
     # Some issuers return every error with status 200.
     if code in _ERRORS or (code and is_about_token) or (error and is_success and not has_token):
-        return _refusal(response, code, consumes=consumes)
+        return _refusal(response, code, sends_token=sends_token, consumes=consumes)
     if is_success and has_token:
         return None
     if status in _NOT_HANDLED:
@@ -92,10 +97,13 @@ def _error(response: IssuerResponse, members: Mapping[str, Any], *, consumes: bo
     return UnavailableError("Unavailable", f"{host} returned HTTP {status} without a token", outcome_unknown=consumes)
 
 
-def _refusal(response: IssuerResponse, code: str, *, consumes: bool) -> KeyturnError:
+def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes: bool) -> KeyturnError:
     own_reason = "AccessDenied" if response.status in _DENIED or "client" in code.lower() else "SourceInvalid"
     # The text of the issuer's own code is not repeated: it may contain what was sent.
     reason, hint = _ERRORS.get(code, (own_reason, "check the client, its secret or key, the token and tokenUrl"))
+    if reason == "SourceInvalid" and not sends_token:
+        # Only the client can have been refused.
+        reason, hint = "AccessDenied", "check the client, its secret or key, and tokenUrl"
     shown_code = code if code in _ERRORS else f"HTTP {response.status} with a non-standard error"
     message = f"{response.host}: {shown_code}" + (f"; {hint}" if hint else "")
     if reason == "Throttled":

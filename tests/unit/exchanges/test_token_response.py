@@ -16,9 +16,11 @@ UNKNOWN = "Unavailable, outcome unknown"
 CLIENT_CODE = "incorrect_client_credentials"
 
 
-def read(status: int, members: dict[str, Any] | None, *, consumes: bool = True) -> PipelineValues:
+def read(
+    status: int, members: dict[str, Any] | None, *, consumes: bool = True, sends_token: bool = True
+) -> PipelineValues:
     response = IssuerResponse("id.example", status, members, 0 * SECOND, NOW)
-    return read_token_response(PipelineValues(Token("sent")), response, consumes=consumes)
+    return read_token_response(PipelineValues(Token("sent")), response, sends_token=sends_token, consumes=consumes)
 
 
 def classified(error: KeyturnError | None) -> str:
@@ -109,6 +111,15 @@ def test_error_with_a_new_refresh_token_waits_for_its_save(status: int, members:
     assert (values.refresh_token, classified(values.error)) == ("next", expected)
     with pytest.raises(KeyturnError):
         read(status, TOKENS | members, consumes=False)
+
+
+@pytest.mark.parametrize("code", ["invalid_grant", "bad_request", CLIENT_CODE])
+def test_refusal_without_a_token_concerns_the_client(code: str) -> None:
+    with pytest.raises(RefusedError) as raised:
+        read(200, {"error": code}, consumes=False, sends_token=False)
+
+    assert raised.value.reason == "AccessDenied"
+    assert raised.value.message.endswith("; check the client, its secret or key, and tokenUrl") or code == CLIENT_CODE
 
 
 def test_error_with_an_access_token_alone_is_raised() -> None:
