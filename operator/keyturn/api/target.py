@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Name, Rule
+from keyturn.api.base import ApiStruct, Name, Rule, in_re2
 from keyturn.api.formats.registry import FormatSpec, key_in_cel
-from keyturn.api.times import DURATION, duration
+from keyturn.api.times import DURATION, duration, is_duration
 
 # The syntax of label keys. Annotation keys have the same syntax, except that their prefix may have capital letters.
 LABEL_NAME = (
@@ -21,21 +21,8 @@ RESERVED_PREFIX = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
 _LABELS_AND_ANNOTATIONS = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
 
 
-def _in_re2(pattern: str) -> str:
-    return pattern.removesuffix(r"\Z") + "$"
-
-
 def _names(metadata: Any) -> tuple[str, ...]:
     return (*(metadata.labels or {}), *(metadata.annotations or {}))
-
-
-def is_duration(field: str) -> str:
-    """CEL: the field is a duration.
-
-    The API server evaluates rules even if the field breaks its pattern. duration() would then fail, and the API server
-    would print the whole rule.
-    """
-    return f"{field} != '' && {field}.matches('{_in_re2(DURATION)}')"
 
 
 class TargetMetadata(ApiStruct, frozen=True):
@@ -60,7 +47,7 @@ class TargetMetadata(ApiStruct, frozen=True):
         Rule(
             message="names of labels and annotations must have 1 to 63 letters, digits, '-', '_' or '.', must start and"
             " end with a letter or digit, and may have a prefix such as example.com/",
-            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, k.matches(r'{_in_re2(LABEL_NAME)}')))",
+            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, k.matches(r'{in_re2(LABEL_NAME)}')))",
             is_met_by=lambda metadata: all(re.search(LABEL_NAME, name) for name in _names(metadata)),
         ),
         Rule(
@@ -123,7 +110,7 @@ class TargetSpec(ApiStruct, frozen=True):
 
 
 class RenewalSpec(ApiStruct, frozen=True):
-    """How long before expiry to renew, at most half of the actual lifetime."""
+    """How long before expiry to renew: at most nine tenths of the actual lifetime, so that renewals cannot loop."""
 
     renew_before: (
         Annotated[
@@ -132,7 +119,8 @@ class RenewalSpec(ApiStruct, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="How long before expiry, such as 20m or 1h30m. Limited to half of the actual lifetime.",
+                description="How long before expiry, such as 20m or 1h30m. At most nine tenths of the actual lifetime;"
+                " half of it if renewBefore is not shorter than the lifetime.",
             ),
         ]
         | None
@@ -140,7 +128,7 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="How long before expiry, as a percentage of the actual lifetime. Limited to 50."),
+            Meta(description="How long before expiry, as a percentage of the actual lifetime. At most 90 is used."),
         ]
         | None
     ) = None

@@ -10,7 +10,7 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
-from keyturn.core.renewal import source_warning, when_to_renew
+from keyturn.core.renewal_time import source_warning, when_to_renew
 from keyturn.core.state import Failure
 from keyturn.core.token_family import StoredToken
 
