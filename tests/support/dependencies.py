@@ -98,11 +98,9 @@ class Issuer:
         """Return what the step produces, or raise the next failure."""
         if step.oauth_token:
             sent = values.refresh_token or values.single_use_credential or values.current_token.value
-            response = self.issuer.refresh(sent, now)
-            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
+            return self._refresh(values, sent, now)
         if step.identity_center_create_token:
-            response = self.issuer.refresh(values.refresh_token or values.single_use_credential or "", now)
-            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
+            return self._refresh(values, values.refresh_token or values.single_use_credential or "", now)
         token, number = values.current_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
@@ -113,6 +111,15 @@ class Issuer:
             return replace(values, access_token=Token(f"access-{number}", expires), request_id=request_id)
         credentials = Credentials(f"ASIA{number}", f"key-for-{token.value}", f"session-{number}", expires)
         return replace(values, credentials=credentials, principal=operation.role_arn, request_id=request_id)
+
+    def _refresh(self, values: PipelineValues, sent: str, now: datetime) -> PipelineValues:
+        response = self.issuer.refresh(sent, now)
+        return replace(
+            values,
+            access_token=response.access_token,
+            refresh_token=response.refresh_token,
+            refresh_expires_at=response.refresh_expires_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)

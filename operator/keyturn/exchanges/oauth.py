@@ -26,7 +26,8 @@ from keyturn.api.exchanges.base import (
 from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, token_expiry
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_times import jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form, IssuerResponse
 from keyturn.exchanges.transmission import Send, Transmission
@@ -81,8 +82,7 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
 
     A response to the refresh_token grant without a refresh_token leaves the old one valid. A single-use subject
     token is sent only until it has yielded a refresh token, which is sent from then on; a refresh token from other
-    grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
-    else the `exp` of a JWT.
+    grants is dropped. The lifetime of an access token is assumed only if the issuer states none.
     """
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
@@ -93,7 +93,7 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     async def send(transmission: Transmission) -> PipelineValues:
         response = await issuer_client.post("oauthToken", request, transmission)
         try:
-            results = _with_tokens(values, response, _members(response, consumes=consumes))
+            results = _with_tokens(values, response, _members(response, consumes=consumes), spec.assumed)
         except ThrottledError:
             issuer_client.throttled()
             raise
@@ -161,20 +161,24 @@ def _refusal(response: IssuerResponse, code: str, *, consumes: bool) -> KeyturnE
     return RefusedError(reason, message, may_concern_token=code not in _ERRORS or code == "access_denied")
 
 
-def _with_tokens(values: PipelineValues, response: IssuerResponse, members: dict[str, Any]) -> PipelineValues:
+def _with_tokens(
+    values: PipelineValues, response: IssuerResponse, members: dict[str, Any], assumed: timedelta | None
+) -> PipelineValues:
     """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     access_token, id_token, refresh_token = (
         _text(members, name) for name in ("access_token", "id_token", "refresh_token")
     )
     if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
-        # RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type.
+        # RFC 8693 section 2.2.1: the issued token is in access_token and its lifetime in expires_in, whatever its type.
         access_token, refresh_token = None, access_token
+        members = {"refresh_token_expires_in": members.get("expires_in")} | members
     if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
         id_token = access_token
-    expires_at = token_expiry(access_token, members.get("expires_in"), response.requested_at)
+    expires_at = token_expiry(access_token or "", response.requested_at, members, assumed)
     return replace(
         values,
         refresh_token=refresh_token,
+        refresh_expires_at=refresh_token_expiry(refresh_token, response.requested_at, members),
         access_token=Token(access_token, expires_at) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
     )

@@ -144,7 +144,7 @@ async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
     assert bytes_sent < 10 * 1024 * 1024
 
 
-@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00"])
 async def test_body_that_is_no_json_object(text: str) -> None:
     async def send_text(_: server.Request) -> server.Response:
         return server.Response(body=text.encode(errors="surrogatepass"))
