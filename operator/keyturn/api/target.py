@@ -110,7 +110,7 @@ class TargetSpec(ApiStruct, frozen=True):
 
 
 class RenewalSpec(ApiStruct, frozen=True):
-    """How long before expiry to renew: at most nine tenths of the actual lifetime, so that renewals cannot loop."""
+    """How long before expiry to renew: at most 95% of the actual lifetime, so that renewals cannot loop."""
 
     renew_before: (
         Annotated[
@@ -119,8 +119,8 @@ class RenewalSpec(ApiStruct, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="How long before expiry, such as 20m or 1h30m. At most nine tenths of the actual lifetime;"
-                " half of it if renewBefore is not shorter than the lifetime.",
+                description="How long before expiry, such as 20m or 1h30m. At most 95% of the actual lifetime is"
+                " used, and half of it if renewBefore is not shorter than the lifetime.",
             ),
         ]
         | None
@@ -128,7 +128,7 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="How long before expiry, as a percentage of the actual lifetime. At most 90 is used."),
+            Meta(description="How long before expiry, as a percentage of the actual lifetime. At most 95 is used."),
         ]
         | None
     ) = None

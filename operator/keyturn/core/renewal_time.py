@@ -11,22 +11,22 @@ from keyturn.core.issuance import Issuance
 def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, jitter: float) -> datetime:
     """Return when to renew, truncated to whole seconds: not in the first twentieth of the lifetime.
 
-    `jitter` in [0, 1) moves the time earlier by up to a tenth of the lifetime, and at most half of the time until then,
-    so that credentials issued together are not renewed together. The result is stored in the issuance record: drawing
-    it again on each reconciliation would keep moving it.
+    `jitter` in [0, 1) moves the time earlier by up to a tenth of the lifetime, so that credentials issued together are
+    not renewed together. The result is stored in the issuance record: drawing it again on each reconciliation would
+    keep moving it.
     """
     lifetime = expires_at - issued_at
     wait = lifetime - possible_renew_before(renew_before, lifetime)
-    return whole(issued_at + wait - min(lifetime / 10, wait / 2) * jitter)
+    return whole(issued_at + wait - min(lifetime / 10, wait - lifetime / 20) * jitter)
 
 
 def possible_renew_before(renew_before: timedelta, lifetime: timedelta) -> timedelta:
-    """Return the longest possible time before the expiry: nine tenths of the lifetime.
+    """Return how long before the expiry to renew: at most 95% of the lifetime, as exchange_interval() allows.
 
-    A value that is not shorter than the lifetime was meant for a longer one. It becomes half of the lifetime: renewing
-    after a tenth would multiply the exchanges of all requests if an issuer shortened its tokens.
+    A value that is not shorter than the lifetime was meant for a longer one. It becomes half of the lifetime: otherwise
+    an issuer that shortened its tokens would receive many times as many requests.
     """
-    return lifetime / 2 if renew_before >= lifetime else min(renew_before, lifetime * 0.9)
+    return lifetime / 2 if renew_before >= lifetime else min(renew_before, lifetime * 19 / 20)
 
 
 def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:

@@ -253,7 +253,7 @@ def test_failure_message_has_request_id_and_next_attempt() -> None:
         pytest.param(
             request(renewal={"renewBefore": "59m"}, exchanges=[ACCESS_TOKEN]),
             Outcome(NOW, ISSUED, "SecretMissing"),
-            "issued for 1h; renewBefore is limited to 54m; next renewal at 2026-01-02T03:44:05Z",
+            "issued for 1h; renewBefore is limited to 57m; next renewal at 2026-01-02T03:44:05Z",
             id="renewBefore that is too long",
         ),
     ],
