@@ -136,6 +136,15 @@ async def test_token_with_a_past_exp_is_not_sent(*, is_rotated: bool) -> None:
     assert (outcome.failure_reason, len(env.aws.issuer.consumed)) == ("SourceExpired", int(is_rotated))
 
 
+async def test_token_with_a_past_exp_is_sent_within_its_stated_lifetime() -> None:
+    env = with_source("seed")
+    env.aws.issuer.refresh_life, env.aws.issuer.stated_life = 30 * MINUTE, 4 * HOUR
+    await env.reconcile(rotating())
+    outcome = await env.reconcile(rotating(), HOUR)
+
+    assert (outcome.failure, len(env.aws.issuer.consumed)) == (None, 2)
+
+
 async def test_opaque_token_past_its_stated_lifetime_is_sent() -> None:
     env = with_source("seed")
     env.aws.issuer.stated_life = HOUR
