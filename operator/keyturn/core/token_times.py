@@ -16,7 +16,8 @@ from keyturn.core.bounded_json import decode_object
 from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
 
 _LONGEST_LIFETIME = timedelta(days=366)
-_CENTURY_SECONDS = timedelta(days=36_525).total_seconds()
+# A larger number is a time, which some issuers state in place of a lifetime.
+_LARGEST_LIFETIME_SECONDS = timedelta(days=20 * 366).total_seconds()
 _FIRST_YEAR = 2000
 # A number of seconds since 1970 that is later than the year 9999 is a number of milliseconds.
 _LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
@@ -30,9 +31,9 @@ class _Members(NamedTuple):
     times: tuple[str, ...]
 
 
-# RFC 6749 section 5.1; Entra and ADFS (expires_on), Square (expires_at).
-_ACCESS_TOKEN = _Members(("expires_in",), ("expires_at", "expires_on"))
-# Keycloak; Google, GitHub, Entra External ID, ADFS and Apigee; Intuit; Square.
+# RFC 6749 section 5.1; Square, Entra ID and Squarespace.
+_ACCESS_TOKEN = _Members(("expires_in",), ("expires_at", "expires_on", "access_token_expires_at"))
+# Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit; Square and Squarespace.
 _REFRESH_TOKEN = _Members(
     ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"), ("refresh_token_expires_at",)
 )
@@ -112,9 +113,9 @@ def parse_time(value: object) -> datetime | None:
 def _stated(names: _Members, members: Mapping[str, Any], requested_at: datetime) -> datetime | None:
     for name in names.lifetimes:
         seconds = _number(members.get(name))
-        if seconds and 1 <= seconds <= _CENTURY_SECONDS:
+        if seconds and 1 <= seconds <= _LARGEST_LIFETIME_SECONDS:
             return requested_at + timedelta(seconds=int(seconds))
-    times = (parse_time(members.get(name)) for name in names.times)
+    times = (parse_time(members.get(name)) for name in (*names.times, *names.lifetimes))
     return next((moment for moment in times if moment and moment > requested_at), None)
 
 

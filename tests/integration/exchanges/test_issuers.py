@@ -83,7 +83,7 @@ async def test_lifetime_of_known_issuers(members: dict[str, Any], lifetime: time
     {
         "Keycloak": ({"refresh_expires_in": 1800}, 30 * MINUTE),
         "Keycloak: an offline token": ({"refresh_expires_in": 0, "refresh_token": signed(exp=0)}, None),
-        "Google, GitHub, Entra External ID": ({"refresh_token_expires_in": 14400}, 4 * HOUR),
+        "Google, GitHub, Azure AD B2C": ({"refresh_token_expires_in": 14400}, 4 * HOUR),
         "Apigee: a string": ({"refresh_token_expires_in": "14400"}, 4 * HOUR),
         "Apigee: 0 in a string": ({"refresh_token_expires_in": "0"}, None),
         "Intuit": ({"x_refresh_token_expires_in": 14400}, 4 * HOUR),

@@ -70,18 +70,19 @@ def test_stated_lifetime_counts_from_the_request(name: str, lifetime: object) ->
 
 
 @cases("time", TIMES)
-@pytest.mark.parametrize("name", ["expires_at", "expires_on", "refresh_token_expires_at"])
+@pytest.mark.parametrize(
+    "name",
+    # Some issuers state a time in place of a lifetime.
+    ["expires_at", "expires_on", "access_token_expires_at", "refresh_token_expires_at", "expires_in"],
+)
 def test_stated_time_is_read(name: str, time: object) -> None:
     read = refresh_token_expiry if name.startswith("refresh") else token_expiry
 
     assert read("opaque", NOW, members={name: time}) == LATER
 
 
-@cases(
-    "name, value",
-    {f"expires_in: {title}": ("expires_in", value) for title, value in IMPOSSIBLE.items()}
-    | {f"expires_on: {title}": ("expires_on", value) for title, value in (IMPOSSIBLE | PAST_TIMES).items()},
-)
+@cases("value", IMPOSSIBLE | PAST_TIMES)
+@pytest.mark.parametrize("name", ["expires_in", "expires_on"])
 def test_impossible_statement_leaves_the_expiry_to_the_jwt(name: str, value: object) -> None:
     assert token_expiry(signed(expires=LATER), NOW, {name: value}) == LATER
     assert token_expiry("opaque", NOW, {name: value}) is None
