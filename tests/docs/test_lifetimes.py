@@ -18,9 +18,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "exchanges" / "flows.md"
 def advice() -> dict[str, Any]:
     """The spec in the section about lifetimes."""
     section = PAGE.read_text().partition("### Lifetimes")[2]
-    found = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
-    assert found
-    spec: dict[str, Any] = yaml.safe_load(found[1])
+    block = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
+    assert block
+    spec: dict[str, Any] = yaml.safe_load(block[1])
     return spec
 
 
