@@ -16,7 +16,8 @@ from keyturn.api.exchanges.oauth_client import ClientAssertionSource, ClientAsse
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import PipelineValues, jwt_times, unwrap
+from keyturn.core.pipeline_values import PipelineValues, unwrap
+from keyturn.core.token_times import jwt_times
 from keyturn.exchanges.client_keys import (
     ClientKey,
     UnusableKeyError,

@@ -1,6 +1,6 @@
 """HTTPS requests to the issuers that users name: bounded in time and size, and protected against SSRF."""
 
-import codecs
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -29,6 +29,8 @@ from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
+# No white space, quotes, braces or angle brackets: they would be percent-encoded.
+_FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,14 @@ class IssuerRequest:
 
 @dataclass(frozen=True, slots=True)
 class IssuerResponse:
-    """The response of an issuer. `json` is None if the body is not a JSON object.
+    """The response of an issuer. `members` is None if the body is neither a JSON object nor a form.
 
     `requested_at` is the time of the request in whole seconds.
     """
 
     host: str
     status: int
-    json: dict[str, Any] | None = field(repr=False)
+    members: Mapping[str, Any] | None = field(repr=False)
     retry_after: timedelta
     requested_at: datetime
 
@@ -237,11 +239,26 @@ class IssuerClient:
         )
 
 
-async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any] | None:
+async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
+    """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB."""
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
             return None
-    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
-    return decode_object(body.removeprefix(codecs.BOM_UTF8))
+    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. A character in another encoding, for
+    # example in a description, must not cost a token that was received.
+    members = decode_object(body.decode("utf-8-sig", "replace").encode())
+    if members is None and (response.content_type == _FORM or b"access_token=" in body):
+        return _parse_form(body)
+    return members
+
+
+def _parse_form(body: bytes) -> dict[str, str] | None:
+    """Parse a form; None for anything else, such as an HTML page with a link that contains a token."""
+    try:
+        text = body.decode("ascii").strip()
+        fields = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        return None
+    return dict(fields) if _FORM_TEXT.fullmatch(text) else None

@@ -15,6 +15,7 @@ from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
+from tests.support.cases import cases
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
@@ -25,6 +26,7 @@ from tests.support.tls import CERTIFICATE, served
 pytestmark = pytest.mark.usefixtures("all_closed")
 TRUSTED = ssl.create_default_context(cadata=CERTIFICATE.ca)
 URL = "https://id.example/token"
+FORM = "application/x-www-form-urlencoded"
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
@@ -58,7 +60,7 @@ async def test_form_is_sent_and_json_is_returned() -> None:
         response = await post(issuer.url())
 
     assert received == [("POST", "refresh_token=planted", "Basic planted")]
-    assert (response.status, response.json, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
+    assert (response.status, response.members, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
     assert response.retry_after == 7 * SECOND
     assert abs(real_now() - response.requested_at) < 5 * SECOND
     assert response.requested_at == whole(response.requested_at)
@@ -144,17 +146,52 @@ async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
     async with served(send_large_body) as issuer:
         response = await post(issuer.url())
 
-    assert (response.json is not None) is read
+    assert (response.members is not None) is read
     assert bytes_sent < 10 * 1024 * 1024
 
 
-@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
-async def test_body_that_is_no_json_object(text: str) -> None:
+PAGE = '<a href="/login?next=/&access_token=planted">Sign in</a>'
+
+
+@pytest.mark.parametrize("content_type", ["application/json", FORM])
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", "\x00", PAGE, '{"access_token='])
+async def test_body_that_is_neither_a_json_object_nor_a_form(text: str, content_type: str) -> None:
     async def send_text(_: server.Request) -> server.Response:
-        return server.Response(body=text.encode(errors="surrogatepass"))
+        return server.Response(body=text.encode(), headers={"Content-Type": content_type})
 
     async with served(send_text) as issuer:
-        assert (await post(issuer.url())).json is None
+        assert (await post(issuer.url())).members is None
+
+
+@cases(
+    "body, content_type, members",
+    {
+        "form": (b"access_token=a%2Bb&scope=", FORM, {"access_token": "a+b", "scope": ""}),
+        "form with a charset": (b"error=bad_token", f"{FORM}; charset=utf-8", {"error": "bad_token"}),
+        "form as plain text": (
+            b"access_token=a&expires_in=60\n",
+            "text/plain",
+            {"access_token": "a", "expires_in": "60"},
+        ),
+        "form as HTML": (
+            b"token_type=bearer&access_token=a",
+            "text/html",
+            {"token_type": "bearer", "access_token": "a"},
+        ),
+        "error as plain text": (b"error=bad_token", "text/plain", None),
+        "form with a field that is not UTF-8": (b"access_token=a%FF", FORM, None),
+        "JSON as a form": (b'{"access_token": "a"}', FORM, {"access_token": "a"}),
+        "JSON with a form in it": (b'{"hint": "?access_token=a"}', "text/plain", {"hint": "?access_token=a"}),
+        "JSON after a byte order mark": (b'\xef\xbb\xbf{"a": "b"}', "application/json", {"a": "b"}),
+        "JSON in ISO-8859-1": (b'{"access_token": "a", "note": "\xe9"}', "", {"access_token": "a", "note": "\ufffd"}),
+    },
+)
+async def test_body_is_read_by_its_content(body: bytes, content_type: str, members: dict[str, str] | None) -> None:
+    async def send_body(_: server.Request) -> server.Response:
+        return server.Response(body=body, headers={"Content-Type": content_type})
+
+    async with served(send_body) as issuer:
+        assert (await post(issuer.url())).members == members
 
 
 def test_requests_to_an_issuer_are_limited() -> None:

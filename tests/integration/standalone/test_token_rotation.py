@@ -70,6 +70,25 @@ def test_refresh_token_is_rotated_after_a_token_for_the_client(directory: Standa
     assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
+@pytest.mark.parametrize("code", ["incorrect_client_credentials", "bad_refresh_token"])
+def test_refused_token_is_sent_again_with_a_new_client_secret(
+    directory: StandaloneDirectory, aws: Emulator, code: str
+) -> None:
+    """GitHub reports every refusal with status 200 and a code of its own."""
+    first_token = directory.write_rotating()
+    directory.put_source("client", secret="old", ca=aws.ca)
+    aws.fault("oauth:token", times=None, status=200, code=code)
+    with directory.running("state") as sidecar:
+        until(lambda: "HTTP 200 with a non-standard error" in directory.get_credentials(sidecar)[1])
+        time.sleep(2)
+        assert aws.calls("oauth:token") == 1
+        aws.clear_faults()
+        directory.put_source("client", secret=CLIENT_SECRET, ca=aws.ca)
+        until(lambda: is_ready(sidecar))
+
+    assert (aws.family(first_token).consumed, aws.family(first_token).reuses) == ([0], 0)
+
+
 def test_killed_process_continues_with_the_live_token(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token = directory.write_rotating()
     with directory.running("write", "state") as sidecar:

@@ -71,6 +71,8 @@ GOOD: dict[str, dict[str, Any]] = {
         extraParameters={"tenant.id": "a b", "requested_token_use": "on_behalf_of"},
         caBundleFrom={"configMapKeyRef": {"name": "acme", "key": "ca.crt"}},
     ),
+    "shortest assumed lifetime": oauth(assumedLifetime="60s"),
+    "longest assumed lifetime": oauth(assumedLifetime="8784h"),
     "token-exchange grant without clientId": token_exchange(clientId=None, clientSecretFrom=None),
     "jwt-bearer grant without clientId": oauth(grantType=BEARER, clientId=None, clientSecretFrom=None),
     "jwt-bearer grant with an earlier ID token": {
@@ -123,6 +125,14 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "authorization code in a Secret with a name of 246 characters": with_user_keys(
             *center(codeFrom=secret_at("a" * 246))["exchanges"]
         )
+    },
+    "assumedLifetime must be from 1m to 8784h": {
+        "assumed lifetime of less than a minute": oauth(assumedLifetime="59s"),
+        "assumed lifetime of more than 366 days": oauth(assumedLifetime="8784h1s"),
+    },
+    "oauthToken.assumedLifetime": {
+        "assumed lifetime without a unit": oauth(assumedLifetime="3600"),
+        "empty assumed lifetime": oauth(assumedLifetime=""),
     },
     "grantType token-exchange requires subjectTokenType": {
         "token-exchange grant without subjectTokenType": token_exchange(subjectTokenType=None)
