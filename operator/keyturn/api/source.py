@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of
+from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
 
 
 class SecretKeyRef(ApiStruct, frozen=True):
@@ -73,7 +73,13 @@ class ServiceAccountTokenSpec(ApiStruct, frozen=True):
     name: Annotated[Name, Meta(description="Name of the ServiceAccount.")]
     audiences: (
         Annotated[
-            tuple[Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+\Z")], ...],
+            tuple[
+                Annotated[
+                    str,
+                    matching(r"^[!-~]+\Z", "printable ASCII characters without spaces", min_length=1, max_length=1024),
+                ],
+                ...,
+            ],
             Meta(
                 min_length=1,
                 max_length=4,

@@ -25,6 +25,7 @@ from keyturn.api.source import SecretKeyRef, SourceSpec
 from keyturn.api.status import Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
+from keyturn.api.validation_messages import validation_message
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
@@ -216,7 +217,7 @@ def parse(body: Mapping[str, Any]) -> Request:
     try:
         return _parse(body)
     except msgspec.ValidationError as error:
-        raise InvalidSpecError(with_path(str(error))) from None
+        raise InvalidSpecError(validation_message(error, TokenRequest)) from None
     except UnicodeEncodeError:
         raise InvalidSpecError("the manifest contains half of a surrogate pair") from None
 
@@ -258,13 +259,3 @@ def renew_requested(annotations: object) -> str:
 def canonical_hash(value: object) -> str:
     """Return `v1:` and 128 bits of SHA-256 of the JSON of `value`, with sorted keys and no spaces."""
     return "v1:" + hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]
-
-
-def with_path(message: str) -> str:
-    """Turn msgspec's "MESSAGE - at `$.spec.x`" into "MESSAGE (at spec.x)", on one line.
-
-    The message may contain the name of an unknown field, which may be any text.
-    """
-    plain = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)
-    message, _, path = plain.partition(" - at `$")
-    return f"{message} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else message

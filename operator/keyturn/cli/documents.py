@@ -12,6 +12,7 @@ import click
 import msgspec
 import yaml
 
+from keyturn.api.validation_messages import validation_message
 from keyturn.cli.terminal import printable
 from keyturn.core.settings import Settings, parse_settings
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, read_regular_file
@@ -73,7 +74,9 @@ def read_settings(path: str | None) -> Settings:
     except UnreadableError as error:
         raise click.BadParameter(printable(str(error)), param_hint="--config") from error
     except msgspec.ValidationError as error:
-        raise click.BadParameter(printable(f"{path}: {error}"), param_hint="--config") from error
+        raise click.BadParameter(
+            printable(f"{path}: {validation_message(error, Settings)}"), param_hint="--config"
+        ) from error
 
 
 def _read_stream(file: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -26,6 +26,8 @@ from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
+# The characters of a query (RFC 3986 section 3.4) besides letters and digits, and those of an escape.
+_QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -138,7 +140,10 @@ class IssuerClient:
             )
         if not (self._settings.proxy or AddressFilter(self._settings).is_allowed_host(host)):
             raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
-        return IssuerRequest(form, host, URL(form.url), urlencode(form.fields).encode())
+        # yarl would decode escapes in the query, which an issuer may compare as it is written.
+        base, mark, query = form.url.partition("?")
+        url = URL(f"{URL(base)}{mark}{quote(query, safe=_QUERY)}", encoded=True)
+        return IssuerRequest(form, host, url, urlencode(form.fields).encode())
 
     async def post(self, exchange: str, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
         """Send a request once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""

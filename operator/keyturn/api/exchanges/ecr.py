@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec
 
 
@@ -20,7 +20,7 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     registry_ids: (
         Annotated[
-            tuple[Annotated[str, Meta(min_length=12, max_length=12, pattern=r"^[0-9]{12}\Z")], ...],
+            tuple[Annotated[str, matching(r"^[0-9]{12}\Z", "12 digits", min_length=12, max_length=12)], ...],
             Meta(
                 min_length=1,
                 max_length=10,

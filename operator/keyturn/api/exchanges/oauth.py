@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import (
     CLIENT_CREDENTIALS,
     JWT_BEARER,
@@ -14,14 +14,30 @@ from keyturn.api.exchanges.base import (
     REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
     ExchangeSpec,
+    Scope,
     TokenToRead,
 )
 from keyturn.api.source import BundleValue, SecretValue
 
-_Scope = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")]
-_Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
-_Resource = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z")]
-_TokenType = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z")]
+_Text = Annotated[str, matching(r"^[ -~]+\Z", "printable ASCII characters", min_length=1, max_length=1024)]
+_Resource = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z",
+        "an absolute URI without a fragment, such as https://api.example.com",
+        min_length=1,
+        max_length=2048,
+    ),
+]
+_TokenType = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z",
+        "an absolute URI, such as urn:ietf:params:oauth:token-type:jwt",
+        min_length=1,
+        max_length=256,
+    ),
+]
 _Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
@@ -147,7 +163,13 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
 
     token_url: Annotated[
         str,
-        Meta(max_length=2048, pattern=r"^https://[^/?#@\s]+(/[^?#\s]*)?\Z", description="URL of the token endpoint."),
+        matching(
+            # A query is part of a token endpoint's URL (RFC 6749 section 3.2).
+            r"^https://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?\Z",
+            "an https URL without a user name and a fragment, such as https://issuer.example.com/oauth2/token",
+            max_length=2048,
+            description="URL of the token endpoint.",
+        ),
     ]
     grant_type: Annotated[
         Literal[
@@ -187,9 +209,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     key_id: Annotated[_Text, Meta(description="`kid` header for the key of clientKeyFrom.")] | None = None
     algorithm: Annotated[_Algorithm, Meta(description="Signature algorithm of the key. Default: RS256.")] | None = None
     scope: (
-        Annotated[
-            tuple[_Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")
-        ]
+        Annotated[tuple[Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")]
         | None
     ) = None
     audience: (
