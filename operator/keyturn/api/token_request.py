@@ -31,7 +31,9 @@ KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 # Secret types.
-OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
+OPAQUE, DOCKER, DOCKER_LEGACY = "Opaque", "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
+# The key that the API server requires in a Secret of a type, with a JSON object.
+JSON_KEYS = {DOCKER: ".dockerconfigjson", DOCKER_LEGACY: ".dockercfg"}
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 _RENEW_REQUESTED_LENGTH = 128
 
@@ -116,8 +118,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
 
     @property
     def secret_type(self) -> str:
-        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed."""
-        return DOCKER if any(choice.docker_config_json for choice in self.formats) else OPAQUE
+        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed.
+
+        Only of these types: kubelets ignore logins in a Secret of another type. Programs find other keys whatever the
+        type is (tls.crt, ssh-privatekey, username), and the API server would require more keys than were asked for.
+        """
+        keys = {choice.options.keys[0] for choice in self.formats if choice.docker_config_json or choice.template}
+        return next((kind for kind, key in JSON_KEYS.items() if key in keys), OPAQUE)
 
     @property
     def consumption(self) -> Consumption | None:

@@ -29,6 +29,30 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    hosts: (
+        Annotated[
+            tuple[
+                Annotated[
+                    str,
+                    matching(
+                        r"^[A-Za-z0-9*._:/\[\]-]+\Z",
+                        "a host as in the names of images, such as 111122223333.dkr-ecr.eu-west-1.on.aws",
+                        min_length=1,
+                        max_length=255,
+                    ),
+                ],
+                ...,
+            ],
+            Meta(
+                min_length=1,
+                max_length=16,
+                description="Additional hosts that the login is written for, such as those of dual-stack and FIPS"
+                " endpoints, ecr-public.aws.com, or the registry of another account in the same region. With several"
+                " registryIds it is the login of the first.",
+            ),
+        ]
+        | None
+    ) = None
     public: (
         Annotated[
             bool,
