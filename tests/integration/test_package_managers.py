@@ -80,7 +80,7 @@ def test_yarn_1_sends_the_token_of_the_format_npm(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("mvn") is None, reason="Maven is not installed")
-def test_maven_looks_for_plugins_in_the_repository(tmp_path: Path) -> None:
+def test_maven_requests_plugins_from_the_repository(tmp_path: Path) -> None:
     (tmp_path / "pom.xml").write_text(
         "<project><modelVersion>4.0.0</modelVersion><groupId>a</groupId><artifactId>a</artifactId>"
         "<version>1</version></project>"

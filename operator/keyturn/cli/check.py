@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from keyturn.api.base import GROUP, InvalidSpecError, matching, without_nulls
-from keyturn.api.target import LABEL_NAME, LABEL_WORDS, LabelValue
+from keyturn.api.metadata import LABEL_NAME, LABEL_WORDS, LabelValue
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.api.validation_messages import validation_message
 from keyturn.cli import COMMANDS

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,11 +33,15 @@ _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionErro
 
 @dataclass(frozen=True, slots=True)
 class ErrorClassification:
-    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition."""
+    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition.
+
+    `action_hints` is the advice if AWS reports which IAM action is not allowed, by that action.
+    """
 
     reason: str
     hint: str = ""
     eventually_consistent: bool = False
+    action_hints: Mapping[str, str] = field(default_factory=dict)
 
 
 KEYS = ErrorClassification(
@@ -91,6 +95,7 @@ class WrongRegionError(RefusedError):
 
 _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
 _REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
+_DENIED_ACTION = re.compile(r"not authorized to perform: ([a-z-]+:[A-Za-z]+)")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
 # Codes that any service may return, even if its model does not list them. botocore itself retries most of them.
@@ -111,6 +116,14 @@ _COMMON = {
 def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
     """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value."""
     if isinstance(error, ClientError):
+        if error.operation_name.lower() != operation.name.replace("_", ""):
+            # The default credential chain calls STS itself, for example with the web identity token of IRSA.
+            return UnavailableError(
+                "Unavailable",
+                f"{operation.title}: the operator has no AWS identity: {error.operation_name} for its own role failed"
+                f" with {_code(error)}; check the trust policy of the operator's role{clock_hint}",
+                request_id=error.response.get("ResponseMetadata", {}).get("RequestId", ""),
+            )
         return _refusal(operation, error, region, clock_hint)
     if isinstance(error, ParamValidationError):
         return RefusedError(
@@ -120,7 +133,8 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
             "Unavailable",
-            f"{operation.title}: the operator has no AWS identity at the moment ({kind})",
+            f"{operation.title}: the operator has no AWS identity at the moment ({kind}); its pod needs a role by IRSA,"
+            " EKS Pod Identity or an instance profile",
             service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
@@ -167,7 +181,9 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
     metadata = response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
-    message = f"{operation.title}: {code}" + (f"; {classification.hint}" if classification.hint else "") + clock_hint
+    denied = _DENIED_ACTION.search(str(response.get("Error", {}).get("Message", "")))
+    hint = classification.action_hints.get(denied[1] if denied else "", classification.hint)
+    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + clock_hint
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
