@@ -1,6 +1,7 @@
-"""YAML and JSON documents in files, read as kubectl reads them: manifests, and the settings of --config."""
+"""Manifests and the settings of --config, YAML or JSON that is read as kubectl reads it, and the proxies to use."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import yaml
 
 from keyturn.api.validation_messages import validation_message
 from keyturn.cli.terminal import printable
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import Settings, parse_settings
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, read_regular_file
 from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
@@ -77,6 +79,14 @@ def read_settings(path: str | None) -> Settings:
         raise click.BadParameter(
             printable(f"{path}: {validation_message(error, Settings)}"), param_hint="--config"
         ) from error
+
+
+def read_proxies() -> Proxies:
+    """Read the proxies of the environment. Raises click.ClickException, which never quotes a variable."""
+    try:
+        return Proxies.from_environment(os.environ)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _read_stream(file: str) -> str:

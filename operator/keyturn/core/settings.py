@@ -8,12 +8,13 @@ from msgspec import Meta
 
 from keyturn.api.base import matching
 from keyturn.core.hosts import canonical_host
+from keyturn.core.proxies import parse_proxy
 
 Url = Annotated[
     str,
     matching(
         r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z",
-        "an http or https URL without a user name, a query and a fragment, such as https://proxy.example.com:3128",
+        "an http or https URL without a user name, a query and a fragment, such as https://sts.example.com",
     ),
 ]
 _Service = Annotated[
@@ -32,8 +33,12 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     endpoints: dict[_Service, Url] = {}
     fips: bool = False
     dual_stack: bool = False
-    proxy: Url | None = None
+    proxy: str | None = None
     ca_bundle: Annotated[str, Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an invalid proxy."""
+        _check_proxy(self.proxy)
 
     def endpoint(self, service: str, region: str) -> str | None:
         """The URL that replaces botocore's default; None if there is none."""
@@ -53,20 +58,30 @@ _Host = Annotated[
 _Network = Annotated[str, matching(r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z", "a network, such as 10.0.0.0/8 or fd00::/8")]
 
 
+def _check_proxy(url: str | None) -> None:
+    if url is not None and parse_proxy(url, "proxy").authorization:
+        raise ValueError(
+            "proxy contains a user name or password, and the settings are not secret: set the environment variable"
+            " HTTPS_PROXY from a Secret instead (proxy.existingSecret of the chart)"
+        )
+
+
 class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Which OAuth issuers may be called: `allowed_hosts` (empty for any), at public addresses or in private networks.
 
-    A `proxy` resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
+    A proxy resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
+    Without `allowed_hosts`, `proxy` is refused, and that of the environment is not used.
     `max_concurrent_requests` is the limit for each issuer.
     """
 
     allowed_hosts: tuple[_Host, ...] = ()
-    proxy: Url | None = None
+    proxy: str | None = None
     allowed_private_networks: tuple[_Network, ...] = ()
     max_concurrent_requests: Annotated[int, Meta(ge=1, le=64)] = 2
 
     def __post_init__(self) -> None:
         """Refuse invalid networks, which would otherwise fail at the first call, and a proxy without allowed hosts."""
+        _check_proxy(self.proxy)
         if self.proxy and not self.allowed_hosts:
             raise ValueError("proxy needs allowedHosts: a proxy resolves host names, so addresses cannot be checked")
         for host in self.allowed_hosts:

@@ -5,6 +5,7 @@ from typing import Any
 import botocore.session
 import pytest
 
+from keyturn.core.proxies import NO_PROXIES
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws_clients import AwsClients, session_without_chain
 from tests.support.dependencies import request
@@ -44,7 +45,7 @@ def test_region_of_any_partition_is_accepted(region: str) -> None:
 
 @pytest.mark.parametrize("region", ["mx-central-1", "eusc-de-east-1", "us-isob-east-1", "cn-north-1", "us-gov-west-1"])
 def test_endpoint_is_that_of_the_partition(region: str) -> None:
-    clients = AwsClients(AwsSettings(), 1, session_without_chain)
+    clients = AwsClients(AwsSettings(), 1, lambda: session_without_chain(NO_PROXIES))
     suffix = next(suffix for _, name, suffix in PARTITIONS if name == region)
 
     assert clients.get("sts", region, 1).meta.endpoint_url == f"https://sts.{region}.{suffix}"

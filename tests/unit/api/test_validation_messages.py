@@ -99,7 +99,7 @@ def test_invalid_value_is_reported_in_words(spec: dict[str, Any], message: str) 
             {"aws": {"endpoints": {"sts": "ftp://x"}}},
             (
                 "each of endpoints must be an http or https URL without a user name, a query and a fragment, such as"
-                " https://proxy.example.com:3128 (at aws.endpoints[...])"
+                " https://sts.example.com (at aws.endpoints[...])"
             ),
         ),
         "an item": (
