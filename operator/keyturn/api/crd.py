@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from keyturn.api.base import EXPECTATION, GROUP, TEXT, TEXT_IN_RE2, ApiStruct, Rule, api_structs
+from keyturn.api.base import EXPECTATION, GROUP, ApiStruct, Rule, api_structs, in_re2
 from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 
 _COLUMNS = (
@@ -141,8 +141,8 @@ def _strings(node: dict[str, Any]) -> dict[str, Any]:
         node["type"] = "string"
     if isinstance(node.get("pattern"), str):
         # The API server would show a pattern itself to the user; of a rule it shows the message.
-        pattern = node.pop("pattern").replace(r"\Z", "$").replace(TEXT, TEXT_IN_RE2)
-        rule = {"rule": f"self.matches(r'{pattern}')", "message": f"must be {node.pop(EXPECTATION)}"}
+        pattern, expectation = in_re2(node.pop("pattern")), node.pop(EXPECTATION)
+        rule = {"rule": f"self.matches(r'{pattern}')", "message": f"must be {expectation}"}
         node["x-kubernetes-validations"] = [rule]
     node.pop("propertyNames", None)
     return node

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Rule, matching
+from keyturn.api.base import ApiStruct, Rule, in_re2, matching
 
 # The syntax of label keys. Annotation keys have the same syntax, except that their prefix may have capital letters.
 LABEL_NAME = (
@@ -35,11 +35,6 @@ RESERVED_NAMES = [
     "kubernetes.io/service-account.uid",
 ]
 _LABELS_AND_ANNOTATIONS = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
-
-
-def in_re2(pattern: str) -> str:
-    """Return a pattern of the API in the syntax of CEL."""
-    return pattern.removesuffix(r"\Z") + "$"
 
 
 def _names(metadata: Any) -> tuple[str, ...]:
