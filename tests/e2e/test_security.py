@@ -40,7 +40,7 @@ USES = {
     "an audience of a ServiceAccount token": "serviceAccount.audiences[]",
     "a parameter of AWS or the issuer": _PARAMETERS,
     "a part of the written Secret": _WRITTEN,
-    "a time": "renewBefore gracePeriod",
+    "a time": "renewBefore gracePeriod assumedLifetime",
 }
 # Separated by spaces; a valid value with a newline and an empty one are added.
 _HOSTILE = {
