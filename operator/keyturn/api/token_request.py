@@ -25,12 +25,15 @@ from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
 from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
+from keyturn.api.validation_messages import validation_message
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 # Secret types.
-OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
+OPAQUE, DOCKER, DOCKER_LEGACY = "Opaque", "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
+# The key that the API server requires in a Secret of a type, with a JSON object.
+JSON_KEYS = {DOCKER: ".dockerconfigjson", DOCKER_LEGACY: ".dockercfg"}
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 
 
@@ -115,8 +118,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
 
     @property
     def secret_type(self) -> str:
-        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed."""
-        return DOCKER if any(choice.docker_config_json for choice in self.formats) else OPAQUE
+        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed.
+
+        Only of these types: kubelets ignore logins in a Secret of another type. Programs find other keys whatever the
+        type is (tls.crt, ssh-privatekey, username), and the API server would require more keys than were asked for.
+        """
+        keys = {choice.options.keys[0] for choice in self.formats if choice.docker_config_json or choice.template}
+        return next((kind for kind, key in JSON_KEYS.items() if key in keys), OPAQUE)
 
     @property
     def consumption(self) -> Consumption | None:
@@ -224,7 +232,7 @@ def parse(body: Mapping[str, Any]) -> Request:
     try:
         return _parse(body)
     except msgspec.ValidationError as error:
-        raise InvalidSpecError(with_path(str(error))) from None
+        raise InvalidSpecError(validation_message(error, TokenRequest)) from None
     except UnicodeEncodeError:
         raise InvalidSpecError("the manifest contains half of a surrogate pair") from None
 
@@ -279,13 +287,3 @@ def renew_requested(annotations: object) -> str:
 def canonical_hash(value: object) -> str:
     """Return `v1:` and 128 bits of SHA-256 of the JSON of `value`, with sorted keys and no spaces."""
     return "v1:" + hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]
-
-
-def with_path(message: str) -> str:
-    """Turn msgspec's "MESSAGE - at `$.spec.x`" into "MESSAGE (at spec.x)", on one line.
-
-    The message may contain the name of an unknown field, which may be any text.
-    """
-    plain = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)
-    message, _, path = plain.partition(" - at `$")
-    return f"{message} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else message

@@ -228,8 +228,8 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "from requires grantType jwt-bearer without assertionFrom, or token-exchange": {
         "from for authorization_code": TOKEN_AND_KEYS | center(**{"from": "accessToken"})
     },
-    "identityCenterCreateToken.clientId": {
-        "clientId that is not an ARN": TOKEN_AND_KEYS | center(clientId="my-application-of-identity-center")
+    "must be the ARN of a customer managed application, such as arn:aws:sso::": {
+        "client ID of a public client, as `aws sso login` stores it": TOKEN_AND_KEYS | center(clientId="hG3Xq9kLm2"),
     },
     "identityCenterCreateToken.grantType": {
         "Identity Center: client_credentials grant": TOKEN_AND_KEYS | center(grantType="client_credentials")

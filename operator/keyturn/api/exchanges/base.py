@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Kind, Region
+from keyturn.api.base import ApiStruct, Kind, Region, matching
 from keyturn.api.source import SecretKeyRef, SecretValue
 
 # Grant types (RFC 6749, RFC 7523, RFC 8693) and token types (RFC 8693 section 3).
@@ -23,11 +23,23 @@ SINGLE_USE_FIELDS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
 
 RoleArn = Annotated[
     str,
-    Meta(
+    matching(
+        # Not only AWS's partitions and account IDs: other implementations of STS have their own.
+        r"^arn:[A-Za-z0-9-]+:iam::[!-9;-~]*:role/[!-~]+\Z",
+        "the ARN of an IAM role, such as arn:aws:iam::111122223333:role/billing",
         min_length=20,
         max_length=2048,
-        pattern=r"^arn:aws[-a-z0-9]*:iam::[0-9]{12}:role/[!-~]+\Z",
         description="ARN of the role.",
+    ),
+]
+# RFC 6749 section 3.3.
+Scope = Annotated[
+    str,
+    matching(
+        r"^[!#-\[\]-~]+\Z",
+        "printable ASCII characters without spaces, double quotes and backslashes",
+        min_length=1,
+        max_length=256,
     ),
 ]
 TokenToRead = Annotated[

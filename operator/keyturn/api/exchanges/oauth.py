@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import (
     CLIENT_CREDENTIALS,
     JWT_BEARER,
@@ -15,6 +15,7 @@ from keyturn.api.exchanges.base import (
     REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
     ExchangeSpec,
+    Scope,
     TokenToRead,
 )
 from keyturn.api.exchanges.oauth_client import (
@@ -25,11 +26,27 @@ from keyturn.api.exchanges.oauth_client import (
     Text,
 )
 from keyturn.api.source import BundleValue, SecretValue
-from keyturn.api.times import DURATION, duration, is_duration
+from keyturn.api.times import DURATION, DURATION_WORDS, duration, is_duration
 
-_Scope = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")]
-_Resource = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z")]
-_TokenType = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z")]
+_Resource = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z",
+        "an absolute URI without a fragment, such as https://api.example.com",
+        min_length=1,
+        max_length=2048,
+    ),
+]
+_TokenType = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z",
+        "an absolute URI, such as urn:ietf:params:oauth:token-type:jwt",
+        min_length=1,
+        max_length=256,
+    ),
+]
+
 # Parameters that have, or would need, their own field, which an extra parameter could override.
 PROTOCOL_PARAMETERS = [
     "grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "audience",
@@ -109,7 +126,13 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
 
     token_url: Annotated[
         str,
-        Meta(max_length=2048, pattern=r"^https://[^/?#@\s]+(/[^?#\s]*)?\Z", description="URL of the token endpoint."),
+        matching(
+            # A query is part of a token endpoint's URL (RFC 6749 section 3.2).
+            r"^https://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?\Z",
+            "an https URL without a user name and a fragment, such as https://issuer.example.com/oauth2/token",
+            max_length=2048,
+            description="URL of the token endpoint.",
+        ),
     ]
     grant_type: Annotated[
         Literal[
@@ -199,9 +222,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     ) = None
     client_assertion: ClientAssertionSpec | None = None
     scope: (
-        Annotated[
-            tuple[_Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")
-        ]
+        Annotated[tuple[Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")]
         | None
     ) = None
     audience: (
@@ -251,10 +272,11 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     assumed_lifetime: (
         Annotated[
             str,
-            Meta(
+            matching(
+                DURATION,
+                DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                pattern=DURATION,
                 description="Lifetime of the access token, such as 30m, for an issuer that does not state it: neither"
                 " in its response (expires_in, expires_at, expires_on) nor as `exp` of a JWT. Ignored if the issuer"
                 " states it. From 1m to 8784h. Default: a token without a stated lifetime can be used by the next"

@@ -4,12 +4,11 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Rule, exactly_one_of
+from keyturn.api.base import ApiStruct, Rule, exactly_one_of, matching
 from keyturn.api.exchanges.base import CLIENT_CREDENTIALS, JWT_BEARER, TOKEN_EXCHANGE
-from keyturn.api.source import SecretKeyRef, ServiceAccountTokenSpec
+from keyturn.api.source import Audience, SecretKeyRef, ServiceAccountTokenSpec
 
-Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
-_Audience = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+\Z")]
+Text = Annotated[str, matching(r"^[ -~]+\Z", "printable ASCII characters", min_length=1, max_length=1024)]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
@@ -99,7 +98,7 @@ class ClientServiceAccountSpec(ServiceAccountTokenSpec, frozen=True):
     """A token of a ServiceAccount in the namespace of the TokenRequest. Each request to the issuer uses a new one."""
 
     audiences: Annotated[
-        tuple[_Audience, ...],
+        tuple[Audience, ...],
         Meta(
             min_length=1,
             max_length=4,
