@@ -112,6 +112,23 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
     )
 
 
+def expired(previous: Status, now: datetime) -> Status | None:
+    """Return the status of credentials that have expired during an attempt to renew them.
+
+    None if they have not expired, or if the status does not report that they are usable.
+    """
+    expiry, ready = read_time(previous.expiration_time), previous.condition("Ready")
+    if expiry is None or now < expiry or ready is None or ready.status != "True":
+        return None
+    message = f"credentials in Secret {previous.secret_name} expired at {rfc3339(expiry)}; they are being renewed"
+    condition = _condition("Ready", "False", "Expired", message)
+    conditions = tuple(
+        _with_time(condition, previous, before.observed_generation, now) if before.type == "Ready" else before
+        for before in previous.conditions
+    )
+    return msgspec.structs.replace(previous, conditions=conditions)
+
+
 def after_bug(previous: Status, generation: int, failure: Failure, now: datetime) -> Status:
     """Return the status after a bug outside a renewal, from the previous status alone: no other value is reliable."""
     expiry, ready = read_time(previous.expiration_time), previous.condition("Ready")

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -18,8 +18,8 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from keyturn.api.times import whole
-from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.api.times import human_duration, whole
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, require_safe
 from keyturn.exchanges.rate_limit import parse_retry_after
 
@@ -33,22 +33,30 @@ _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionErro
 
 @dataclass(frozen=True, slots=True)
 class ErrorClassification:
-    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition."""
+    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition.
+
+    `hints` replace the hint if AWS's own message, which is never shown, contains their key. `transient`: the service is
+    known to return this code for minutes although nothing is wrong.
+    """
 
     reason: str
     hint: str = ""
     eventually_consistent: bool = False
+    transient: bool = False
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 KEYS = ErrorClassification(
     "SourceInvalid", hint="check that the access key that signs the call is correct, active and valid in this region"
 )
+# A new access key is unknown to some services for seconds, in a new region for minutes.
+UNKNOWN_KEY = replace(KEYS, transient=True)
 EXPIRED = ErrorClassification("SourceExpired", hint="the credentials that sign the call have expired")
 # Codes of any signed call, except to STS, which has its own.
 SIGNED = {
     "ExpiredTokenException": EXPIRED,
     "InvalidSignatureException": KEYS,
-    "UnrecognizedClientException": KEYS,
+    "UnrecognizedClientException": UNKNOWN_KEY,
 }
 # Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
 CredentialNames = tuple[str, str, str, str, str]
@@ -95,23 +103,29 @@ _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification
 
 # Codes that any service may return, even if its model does not list them. botocore itself retries most of them.
 _COMMON = {
-    "RequestExpired": _UNAVAILABLE,
     "RequestLimitExceeded": _THROTTLED,
     "RequestThrottled": _THROTTLED,
     "RequestThrottledException": _THROTTLED,
-    "RequestTimeTooSkewed": _UNAVAILABLE,
     "SlowDown": _THROTTLED,
     "ThrottledException": _THROTTLED,
     "Throttling": _THROTTLED,
     "ThrottlingException": _THROTTLED,
     "TooManyRequestsException": _THROTTLED,
 }
+# The codes by which the AWS SDKs recognise a wrong clock: always, and if the clock differs that much.
+_CLOCK_CODES = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+_SIGNATURE_CODES = frozenset({"AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch"})
+_SIGNATURE_TOLERANCE, _REPORTED_CLOCK_SKEW = timedelta(minutes=4), timedelta(minutes=1)
+_SIGNATURE_TIME = re.compile(r"signature (?:expired|not yet current)", re.IGNORECASE)
 
 
-def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
-    """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value."""
+def failure(operation: AwsOperation, error: Exception, region: str, skew: timedelta = timedelta()) -> KeyturnError:
+    """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value.
+
+    `skew` is AWS's clock minus the local clock, zero if it is unknown.
+    """
     if isinstance(error, ClientError):
-        return _refusal(operation, error, region, clock_hint)
+        return _refusal(operation, error, region, skew)
     if isinstance(error, ParamValidationError):
         return RefusedError(
             "SourceInvalid", f"{operation.title} cannot be called with this token: it is empty or malformed"
@@ -162,12 +176,18 @@ def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names:
     return Credentials(key_id, secret, session_token, whole(expires_at))
 
 
-def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hint: str) -> KeyturnError:
+def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta = timedelta()) -> KeyturnError:
     response: Mapping[str, Any] = error.response
     metadata = response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
-    message = f"{operation.title}: {code}" + (f"; {classification.hint}" if classification.hint else "") + clock_hint
+    text = str(response.get("Error", {}).get("Message", ""))
+    if _is_clock_skew(code, text, classification, skew):
+        return clock_skew_error(f"{operation.title}: {code}", skew, request_id)
+    hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
+    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "")
+    if abs(skew) >= _REPORTED_CLOCK_SKEW:
+        message += f"; {_describe_skew(skew)}"
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
@@ -188,13 +208,33 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
         region = match[0] if match else ""
         message += f" ({region})" if region else ""
         return WrongRegionError(classification.reason, message, region=region, code=code, request_id=request_id)
-    return RefusedError(
+    return (TransientRefusalError if classification.transient else RefusedError)(
         classification.reason,
         message,
         request_id=request_id,
         code=code,
         eventually_consistent=classification.eventually_consistent,
     )
+
+
+def _is_clock_skew(code: str, text: str, classification: ErrorClassification, skew: timedelta) -> bool:
+    if code in _SIGNATURE_CODES:
+        return abs(skew) >= _SIGNATURE_TOLERANCE or _SIGNATURE_TIME.match(text) is not None
+    # What has expired by AWS's clock, but not by the local one, which is behind.
+    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= _REPORTED_CLOCK_SKEW)
+
+
+def clock_skew_error(what: str, skew: timedelta, request_id: str = "") -> UnavailableError:
+    """Return the error for a call that failed because of the time. `skew` is zero if it is unknown."""
+    return UnavailableError("ClockSkew", f"{what}; {_describe_skew(skew)}", request_id=request_id)
+
+
+def _describe_skew(skew: timedelta) -> str:
+    if abs(skew) < _REPORTED_CLOCK_SKEW:
+        return "AWS's clock differs from the node's clock: synchronize the node's clock"
+    # In whole minutes, or the message would change with each attempt.
+    difference = human_duration(timedelta(minutes=round(abs(skew) / timedelta(minutes=1))))
+    return f"the node's clock is {difference} {'behind' if skew > timedelta() else 'ahead of'} AWS: synchronize it"
 
 
 def _code(error: ClientError) -> str:

@@ -12,15 +12,18 @@ from keyturn.exchanges.context import Call
 
 _LIFETIME = timedelta(minutes=10)
 _CREDENTIALS = ("Credentials", "AccessKeyId", "SecretKey", "SessionToken", "Expiration")
+# Cognito verifies the login with keys that it fetches from the provider, which may fail for minutes.
 _LOGIN = ErrorClassification(
-    "SourceInvalid", hint="check that the pool has this login provider, and that its token is still valid"
+    "SourceInvalid",
+    hint="check that the pool has this login provider, and that its token is still valid",
+    transient=True,
 )
 
 # LimitExceededException is a quota, not throttling, though botocore retries it.
 _CLASSIFICATIONS = {
     "DeveloperUserAlreadyRegisteredException": ErrorClassification("InvalidSpec"),
     "ExternalServiceException": ErrorClassification(
-        "Unavailable", hint="the login provider did not respond to Cognito"
+        "SourceInvalid", hint="the login provider did not respond to Cognito", transient=True
     ),
     "InternalErrorException": ErrorClassification("Unavailable"),
     "InvalidIdentityPoolConfigurationException": ErrorClassification(
@@ -58,6 +61,7 @@ async def get_credentials(call: Call, spec: CognitoGetCredentialsSpec, values: P
     custom_role = {"CustomRoleArn": spec.custom_role_arn} if spec.custom_role_arn else {}
     identity, response = await _call_for_identity(call, spec, values, _GET_CREDENTIALS, custom_role)
     credentials = credentials_from(_GET_CREDENTIALS, response.members, _CREDENTIALS)
+    response.require_unexpired(_GET_CREDENTIALS, "credentials", credentials.expires_at)
     return replace(
         values, credentials=credentials, principal=identity, identity_id=identity, request_id=response.request_id
     )
@@ -67,7 +71,9 @@ async def get_open_id_token(call: Call, spec: CognitoGetOpenIdTokenSpec, values:
     """Call cognito-identity GetOpenIdToken. The token expires at its `exp`, or after ten minutes."""
     identity, response = await _call_for_identity(call, spec, values, _GET_OPEN_ID_TOKEN, {})
     token = require_safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")
-    access_token = Token(token, jwt_times(token)[1] or response.requested_at + _LIFETIME)
+    expires_at = jwt_times(token)[1] or response.requested_at + _LIFETIME
+    response.require_unexpired(_GET_OPEN_ID_TOKEN, "a token", expires_at)
+    access_token = Token(token, expires_at)
     return replace(values, access_token=access_token, identity_id=identity, request_id=response.request_id)
 
 

@@ -58,6 +58,8 @@ async def get_authorization_token(
     response = await call.context.aws.call(operation, region, parameters, values.signing_credentials)
     data = member(operation, response.members, "authorizationData")
     logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]
+    for login in logins:
+        response.require_unexpired(operation, "a token", login.expires_at)
     by_host = {login.host: login for login in (*values.registry_logins, *logins)}
     return replace(values, registry_logins=tuple(by_host.values()), request_id=response.request_id)
 

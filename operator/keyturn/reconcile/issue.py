@@ -6,7 +6,7 @@ from datetime import datetime
 
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
@@ -62,7 +62,7 @@ def initial_values(
 def issue(request: Request, values: PipelineValues, context: IssueContext) -> tuple[Issuance, dict[str, str]]:
     """Return the issuance record and the rendered data, and draw the renewal time.
 
-    Raises RefusedError (InvalidSpec) if the expiry is unknown, UnavailableError if it is past.
+    Raises RefusedError (InvalidSpec) if the expiry is unknown, TransientRefusalError if it is past.
     """
     issued, jitter = whole(context.now), math.floor(context.rand * 1000) / 1000
     expires = _expiry(request, values, context.now)
@@ -104,8 +104,8 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
             "InvalidSpec", "the expiry of the token to write is unknown, so it cannot be renewed in time"
         )
     if expires <= now:
-        raise UnavailableError(
-            "Unavailable", "the issuer returned credentials that have already expired; check the node's clock"
+        raise TransientRefusalError(
+            "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
     # An issuance record with a later expiry would be rejected, and the credentials issued again and again.
     return min(expires, whole(now) + LONGEST_LIFE)

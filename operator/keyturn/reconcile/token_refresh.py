@@ -13,6 +13,7 @@ from msgspec import structs
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
+from keyturn.core.attempts import INTENT_SECONDS
 from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
@@ -21,7 +22,6 @@ from keyturn.core.errors import (
     UnavailableError,
 )
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
-from keyturn.core.renewal import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name

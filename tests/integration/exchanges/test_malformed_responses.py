@@ -10,10 +10,10 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, TransientRefusalError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from tests.support.dependencies import request
+from tests.support.dependencies import NOW, request, signed
 from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 from tests.support.manifests.tokens import BEARER
 
@@ -112,6 +112,23 @@ async def test_malformed_json_member_raises_only_keyturn_errors(
 async def test_malformed_sts_xml_raises_only_keyturn_errors(old: str, new: str, fake_aws: FakeAws) -> None:
     assert isinstance(await fake_aws.call("assumeRole", STS), PipelineValues)
     await fake_aws.call("assumeRole", STS.replace(old, new))
+
+
+PAST = signed(expires=NOW)
+# The expiry is in the XML, in seconds, in milliseconds, or in a JWT. A refresh token is saved before it is checked.
+EXPIRED_RESPONSES = {"assumeRole": STS.replace("2100-", "2000-")} | {
+    name: json.dumps(response).replace("4000000000", "1000000000").replace(': "token"', f': "{PAST}"')
+    for name, response in RESPONSES.items()
+    if name != "identityCenterCreateToken"
+}
+
+
+@pytest.mark.parametrize(("operation", "body"), EXPIRED_RESPONSES.items(), ids=EXPIRED_RESPONSES)
+async def test_response_that_has_expired_at_receipt_is_refused(operation: str, body: str, fake_aws: FakeAws) -> None:
+    error = await fake_aws.call(operation, body)
+
+    assert isinstance(error, TransientRefusalError)
+    assert "that expired at 20" in error.message
 
 
 @pytest.mark.parametrize(

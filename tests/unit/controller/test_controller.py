@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -351,3 +352,27 @@ async def test_deleted_invalid_request_leaves_no_metrics_and_no_queue_entry() ->
     assert list(operator.controller.index.series()) == []
     assert operator.work_queue.next_due() is None
     assert operator.work_queue.counts() == {"delayed": 0, "ready": 0, "in_progress": 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "step", "is_retried"),
+    [
+        pytest.param(UnavailableError("ClockSkew", "behind"), 400 * SECOND, True, id="clock skew, set forward"),
+        pytest.param(UnavailableError("ClockSkew", "ahead"), -50 * SECOND, True, id="clock skew, set back"),
+        pytest.param(RefusedError("SourceExpired", "expired"), -50 * SECOND, True, id="expired by the wrong clock"),
+        pytest.param(RefusedError("SourceInvalid", "revoked"), -50 * SECOND, False, id="not about the time"),
+    ],
+)
+async def test_failure_by_a_wrong_clock_is_retried_when_it_is_set(
+    error: KeyturnError, step: timedelta, *, is_retried: bool
+) -> None:
+    operator = await issued()
+    operator.aws.failures.append(error)
+    await operator.reconcile_due(NOW + 41 * MINUTE)
+    await operator.reconcile_due(NOW + 42 * MINUTE - SECOND)
+    calls = len(operator.aws.calls)
+    operator.outside.set_clock(step)
+    operator.controller.on_clock_set(step)
+    await operator.reconcile_due()
+
+    assert (len(operator.aws.calls) > calls) is is_retried

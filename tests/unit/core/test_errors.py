@@ -18,6 +18,7 @@ _ROWS = [
     ("Unavailable", "RenewalFailed", False, None, None),
     ("Unreachable", "RenewalFailed", False, None, None),
     ("Throttled", "RenewalFailed", False, None, None),
+    ("ClockSkew", "ClockSkew", False, 1, None),
     ("AccessDenied", "Stalled", True, 5, None),
     ("IdentityNotAllowed", "Stalled", True, 5, None),
     ("InvalidSpec", "Stalled", True, 30, None),
