@@ -81,6 +81,11 @@ class ReconcileState:
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
 
+    def with_written(self, issuance: Issuance, *, is_repair: bool) -> "ReconcileState":
+        """Return the state after new credentials were written to the target."""
+        repairs = self.repairs + 1 if is_repair else 0
+        return replace(self, last=issuance, unwritten=False, repairs=repairs, damage="").with_issuance(issuance)
+
     def with_clock_set(self, now: datetime) -> "ReconcileState":
         """Return the state after the clock was set: a failure that a wrong clock may have caused is retried at once."""
         if self.failure is None or self.failure.error.reason not in CLOCK_REASONS:

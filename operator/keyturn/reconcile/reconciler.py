@@ -144,13 +144,7 @@ async def _renew_if_due(
                 state = dataclasses.replace(state, unwritten=True)
                 await deps.store.write(request, issuance, data)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                state = dataclasses.replace(
-                    state,
-                    last=issuance,
-                    unwritten=False,
-                    repairs=state.repairs + 1 if reason in REPAIR_REASONS and (last or target) else 0,
-                    damage="",
-                ).with_issuance(issuance)
+                state = state.with_written(issuance, is_repair=reason in REPAIR_REASONS and bool(last or target))
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):

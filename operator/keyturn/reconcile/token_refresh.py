@@ -169,8 +169,16 @@ async def _withdraw_intent(
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
     name, save = "/".join(token_secret_name(request)), deps.tokens.prepare_save(request, stored)
+    is_late = False
+
+    def count() -> None:
+        nonlocal is_late
+        is_late = True
+        deps.metrics.rotations.labels("unsaved").inc()
+        deps.metrics.unsaved_tokens.inc()
+
     # Not counted by the loop, in which one attempt may hang.
-    alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, deps.metrics.rotations.labels("unsaved").inc)
+    alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, count)
     try:
         for pause in itertools.chain((0,), _PAUSES, itertools.repeat(_PAUSES[-1])):
             try:
@@ -186,6 +194,7 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                 return
     finally:
         alert.cancel()
+        deps.metrics.unsaved_tokens.dec(is_late)
 
 
 async def _settle_intent(

@@ -96,7 +96,7 @@ def test_new_request_is_retried_soon_if_iam_may_become_consistent(
         ),
     },
 )  # fmt: skip
-def test_refusal_is_retried_within_minutes_if_that_may_help_and_consumes_nothing(
+def test_refusal_is_retried_sooner_if_that_may_help_and_consumes_nothing(
     failing: Request, context: RetryContext, error: RefusedError, seconds: int
 ) -> None:
     assert next_attempt_time(failing, error, 1, context, NOW, 0.5) == NOW + seconds * SECOND

@@ -151,7 +151,7 @@ async def test_source_that_worked_before_is_sent_again_within_minutes() -> None:
     assert env.exchanges == number + 1
 
 
-async def test_refusal_after_a_token_was_consumed_is_not_repeated_before_the_expiry() -> None:
+async def test_refusal_after_consuming_a_token_is_not_repeated_sooner() -> None:
     env = environment("seed")
     await env.reconcile(rotating())
     env.aws.failures = [RefusedError("AccessDenied", "no") for _ in range(20)]
@@ -162,7 +162,7 @@ async def test_refusal_after_a_token_was_consumed_is_not_repeated_before_the_exp
     assert len(env.aws.issuer.consumed) == 2
 
 
-async def test_refusal_before_a_token_is_consumed_is_repeated_before_the_expiry() -> None:
+async def test_refusal_before_consuming_a_token_is_repeated_sooner() -> None:
     env = environment("seed")
     await env.reconcile(rotating())
     env.store.failures = {"dry_run": [RefusedError("TargetConflict", "no")] * 3}
