@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -19,8 +18,9 @@ from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalEr
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
-from keyturn.exchanges.aws_errors import AwsOperation, clock_skew_error, failure
+from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
@@ -50,7 +50,7 @@ class AwsResponse:
             return  # After a token was consumed, what else was issued must be saved first.
         problem = f"{operation.title} returned {what} that expired at {rfc3339(expires_at)}"
         if expires_at > self.requested_at + self.clock_skew:
-            raise clock_skew_error(problem, self.clock_skew, self.request_id)
+            raise clock_skew.clock_skew_error(problem, self.clock_skew, "AWS", self.request_id)
         raise TransientRefusalError("SourceInvalid", f"{problem}; check the node's clock", request_id=self.request_id)
 
 
@@ -162,11 +162,10 @@ class Aws:
 
     def _measure_clock_skew(self, service: str, metadata: Mapping[str, Any]) -> timedelta:
         """Return the service's clock minus the local clock, by the Date header of its response; zero without one."""
-        try:
-            skew = parsedate_to_datetime(metadata.get("HTTPHeaders", {}).get("date")) - self._now()
-        except (TypeError, ValueError):
-            return timedelta()  # A proxy may remove the date, or send it in another format.
-        self._metrics.clock_skew.labels(service).set(skew.total_seconds())
+        date = metadata.get("HTTPHeaders", {}).get("date")
+        skew = clock_skew.measure(date, self._now())
+        if date:
+            self._metrics.clock_skew.labels(service).set(skew.total_seconds())
         return skew
 
 

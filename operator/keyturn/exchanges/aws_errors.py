@@ -18,9 +18,10 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from keyturn.api.times import human_duration, whole
+from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
 
 _FIRST_CLIENT_ERROR, _TOO_MANY_REQUESTS = 400, 429
@@ -115,7 +116,7 @@ _COMMON = {
 # The codes by which the AWS SDKs recognise a wrong clock: always, and if the clock differs that much.
 _CLOCK_CODES = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
 _SIGNATURE_CODES = frozenset({"AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch"})
-_SIGNATURE_TOLERANCE, _REPORTED_CLOCK_SKEW = timedelta(minutes=4), timedelta(minutes=1)
+_SIGNATURE_TOLERANCE = timedelta(minutes=4)
 _SIGNATURE_TIME = re.compile(r"signature (?:expired|not yet current)", re.IGNORECASE)
 
 
@@ -183,11 +184,11 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: tim
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
     text = str(response.get("Error", {}).get("Message", ""))
     if _is_clock_skew(code, text, classification, skew):
-        return clock_skew_error(f"{operation.title}: {code}", skew, request_id)
+        return clock_skew.clock_skew_error(f"{operation.title}: {code}", skew, "AWS", request_id)
     hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
     message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "")
-    if abs(skew) >= _REPORTED_CLOCK_SKEW:
-        message += f"; {_describe_skew(skew)}"
+    if abs(skew) >= clock_skew.REPORTED:
+        message += f"; {clock_skew.describe(skew, 'AWS')}"
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
@@ -221,20 +222,7 @@ def _is_clock_skew(code: str, text: str, classification: ErrorClassification, sk
     if code in _SIGNATURE_CODES:
         return abs(skew) >= _SIGNATURE_TOLERANCE or _SIGNATURE_TIME.match(text) is not None
     # What has expired by AWS's clock, but not by the local one, which is behind.
-    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= _REPORTED_CLOCK_SKEW)
-
-
-def clock_skew_error(what: str, skew: timedelta, request_id: str = "") -> UnavailableError:
-    """Return the error for a call that failed because of the time. `skew` is zero if it is unknown."""
-    return UnavailableError("ClockSkew", f"{what}; {_describe_skew(skew)}", request_id=request_id)
-
-
-def _describe_skew(skew: timedelta) -> str:
-    if abs(skew) < _REPORTED_CLOCK_SKEW:
-        return "AWS's clock differs from the node's clock: synchronize the node's clock"
-    # In whole minutes, or the message would change with each attempt.
-    difference = human_duration(timedelta(minutes=round(abs(skew) / timedelta(minutes=1))))
-    return f"the node's clock is {difference} {'behind' if skew > timedelta() else 'ahead of'} AWS: synchronize it"
+    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= clock_skew.REPORTED)
 
 
 def _code(error: ClientError) -> str:

@@ -71,9 +71,8 @@ async def get_open_id_token(call: Call, spec: CognitoGetOpenIdTokenSpec, values:
     """Call cognito-identity GetOpenIdToken. The token expires at its `exp`, or after ten minutes."""
     identity, response = await _call_for_identity(call, spec, values, _GET_OPEN_ID_TOKEN, {})
     token = require_safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")
-    expires_at = jwt_times(token)[1] or response.requested_at + _LIFETIME
-    response.require_unexpired(_GET_OPEN_ID_TOKEN, "a token", expires_at)
-    access_token = Token(token, expires_at)
+    response.require_unexpired(_GET_OPEN_ID_TOKEN, "a token", jwt_times(token)[1])
+    access_token = Token(token, jwt_times(token)[1] or response.requested_at + _LIFETIME)
     return replace(values, access_token=access_token, identity_id=identity, request_id=response.request_id)
 
 

@@ -20,6 +20,7 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.hosts import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
 from keyturn.exchanges.ssrf import AddressFilter
 from keyturn.exchanges.transmission import Transmission
@@ -72,7 +73,7 @@ class IssuerRequest:
 class IssuerResponse:
     """The response of an issuer. `json` is None if the body is not a JSON object.
 
-    `requested_at` is the time of the request in whole seconds.
+    `requested_at` is the time of the request in whole seconds, `skew` the issuer's clock minus the local clock.
     """
 
     host: str
@@ -80,6 +81,7 @@ class IssuerResponse:
     json: dict[str, Any] | None = field(repr=False)
     retry_after: timedelta
     requested_at: datetime
+    skew: timedelta = timedelta()
 
 
 class IssuerClient:
@@ -169,8 +171,10 @@ class IssuerClient:
                 self._session(form, transmission) as session,
                 session.post(request.url, data=request.body, headers=form.headers, allow_redirects=False) as response,
             ):
+                skew = clock_skew.measure(response.headers.get("Date"), self._now())
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
-                return IssuerResponse(host, response.status, members, parse_retry_after(retry_after), requested_at)
+                wait = parse_retry_after(retry_after)
+                return IssuerResponse(host, response.status, members, wait, requested_at, skew)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not transmission.has_begun:
                 # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.

@@ -84,9 +84,9 @@ async def get_access_token(
     response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters)
     token = require_safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
     _, expires_at = jwt_times(token)
-    expires_at = expires_at or response.requested_at + _LIFETIME
     response.require_unexpired(_GET_ACCESS_TOKEN, "a token", expires_at)
-    return replace(values, access_token=Token(token, expires_at), request_id=response.request_id)
+    access_token = Token(token, expires_at or response.requested_at + _LIFETIME)
+    return replace(values, access_token=access_token, request_id=response.request_id)
 
 
 async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: PipelineValues) -> PipelineValues:
@@ -116,11 +116,11 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
         if not (is_due and await _revoke(call, region, values, old)):
             superseded.append(old)
     token = require_safe(member(_CREATE_TOKEN, response.members, "Token"), "License Manager's token")
-    expires_at = jwt_times(token)[1] or response.requested_at + timedelta(days=spec.expiration_in_days or _DAYS)
-    response.require_unexpired(_CREATE_TOKEN, "a token", expires_at)
+    response.require_unexpired(_CREATE_TOKEN, "a token", jwt_times(token)[1])
+    lifetime = timedelta(days=spec.expiration_in_days or _DAYS)
     return replace(
         values,
-        access_token=Token(token, expires_at),
+        access_token=Token(token, jwt_times(token)[1] or response.requested_at + lifetime),
         token_id=str(response.members.get("TokenId", "")),
         superseded=tuple(superseded),
         request_id=response.request_id,

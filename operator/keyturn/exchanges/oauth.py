@@ -27,6 +27,7 @@ from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.source import SecretValue
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, token_expiry
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form, IssuerResponse
 from keyturn.exchanges.transmission import Send, Transmission
@@ -96,6 +97,12 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
             results = _with_tokens(values, response, _members(response, consumes=consumes))
         except ThrottledError:
             issuer_client.throttled()
+            raise
+        except RefusedError as error:
+            # Issuers check `iat` and `exp` of a client assertion, and return the same code as for a wrong key.
+            is_signed = spec.authentication == "private_key_jwt" and error.reason == "AccessDenied"
+            if is_signed and abs(response.skew) >= clock_skew.REPORTED:
+                raise clock_skew.clock_skew_error(error.message, response.skew, "the issuer") from None
             raise
         if results.access_token is None and not consumes:
             # The next exchange would use the source token instead.
