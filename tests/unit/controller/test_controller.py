@@ -86,6 +86,21 @@ async def test_unverified_record_is_queued_by_its_expiry_and_renewed_once() -> N
     assert (await operator.reconcile_due(NOW + MINUTE), operator.status()["revision"]) == (0, 2)
 
 
+@pytest.mark.parametrize("watched", [True, False], ids=["watched Secrets", "Secrets that are read"])
+async def test_forged_status_delays_no_attempt_beyond_a_quarter_of_what_is_left(*, watched: bool) -> None:
+    operator = await issued(watched=watched)
+    operator.aws.failures = [RefusedError("AccessDenied", "no")]
+    await operator.reconcile_due(NOW + 52 * MINUTE)
+    operator.status()["nextAttemptTime"] = "2100-01-01T00:00:00Z"
+    operator.start(watched=watched)
+    if watched:
+        operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
+    await operator.deliver()
+    await operator.reconcile_due()
+
+    assert operator.work_queue.next_due() == NOW + 54 * MINUTE
+
+
 async def test_restart_keeps_the_time_of_the_next_attempt() -> None:
     operator = Operator()
     operator.outside.rand = 0.9
