@@ -41,8 +41,8 @@ def test_secret_has_the_default_formats_and_its_owner(aws: Emulator, namespace: 
 
     data, secret = namespace.secret_data("acme"), namespace.get("secret", "acme")
     assert set(data) == {
-        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "credentials.json",
-        "expiration",
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+        "credentials.json", "expiration",
     }  # fmt: skip
     assert data["expiration"] == namespace.status("acme")["expirationTime"]
     assert secret["metadata"]["annotations"]["keyturn.dev/expires-at"] == data["expiration"]

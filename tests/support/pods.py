@@ -37,10 +37,26 @@ def own_credentials(name: str, variable: str) -> str:
 
 
 _WAIT = container("wait")
+_WAIT_AS_USER = container("wait", securityContext={"runAsUser": 8})
 _NATIVE = container("proxy", restartPolicy="Always")
 _OWN_SIDECAR = container("keyturn", restartPolicy="Always")
 _VOLUMES: Body = {"volumes": [{"name": "data", "emptyDir": {}}]}
 _MOUNTED = container(volumeMounts=[{"name": "data", "mountPath": "/data"}])
+
+
+def _proxied(name: str, **no_proxy: str) -> Body:
+    """A pod with an HTTP proxy in this variable."""
+    variables = {name: "http://proxy.example:3128", **no_proxy}
+    return pod(container(env=[{"name": each, "value": value} for each, value in variables.items()]))
+
+
+def _proxy_message(name: str) -> str:
+    return (
+        f"container app has {name} without 127.0.0.1 in NO_PROXY: some SDKs send requests for the sidecar to the proxy"
+    )
+
+
+_PROXY_FROM = {"name": "HTTP_PROXY", "valueFrom": {"configMapKeyRef": {"name": "red", "key": "proxy"}}}
 _FROM: Body = {"envFrom": [{"secretRef": {"name": "blue"}}, {"configMapRef": {"name": "red"}}]}
 _FROM_MESSAGE = ": SDKs prefer AWS_ACCESS_KEY_ID or AWS_PROFILE among them to the sidecar"
 
@@ -71,9 +87,19 @@ CASES: dict[str, Case] = {
     "null lists": Case(
         pod(container(env=None, volumeMounts=None), initContainers=None, volumes=None, securityContext=None)
     ),
+    "a user for all containers": Case(
+        pod(_WAIT_AS_USER, container("app"), securityContext={"runAsUser": 8}), ("wait", "app")
+    ),
+    "a user for all containers, and a shared process namespace": Case(
+        pod(shareProcessNamespace=True, securityContext={"runAsUser": 8})
+    ),
+    "a user for all containers, and the host's processes": Case(pod(hostPID=True, securityContext={"runAsUser": 8})),
     "its own fsGroup": Case(pod(securityContext={"fsGroup": 7, "runAsUser": 8})),
     "fsGroup 0": Case(pod(securityContext={"fsGroup": 0})),
-    "its own fsGroupChangePolicy": Case(pod(securityContext={"fsGroupChangePolicy": "Always"})),
+    "a container that runs as root": Case(
+        pod(container(securityContext={"runAsUser": 0}), securityContext={"runAsUser": 8})
+    ),
+    "two users": Case(pod(_WAIT_AS_USER, container()), ("wait", "app")),
     "a variable with valueFrom": Case(
         pod(container(env=[{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]))
     ),
@@ -116,6 +142,44 @@ CASES: dict[str, Case] = {
             f"container app takes variables from Secret blue{_FROM_MESSAGE}",
             f"container app takes variables from ConfigMap red{_FROM_MESSAGE}",
         ),
+    ),
+    "envFrom with a prefix": Case(
+        pod(container(envFrom=[{"prefix": "APP_", **source} for source in _FROM["envFrom"]])), ("app",)
+    ),
+    "envFrom with a prefix of AWS": Case(
+        pod(container(envFrom=[{"prefix": "AWS_", **_FROM["envFrom"][0]}])),
+        ("app",),
+        (f"container app takes variables from Secret blue{_FROM_MESSAGE}",),
+    ),
+    **{
+        f"{name} alone": Case(_proxied(name), ("app",), (_proxy_message(name),))
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    },
+    **{
+        f"HTTP_PROXY, and NO_PROXY {hosts!r}": Case(
+            _proxied("HTTP_PROXY", NO_PROXY=hosts), ("app",), (_proxy_message("HTTP_PROXY"),)
+        )
+        for hosts in ("", "localhost", ".svc,10.0.0.0/8", "127.0.0.10", "::/0")
+    },
+    **{
+        f"HTTP_PROXY, and no_proxy {hosts!r}": Case(_proxied("HTTP_PROXY", no_proxy=hosts))
+        for hosts in ("127.0.0.1", "localhost, 127.0.0.1", "*", "127.0.0.0/8", ".svc,127.0.0.1/8", "$(HOSTS)")
+    },
+    "HTTPS_PROXY, which the endpoint does not need": Case(_proxied("HTTPS_PROXY")),
+    "an empty proxy": Case(pod(container(env=[{"name": "HTTP_PROXY", "value": ""}, {"name": "ALL_PROXY"}]))),
+    "a proxy from a ConfigMap": Case(pod(container(env=[_PROXY_FROM])), ("app",), (_proxy_message("HTTP_PROXY"),)),
+    "a proxy and its exceptions from a ConfigMap": Case(
+        pod(container(env=[_PROXY_FROM, {**_PROXY_FROM, "name": "NO_PROXY"}]))
+    ),
+    "a proxy in a container with its own credentials": Case(
+        pod(container(), container("agent", "HTTP_PROXY", "AWS_PROFILE")),
+        ("app",),
+        (own_credentials("agent", "AWS_PROFILE"),),
+    ),
+    "two proxies in one container, and another container": Case(
+        pod(container("app", "http_proxy", "ALL_PROXY"), container("agent", "no_proxy")),
+        ("app", "agent"),
+        (_proxy_message("http_proxy"),),
     ),
     "hostNetwork": Case(
         pod(hostNetwork=True),

@@ -16,6 +16,7 @@ args:
   - --listen=127.0.0.1:{{ .Values.injection.port }}
   - --http-bind-address=:{{ $probes }}
   - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
+  - --authorization-file-mode=0444
 ports:
   - {name: keyturn, containerPort: {{ $probes }}}
 startupProbe:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of
+from keyturn.api.metadata import SecretMetadata
 
 
 class SecretKeyRef(ApiStruct, frozen=True):
@@ -65,6 +66,16 @@ class SaveTo(ApiStruct, frozen=True):
     """The token Secret, which stores refresh tokens that the issuer rotates."""
 
     secret_name: Annotated[Name, Meta(description="Name of the token Secret. Keyturn creates it.")]
+    metadata: (
+        Annotated[
+            SecretMetadata,
+            Meta(
+                description="Labels and annotations to add to the token Secret when Keyturn writes it. Those that it"
+                " already has are not changed."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ServiceAccountTokenSpec(ApiStruct, frozen=True):

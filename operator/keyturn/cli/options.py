@@ -67,6 +67,15 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
     return add
 
 
+authorization_file_mode = option(
+    "--authorization-file-mode",
+    type=click.Choice(["0440", "0444"]),
+    default="0440",
+    callback=lambda _, __, value: int(value, 8),
+    help="Mode of a new authorization file. With 0444, all containers that mount its volume can read it.",
+)
+
+
 def serving_options(command: Command) -> Command:
     """Add the listen addresses of a sidecar, and the file with the token that clients must send."""
     listen = option(
@@ -84,7 +93,7 @@ def serving_options(command: Command) -> Command:
         type=FILE,
         help="File with the token that clients must send; created if it does not exist.",
     )
-    return listen(http_bind_address(authorization_file(command)))
+    return listen(http_bind_address(authorization_file(authorization_file_mode(command))))
 
 
 def _check_key(_: click.Context, __: click.Parameter, value: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +13,16 @@ import click
 from keyturn.api.status import Status
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.documents import read_settings
-from keyturn.cli.options import DIRECTORY, FILE, MODE_HELP, Command, log_options, option, serving_options
+from keyturn.cli.options import (
+    DIRECTORY,
+    FILE,
+    MODE_HELP,
+    Command,
+    authorization_file_mode,
+    log_options,
+    option,
+    serving_options,
+)
 from keyturn.cli.process import (
     exit_immediately,
     fail,
@@ -61,10 +71,11 @@ def _file_options(command: Command) -> Command:
     type=FILE,
     help="File with the token that clients of --listen must send; created if it does not exist.",
 )
+@authorization_file_mode
 @log_options
 def run(  # noqa: PLR0913 - one for each option
-    *, once: bool, listen: str, http_bind_address: str, authorization_file: Path | None, config: str | None,
-    log_level: str, log_format: str, **files: Any,
+    *, once: bool, listen: str, http_bind_address: str, authorization_file: Path | None,
+    authorization_file_mode: int, config: str | None, log_level: str, log_format: str, **files: Any,
 ) -> None:  # fmt: skip
     if once and (listen or http_bind_address):
         raise click.UsageError("--once does not serve: remove --listen and --http-bind-address")
@@ -79,7 +90,12 @@ def run(  # noqa: PLR0913 - one for each option
     if once:
         _renew_once(StandaloneFiles(**files), _environment(config))
     _renew_and_serve(
-        StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
+        StandaloneFiles(**files),
+        _environment(config),
+        ListenAddresses(listen, http_bind_address),
+        lambda: (
+            read_or_create_token(authorization_file, authorization_file_mode) if listen and authorization_file else ""
+        ),
     )
 
 
@@ -87,9 +103,9 @@ def run(  # noqa: PLR0913 - one for each option
 @_file_options
 @serving_options
 @log_options
-def standalone(
-    *, listen: str, http_bind_address: str, authorization_file: Path, config: str | None, log_level: str,
-    log_format: str, **files: Any,
+def standalone(  # noqa: PLR0913 - one for each option
+    *, listen: str, http_bind_address: str, authorization_file: Path, authorization_file_mode: int,
+    config: str | None, log_level: str, log_format: str, **files: Any,
 ) -> None:  # fmt: skip
     """Renew one TokenRequest and serve its credentials to the AWS SDKs in this Pod.
 
@@ -98,7 +114,10 @@ def standalone(
     log_to_stderr(log_level, log_format)
     raise_file_limit()
     _renew_and_serve(
-        StandaloneFiles(**files), _environment(config), ListenAddresses(listen, http_bind_address), authorization_file
+        StandaloneFiles(**files),
+        _environment(config),
+        ListenAddresses(listen, http_bind_address),
+        lambda: read_or_create_token(authorization_file, authorization_file_mode),
     )
 
 
@@ -139,11 +158,11 @@ def _renew_and_serve(
     files: StandaloneFiles,
     environment: StandaloneEnvironment,
     addresses: ListenAddresses,
-    authorization_file: Path | None,
+    read_token: Callable[[], str],
 ) -> NoReturn:
     """Renew and serve until SIGTERM, SIGINT or SIGHUP. If startup fails, log one line and exit with 1."""
     try:
-        serving = _serve(files, environment, addresses, authorization_file)
+        serving = _serve(files, environment, addresses, read_token)
         asyncio.run(run_until_stopped(serving, environment.pending_tokens.log))
     except (AuthorizationError, BindError, StartupError) as error:
         fail(str(error))
@@ -153,13 +172,12 @@ async def _serve(
     files: StandaloneFiles,
     environment: StandaloneEnvironment,
     addresses: ListenAddresses,
-    authorization_file: Path | None,
+    read_token: Callable[[], str],
 ) -> None:
     # Each thread keeps a memory arena: two are enough for files and DNS.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
     cache, has_endpoint = CredentialCache(environment.now), bool(addresses.credentials)
     with runner.open_renewal_loop(files, environment, cache, has_endpoint=has_endpoint) as loop:
-        token = read_or_create_token(authorization_file) if has_endpoint and authorization_file else ""
-        async with serve_endpoint(addresses, cache, token, loop.exposition):
+        async with serve_endpoint(addresses, cache, read_token(), loop.exposition):
             freeze_imports()
             await loop.run()

@@ -38,8 +38,8 @@ def sidecar(ctx: click.Context, mode: str, arguments: tuple[str, ...]) -> None:
 @serving_options
 @log_options
 def reader(  # noqa: PLR0913 - one for each option
-    *, secret_dir: Path, key: str, listen: str, http_bind_address: str, authorization_file: Path, log_level: str,
-    log_format: str,
+    *, secret_dir: Path, key: str, listen: str, http_bind_address: str, authorization_file: Path,
+    authorization_file_mode: int, log_level: str, log_format: str,
 ) -> None:  # fmt: skip
     """Serve the credentials in a mounted Secret to the AWS SDKs in this Pod.
 
@@ -49,14 +49,14 @@ def reader(  # noqa: PLR0913 - one for each option
     raise_file_limit()
     secret, addresses = MountedSecret(secret_dir, key), ListenAddresses(listen, http_bind_address)
     try:
-        asyncio.run(run_until_stopped(_serve(secret, addresses, authorization_file)))
+        token = read_or_create_token(authorization_file, authorization_file_mode)
+        asyncio.run(run_until_stopped(_serve(secret, addresses, token)))
     except (AuthorizationError, BindError) as error:
         fail(str(error))
 
 
-async def _serve(secret: MountedSecret, addresses: ListenAddresses, authorization_file: Path) -> None:
+async def _serve(secret: MountedSecret, addresses: ListenAddresses, token: str) -> None:
     cache = CredentialCache(now)
-    token = read_or_create_token(authorization_file)
     secret_reader = Reader(secret, cache)
     secret_reader.poll()
     async with serve_endpoint(addresses, cache, token):

@@ -43,6 +43,7 @@ WATCH_SECONDS = 60
 # Only ends dead connections: the server closes a watch earlier.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
+_START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -244,15 +245,22 @@ class ApiClient:
         return session
 
 
+def is_terminating(response: ApiResponse) -> bool:
+    """Whether the API server refused to create an object because the namespace is being deleted."""
+    causes = (response.body.get("details") or {}).get("causes") or []
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
 def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
     """Return the error for a write that was refused.
 
     It contains the API server's message, because a quota or policy explains itself there, but none of `secrets`.
     """
-    causes = (response.body.get("details") or {}).get("causes") or []
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+    if is_terminating(response):
         return BeingDeletedError("the namespace is terminating")
-    message = response.message
+    # A Secret has up to 100,000 pieces, so the search is limited to the start of the message. It cuts no piece.
+    start = _START.match(response.message)
+    message = start[0] if start else ""
     for value in secrets.values():
         # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends: so
         # each piece is replaced.

@@ -134,6 +134,8 @@ REASONS = {
     ),
     "TargetConflict": _SOURCE_REFUSED,
     "SourceNotFound": ReasonPolicy("SourceNotFound", retry_after=_MINUTE),
+    "SourceKeyEmpty": ReasonPolicy("SourceKeyEmpty", retry_after=_MINUTE),
+    "SourceForbidden": ReasonPolicy("Stalled", stalled=True, retry_after=_MINUTE),
     "ScopeConflict": ReasonPolicy("ScopeConflict", retry_after=_MINUTE),
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
     "InternalError": ReasonPolicy("InternalError"),

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import RefusedError
 
 # Servers do not accept longer tokens in a header. The longest names are ARNs.
-MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 16 * 1024, 2048
+MAX_VALUE_LENGTH = 16 * 1024
 _MAX_LIFETIME = timedelta(days=366)
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
@@ -168,7 +169,7 @@ def check_lengths(values: PipelineValues) -> None:
         "an identity context": values.identity_context or "",
     }
     names = {"a principal": values.principal, "a token ID": values.token_id, "an identity ID": values.identity_id}
-    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, _MAX_NAME_LENGTH)):
+    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, MAX_PRINCIPAL_LENGTH)):
         for what, text in texts.items():
             if len(text) > maximum:
                 raise RefusedError(
@@ -178,18 +179,30 @@ def check_lengths(values: PipelineValues) -> None:
 
 def unwrap(value: str, what: str) -> str:
     """Return a stored token without the newline that `echo` adds and the quotes that `jq` adds."""
-    return require_safe(value.strip().strip("\"'").strip(), what)
+    return require_safe(_unquoted(value), what)
+
+
+def require_content(value: str, what: str) -> str:
+    """Return a stored value; raises RefusedError (SourceKeyEmpty) if it is empty or only white space and quotes."""
+    if not _unquoted(value):
+        raise RefusedError("SourceKeyEmpty", f"{what} is empty")
+    return value
+
+
+def _unquoted(value: str) -> str:
+    return value.strip().strip("\"'").strip()
 
 
 def parse_source(
     token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
 ) -> SourceValues:
-    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceInvalid."""
+    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceKeyEmpty, SourceInvalid."""
     credentials = None
     if keys is not None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            if not keys.get(name):
+            if name not in keys:
                 raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
+            require_content(keys[name], f"key {name} of the Secret of source.credentials")
         session_token = keys.get("AWS_SESSION_TOKEN")
         credentials = Credentials(
             access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),

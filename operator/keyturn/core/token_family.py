@@ -6,7 +6,7 @@ again (RFC 9700 section 4.14.2). So Keyturn records, before and after each use, 
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -88,8 +88,9 @@ class StoredToken:
     """The content of a token Secret: the live token, the one before it, and their family.
 
     `uid` and `version` identify the stored object; they are empty if it does not exist yet. `family` is None if the
-    object has no valid annotation and so does not belong to Keyturn. `value` is empty once a single-use credential
-    was consumed without a token in return.
+    object has no valid annotation and so does not belong to Keyturn; `is_adoptable` if it is empty and its owner lets
+    the request use it. `value` is empty once a single-use credential was consumed without a token in return.
+    `missing_metadata` are the labels and annotations to add with the next write.
     """
 
     value: str = field(repr=False)
@@ -97,6 +98,8 @@ class StoredToken:
     previous: str = field(repr=False, default="")
     uid: str = ""
     version: str = ""
+    is_adoptable: bool = False
+    missing_metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def is_consumed(self) -> bool:
@@ -137,13 +140,13 @@ def live_token(
     StaleTokenRestored if the token Secret contains a consumed token, TargetConflict if it belongs to something else.
     """
     source_fingerprint = fingerprint(source_token)
-    if stored is None:
+    if stored is None or stored.is_adoptable:
         family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
-        return StoredToken(source_token, family)
+        return replace(stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False)
     family = _require_same_source(stored, source_id, secret)
     if not family.has_seen(source_fingerprint):
         renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
-        return StoredToken(source_token, renewed, uid=stored.uid, version=stored.version)
+        return replace(stored, value=source_token, family=renewed, previous="")
     if family.source_id != source_id:
         if stored.issued_token is not None:
             # The source's own token may be sent to another issuer; a token that one issuer returned may not.
@@ -160,13 +163,15 @@ def live_token(
 
 
 def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> TokenFamily:
+    advice = "choose another source.token.saveTo"
     if stored.family is None:
         problem = "was not created by Keyturn for a token"
+        advice += ", or remove its data and set its annotation keyturn.dev/adoptable-by to the name of the TokenRequest"
     elif (source := stored.family.source_id.partition(" ")[0]) != source_id.partition(" ")[0]:
         problem = f"contains the token of source {source}"
     else:
         return stored.family
-    raise RefusedError("TargetConflict", f"Secret {secret} {problem}: choose another source.token.saveTo")
+    raise RefusedError("TargetConflict", f"Secret {secret} {problem}: {advice}")
 
 
 def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, secret: str) -> StoredToken:
@@ -179,4 +184,4 @@ def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, se
     if fingerprint != family.live:
         # A process that was believed dead saved the issuer's response late: its token is newer and still valid.
         family = family.rotated(fingerprint)
-    return StoredToken(stored.value, family, stored.previous, stored.uid, stored.version)
+    return replace(stored, family=family)

@@ -126,6 +126,14 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
     `skew` is AWS's clock minus the local clock, zero if it is unknown.
     """
     if isinstance(error, ClientError):
+        if error.operation_name.lower() != operation.name.replace("_", ""):
+            # The default credential chain calls STS itself, for example with the web identity token of IRSA.
+            return UnavailableError(
+                "Unavailable",
+                f"{operation.title}: the operator has no AWS identity: {error.operation_name} for its own role failed"
+                f" with {_code(error)}; check the trust policy of the operator's role{_describe(skew)}",
+                request_id=error.response.get("ResponseMetadata", {}).get("RequestId", ""),
+            )
         return _refusal(operation, error, region, skew)
     if isinstance(error, ParamValidationError):
         return RefusedError(
@@ -135,7 +143,8 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
             "Unavailable",
-            f"{operation.title}: the operator has no AWS identity at the moment ({kind})",
+            f"{operation.title}: the operator has no AWS identity at the moment ({kind}); its pod needs a role by IRSA,"
+            " EKS Pod Identity or an instance profile",
             service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
@@ -186,9 +195,7 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: tim
     if _is_clock_skew(code, text, classification, skew):
         return clock_skew.clock_skew_error(f"{operation.title}: {code}", skew, "AWS", request_id)
     hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
-    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "")
-    if abs(skew) >= clock_skew.REPORTED:
-        message += f"; {clock_skew.describe(skew, 'AWS')}"
+    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + _describe(skew)
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
@@ -223,6 +230,10 @@ def _is_clock_skew(code: str, text: str, classification: ErrorClassification, sk
         return abs(skew) >= _SIGNATURE_TOLERANCE or _SIGNATURE_TIME.match(text) is not None
     # What has expired by AWS's clock, but not by the local one, which is behind.
     return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= clock_skew.REPORTED)
+
+
+def _describe(skew: timedelta) -> str:
+    return f"; {clock_skew.describe(skew, 'AWS')}" if abs(skew) >= clock_skew.REPORTED else ""
 
 
 def _code(error: ClientError) -> str:

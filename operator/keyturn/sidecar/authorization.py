@@ -7,7 +7,6 @@ from pathlib import Path
 
 from keyturn.sidecar.mounted_files import read_regular_file
 
-_MODE = 0o440
 _MAX_BYTES = 4096
 _TOKEN = re.compile(rb"[!-~]+")
 
@@ -16,8 +15,8 @@ class AuthorizationError(Exception):
     """The authorization file cannot be read or created. The message is one line and does not contain the token."""
 
 
-def read_or_create_token(path: Path) -> str:
-    """Return the token in the file, or create the file with a random token, readable by owner and group (0440).
+def read_or_create_token(path: Path, mode: int = 0o440) -> str:
+    """Return the token in the file, or create the file with a random token and this mode.
 
     SDKs send the content unchanged in the Authorization header, so it is not stripped here: a character that a
     header cannot contain, such as the newline that an editor appends, raises AuthorizationError. Two processes
@@ -30,7 +29,7 @@ def read_or_create_token(path: Path) -> str:
     except OSError as error:
         raise AuthorizationError(f"cannot read the authorization file {path}: {error.strerror}") from None
     try:
-        _create(path)
+        _create(path, mode)
         return read_token(path)
     except OSError as error:
         raise AuthorizationError(f"cannot create the authorization file {path}: {error.strerror}") from None
@@ -46,13 +45,13 @@ def read_token(path: Path, max_bytes: int = _MAX_BYTES) -> str:
     return token.decode()
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, mode: int) -> None:
     """Write the file under a temporary name first, so that no process reads an incomplete token."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            os.fchmod(descriptor, _MODE)  # the umask may have cleared the group's bit
+            os.fchmod(descriptor, mode)  # the umask may have cleared bits
             file.write(secrets.token_urlsafe(32).encode())
             file.flush()
             os.fsync(descriptor)

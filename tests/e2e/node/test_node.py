@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.support.cases import cases
 from tests.support.emulator.client import Emulator
 from tests.support.node import Node
 from tests.support.node.release import Release
@@ -21,6 +22,13 @@ from tests.support.node.workloads import (
 )
 from tests.support.processes import until
 
+# Prints mode, owner and group of the files in other volumes.
+MODES = """
+import os
+for path in ("/mnt/ssh/key", "/mnt/data", "/mnt/identity/token"):
+    status = os.stat(path)
+    print(path, oct(status.st_mode), status.st_uid, status.st_gid)
+"""
 FORMATS = {"secretName": "acme", "formats": [{"credentialProcess": {}}, {"awsConfig": {}}]}
 INJECT = {"keyturn.dev/inject": "acme"}
 
@@ -99,6 +107,46 @@ def test_sidecar_serves_a_job_from_its_first_to_its_last_container(
     assert ends["keyturn"]["finishedAt"] == max(it["finishedAt"] for it in ends.values())
     assert privileges == RESTRICTED
     assert memory < 28  # MiB, the goal of docs/design/performance.md
+
+
+@cases(
+    "users, changed",
+    {
+        "one user": ([1000, 1000], []),
+        "two users": ([0, 1000], []),
+        # The sidecar does not run as root, so the kubelet no longer restricts the token to one user.
+        "root": ([0, 0], ["/mnt/identity/token"]),
+    },
+)
+def test_injection_changes_no_modes_in_other_volumes(
+    users: list[int], changed: list[str], namespace: NodeNamespace, aws: Emulator, endpoint: str
+) -> None:
+    namespace.issue(aws, target=FORMATS)
+    namespace.put_secret("ssh", {"key": "x"})
+    volumes: list[dict[str, Any]] = [
+        {"name": "ssh", "secret": {"secretName": "ssh", "defaultMode": 0o400}},
+        {"name": "data", "emptyDir": {}},
+        {"name": "identity", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+    ]
+    mounts = [{"name": volume["name"], "mountPath": f"/mnt/{volume['name']}"} for volume in volumes]
+    containers = [
+        container(f"app-{index}", endpoint, 1000, volumeMounts=mounts, securityContext={"runAsUser": user})
+        for index, user in enumerate(users)
+    ]
+    for name, annotations in ({"plain": {}, "injected": INJECT}).items():
+        app = pod(containers, annotations, volumes=volumes)
+        namespace.apply({**app, "metadata": {**app["metadata"], "name": name}})
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/plain", "pod/injected", "--timeout=60s")
+
+    def modes(name: str) -> set[tuple[str, ...]]:
+        lines = namespace.kubectl("exec", name, "--container=app-0", "--", PYTHON, "-c", MODES).splitlines()
+        return {tuple(line.split()) for line in lines}
+
+    def calls(app: str) -> list[str]:
+        return until(lambda: log_lines(namespace, app, "injected"))
+
+    assert sorted({path for path, *_ in modes("plain") ^ modes("injected")}) == changed
+    assert failures(calls("app-0") + calls("app-1")) == []
 
 
 def test_killed_sidecar_causes_no_failed_call(

@@ -31,14 +31,7 @@ USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer"
 
 
-@pytest.fixture(autouse=True)
-def no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove every AWS identity from the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+pytestmark = pytest.mark.usefixtures("no_identity")
 
 
 def set_user_keys(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> None:
@@ -99,7 +92,10 @@ async def test_ambient_identity_that_arrives_later_is_found(
         set_user_keys(monkeypatch)
         values = await assume(client)
 
-    assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
+    assert error.message == (
+        "STS AssumeRole as the operator: the operator has no AWS identity at the moment (NoCredentialsError); its pod"
+        " needs a role by IRSA, EKS Pod Identity or an instance profile"
+    )
     assert (error.reason, values.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 
 

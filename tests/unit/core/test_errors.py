@@ -29,6 +29,8 @@ _ROWS = [
     ("RefreshOutcomeUnknown", "RefreshOutcomeUnknown", False, 30, 1),
     ("TargetConflict", "Stalled", True, 30, 1),
     ("SourceNotFound", "SourceNotFound", False, 1, None),
+    ("SourceKeyEmpty", "SourceKeyEmpty", False, 1, None),
+    ("SourceForbidden", "Stalled", True, 1, None),
     ("WriteDenied", "WriteDenied", True, None, None),
     ("ScopeConflict", "ScopeConflict", False, 1, None),
     ("InternalError", "InternalError", False, None, None),

@@ -2,9 +2,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
 from keyturn.api.token_request import Request
-from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
+from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     HOUR,
@@ -57,6 +58,20 @@ async def test_quotes_and_newline_around_the_source_token_are_ignored() -> None:
     await env.reconcile(request(exchanges=[ACCESS_TOKEN], target={"formats": [{"token": {}}]}), MINUTE)
 
     assert env.exchanges == 1
+
+
+async def test_key_that_a_new_release_adds_is_written_at_the_next_renewal() -> None:
+    env = await issued()
+    data = {key: value for key, value in env.secrets.data("acme").items() if key != "AWS_DEFAULT_REGION"}
+    record = replace_struct(env.issuance(), keys=tuple(data), data_hash=data_hash(data, request()))
+    await env.secrets.store.write(request(), record, data)
+    env.restart()
+    upgraded = await env.reconcile(request(), after=MINUTE)
+    data_after_upgrade = env.secrets.data("acme")
+    renewed = await env.reconcile(request(), after=RENEWS_AFTER)
+
+    assert (upgraded.reason, data_after_upgrade) == ("", data)
+    assert (renewed.reason, env.secrets.data("acme")["AWS_DEFAULT_REGION"]) == ("Due", "us-east-1")
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,17 @@ import pytest
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 
 
-def test_file_is_created_once_for_owner_and_group_without_newline(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o440, 0o444])
+def test_file_is_created_once_with_its_mode_and_without_newline(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "token"
     umask = os.umask(0o077)
     try:
-        token = read_or_create_token(path)
+        token = read_or_create_token(path, mode)
     finally:
         os.umask(umask)
 
     assert (path.read_text(), len(token)) == (token, 43)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o440
+    assert stat.S_IMODE(path.stat().st_mode) == mode
     assert [entry.name for entry in tmp_path.iterdir()] == ["token"]
     assert read_or_create_token(path) == token
 

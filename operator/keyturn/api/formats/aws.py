@@ -11,7 +11,10 @@ MOUNTED_AT = "/var/run/secrets/keyturn"
 
 
 class EnvFormat(FormatOptions, frozen=True):
-    """The keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and, if spec.region is set, AWS_REGION."""
+    """The keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+
+    If spec.region is set, also AWS_REGION and AWS_DEFAULT_REGION: boto3 reads only the latter, other SDKs the former.
+    """
 
     # The first of its keys: two env formats are then reported as a duplicate key.
     KEY: ClassVar[str] = ENV_KEYS[0]

@@ -4,7 +4,9 @@ from typing import ClassVar
 
 from keyturn.api.base import ApiStruct, Key, Kind, Rule
 
-ENV_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
+# boto3 and the AWS CLI read AWS_DEFAULT_REGION, the other SDKs AWS_REGION.
+REGION_KEYS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+ENV_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", *REGION_KEYS)
 RESERVED_KEYS = [*ENV_KEYS, "expiration"]
 
 KEY_RULE = Rule(

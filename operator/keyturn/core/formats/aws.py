@@ -3,6 +3,7 @@
 import json
 
 from keyturn.api.formats.aws import MOUNTED_AT, AwsConfigFormat, CredentialProcessFormat, CredentialsFileFormat
+from keyturn.api.formats.base import REGION_KEYS
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.formats.context import FormatContext, require_credentials
@@ -16,7 +17,7 @@ def env(request: Request, values: PipelineValues) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
         **({"AWS_SESSION_TOKEN": credentials.session_token} if credentials.session_token else {}),
-        **({"AWS_REGION": region} if region else {}),
+        **(dict.fromkeys(REGION_KEYS, region) if region else {}),
     }
 
 

@@ -23,9 +23,9 @@ CREDENTIAL_VARIABLES = (
     URI,
     TOKEN_FILE,
 )
-USER = GROUP = 65532
 VOLUMES = SECRET, AUTHORIZATION, NO_TOKEN = f"{NAME}-secret", f"{NAME}-authorization", f"{NAME}-no-token"
 
+_USER = 65532
 _DIRECTORY = "/var/run/secrets/keyturn.dev"
 _SECRET = f"{_DIRECTORY}/secret"
 _AUTHORIZATION = f"{_DIRECTORY}/authorization"
@@ -34,8 +34,7 @@ _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _RESTRICTED = MappingProxyType(
     {
         "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": GROUP,
+        "runAsGroup": _USER,
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
@@ -66,8 +65,9 @@ def inject_sidecar(manifest: Json, sidecar: SidecarConfig) -> Json:
     """Return the manifest with the sidecar in pods that have the annotation `keyturn.dev/inject: SECRET`.
 
     The sidecar is the first init container, so that the other init containers can use it too. Containers with their
-    own credentials are not changed. The manifest is returned unchanged if it has no pod, if the sidecar is present,
-    or if every container has its own credentials. Raises ManifestError.
+    own credentials are not changed, nor are fields of the pod that affect its other volumes, such as fsGroup. The
+    manifest is returned unchanged if it has no pod, if the sidecar is present, or if every container has its own
+    credentials. Raises ManifestError.
     """
     if str(manifest.get("kind")).endswith("List") and isinstance(manifest.get("items"), list):
         items = manifest["items"]
@@ -106,12 +106,6 @@ def _inject(template: Json, pod: Pod, sidecar: SidecarConfig) -> Json:
     if pod.inject is None or not is_secret_name(pod.inject) or has_sidecar(pod) or not is_used:
         return template
     spec = template["spec"]
-    context = spec.get("securityContext") or {}
-    if context.get("fsGroup") is None:
-        # The token file has mode 0440 and the containers may run as any user: all of them are in the volumes' group.
-        # By default the kubelet would change the group of every file in every volume at each start of the pod.
-        policy = context.get("fsGroupChangePolicy") or "OnRootMismatch"
-        context = {**context, "fsGroup": GROUP, "fsGroupChangePolicy": policy}
     containers = {
         name: [
             raw if credential_variables(container) else _with_endpoint(raw, sidecar)
@@ -123,13 +117,13 @@ def _inject(template: Json, pod: Pod, sidecar: SidecarConfig) -> Json:
         **template,
         "spec": {
             **spec,
-            "securityContext": context,
-            "initContainers": [_container(sidecar), *containers["initContainers"]],
+            "initContainers": [_container(sidecar, _user(pod)), *containers["initContainers"]],
             "containers": containers["containers"],
             "volumes": [
                 *(spec.get("volumes") or ()),
                 # Not optional: the pod waits for the Secret instead of starting without credentials.
-                {"name": SECRET, "secret": {"secretName": pod.inject, "defaultMode": 0o440}},
+                # Only the sidecar mounts it. An fsGroup instead would change the modes in the pod's other volumes.
+                {"name": SECRET, "secret": {"secretName": pod.inject, "defaultMode": 0o444}},
                 {"name": AUTHORIZATION, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
                 {"name": NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             ],
@@ -147,7 +141,24 @@ def _with_endpoint(container: Json, sidecar: SidecarConfig) -> Json:
     }
 
 
-def _container(sidecar: SidecarConfig) -> Json:
+def _user(pod: Pod) -> int:
+    """Return the user to run the sidecar as: that of the other containers if they have only one, and not root.
+
+    If all containers run as one user, the kubelet makes that user the owner of the service account tokens, with mode
+    0600. With another user in the pod, everyone may read them. In a shared process namespace, a process of the same
+    user could read the Secret through /proc.
+    """
+    if pod.spec.share_process_namespace or pod.spec.host_pid:
+        return _USER
+    default = pod.spec.security_context.run_as_user
+    users = {
+        default if container.security_context.run_as_user is None else container.security_context.run_as_user
+        for _, container in pod.spec.all_containers
+    }
+    return (users.pop() if len(users) == 1 else None) or _USER
+
+
+def _container(sidecar: SidecarConfig, user: int) -> Json:
     probes = sidecar.port + 1
     return {
         "name": NAME,
@@ -160,6 +171,8 @@ def _container(sidecar: SidecarConfig) -> Json:
             f"--listen=127.0.0.1:{sidecar.port}",
             f"--http-bind-address=:{probes}",
             f"--authorization-file={TOKEN_PATH}",
+            # The containers may run as any user; only they mount the volume.
+            "--authorization-file-mode=0444",
         ],
         "ports": [{"name": NAME, "containerPort": probes}],
         "startupProbe": {
@@ -173,7 +186,7 @@ def _container(sidecar: SidecarConfig) -> Json:
             "failureThreshold": 6,
         },
         "resources": {name: dict(amounts) for name, amounts in sidecar.resources.items()},
-        "securityContext": dict(_RESTRICTED),
+        "securityContext": {**_RESTRICTED, "runAsUser": user},
         "volumeMounts": [
             {"name": SECRET, "mountPath": _SECRET, "readOnly": True},
             {"name": AUTHORIZATION, "mountPath": _AUTHORIZATION},

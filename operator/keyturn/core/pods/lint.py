@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
+from msgspec.structs import replace as replace_fields
+
 from keyturn.api.formats.aws import MOUNTED_AT
+from keyturn.api.formats.base import REGION_KEYS
 from keyturn.api.token_request import Request
 from keyturn.core.pods.injection import (
     CREDENTIAL_VARIABLES,
@@ -17,11 +21,27 @@ from keyturn.core.pods.injection import (
     has_sidecar,
     is_secret_name,
 )
-from keyturn.core.pods.manifest import INJECT, Container, Mount, Pod, SecretFiles, read_meta, read_pod, template_path
+from keyturn.core.pods.manifest import (
+    INJECT,
+    Container,
+    Env,
+    Mount,
+    Pod,
+    Resources,
+    SecretFiles,
+    read_claims,
+    read_meta,
+    read_pod,
+    template_path,
+)
 
 _ANNOTATION = f"metadata.annotations.{INJECT}"
 # The sidecar can serve a Secret that has one of these keys.
 _SERVABLE_KEYS = frozenset({"credentials.json", "AWS_ACCESS_KEY_ID"})
+# The endpoint is http: HTTPS_PROXY does not concern it.
+_PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
+_ENDPOINT = ip_address("127.0.0.1")
 
 # The TokenRequests that were read together with the pod, by the name of the Secret that they write.
 Requests = Mapping[str, Request]
@@ -29,7 +49,7 @@ Requests = Mapping[str, Request]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A mistake in the field at `path`: an error if the pod cannot work, else a warning."""
+    """A mistake in the field at `path`: an error if the pod cannot work permanently, else a warning."""
 
     path: str
     message: str
@@ -42,6 +62,19 @@ class _ContainerContext:
     container: Container
     pod: Pod
     requests: Requests
+
+    @property
+    def ends(self) -> bool:
+        """Whether the container runs to completion, perhaps before the credentials of its start expire."""
+        is_init = self.path.startswith("spec.initContainers") and self.container.restart_policy != "Always"
+        return is_init or self.pod.spec.restart_policy in ("Never", "OnFailure")
+
+    @property
+    def uses_endpoint(self) -> bool:
+        """Whether the container uses the endpoint of the sidecar, or will after the injection."""
+        if self.pod.inject is None or not is_secret_name(self.pod.inject) or has_sidecar(self.pod):
+            return self.container.literals.get(TOKEN_FILE) == TOKEN_PATH
+        return not credential_variables(self.container)
 
     @property
     def mounted_secrets(self) -> Iterator[tuple[int, Mount, SecretFiles]]:
@@ -78,6 +111,9 @@ def lint_pod(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> l
     meta = read_meta(manifest)
     by_secret = {request.secret_name: request for request in requests if meta.namespace in ("", request.namespace)}
     pod = read_pod(manifest, path)
+    # A claim replaces a volume of the template that has the same name.
+    volumes = (*pod.spec.volumes, *read_claims(manifest))
+    pod = replace_fields(pod, spec=replace_fields(pod.spec, volumes=volumes))
     prefix = "".join(f"{name}." for name in path)
     findings = [*_lint_volumes(pod, by_secret), *_lint_injection(pod, by_secret)]
     for container_path, container in pod.spec.all_containers:
@@ -99,25 +135,49 @@ def _lint_volumes(pod: Pod, requests: Requests) -> Iterator[Finding]:
                 continue
             if files.optional:
                 yield Finding(path, f"Secret {files.secret} is optional: the pod may start before it exists")
-            written = {key for one in requests[files.secret].spec.formats for key in one.options.keys} | {"expiration"}
             for item in files.items:
-                if item.key not in written:
-                    message = f"the TokenRequest writes no key {item.key} into Secret {files.secret}"
-                    yield Finding(path, message, is_error=True)
+                if item.key not in _keys(requests[files.secret]):
+                    yield _no_key(path, item.key, files.secret, is_error=not files.optional)
+
+
+def _keys(request: Request) -> frozenset[str]:
+    """Return the keys that the request may write."""
+    keys = frozenset(key for one in request.spec.formats for key in one.options.keys) | {"expiration"}
+    return keys if request.spec.region else keys.difference(REGION_KEYS)
+
+
+def _renewed_keys(request: Request) -> frozenset[str]:
+    """Return the keys whose values change with a renewal; a region or a config file remains the same."""
+    constant = (one.options.keys for one in request.spec.formats if not one.options.has_expiring_value)
+    return _keys(request).difference(REGION_KEYS, *constant)
+
+
+def _no_key(path: str, key: str, secret: str, *, is_error: bool) -> Finding:
+    return Finding(path, f"the TokenRequest writes no key {key} into Secret {secret}", is_error=is_error)
+
+
+def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Finding:
+    """Return the finding for what a container reads only at its start: a warning if it may end before the expiry."""
+    if context.ends:
+        advice = f"if it can run for longer than the credentials are valid, {advice}"
+    return Finding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
 
 
 def _lint_variables(context: _ContainerContext) -> Iterator[Finding]:
     for index, env in enumerate(context.container.env):
-        ref, path = env.value_from.secret_key_ref, f"{context.path}.env[{index}]"
-        if ref and ref.name in context.requests:
-            message = f"a variable is not updated after a renewal: mount Secret {ref.name} as a volume"
-            yield Finding(path, message, is_error=True)
+        ref, path = env.secret_key, f"env[{index}]"
+        request = context.requests.get(ref.name) if ref else None
+        if ref and request:
+            if ref.key not in _keys(request):
+                yield _no_key(f"{context.path}.{path}", ref.key, ref.name, is_error=not ref.optional)
+            elif ref.key in _renewed_keys(request):
+                yield _not_updated(context, path, "a variable is", f"mount Secret {ref.name} as a volume")
         elif ref and env.name == "AWS_SESSION_TOKEN":
-            yield Finding(path, "a session token expires, but a variable is not updated")
+            yield Finding(f"{context.path}.{path}", "a session token expires, but a variable is not updated")
     for index, source in enumerate(context.container.env_from):
         if source.secret_ref and source.secret_ref.name in context.requests:
-            message = f"variables are not updated after a renewal: mount Secret {source.secret_ref.name} as a volume"
-            yield Finding(f"{context.path}.envFrom[{index}]", message, is_error=True)
+            advice = f"mount Secret {source.secret_ref.name} as a volume"
+            yield _not_updated(context, f"envFrom[{index}]", "variables are", advice)
 
 
 def _lint_missing_volumes(context: _ContainerContext) -> Iterator[Finding]:
@@ -136,13 +196,31 @@ def _lint_missing_volumes(context: _ContainerContext) -> Iterator[Finding]:
 
 def _lint_mounts(context: _ContainerContext) -> Iterator[Finding]:
     for index, mount, files in context.mounted_secrets:
-        if mount.sub_path or mount.sub_path_expr:
-            message = f"a subPath mount is not updated after a renewal: mount Secret {files.secret} as a directory"
-            yield Finding(f"{context.path}.volumeMounts[{index}].subPath", message, is_error=True)
-    for index, mount, files in context.mounted_secrets:
+        request, path = context.requests[files.secret], f"volumeMounts[{index}]"
+        keys = files.keys_at(mount.sub_path) if mount.sub_path else frozenset()
+        if mount.sub_path_expr or keys & _renewed_keys(request):
+            yield _not_updated(
+                context, f"{path}.subPath", "a subPath mount is", f"mount Secret {files.secret} as a directory"
+            )
+        # Another source of a projected volume may contain the file.
+        elif files.secret_name and (missing := sorted(keys - _keys(request))):
+            yield _no_key(f"{context.path}.{path}.subPath", missing[0], files.secret, is_error=True)
+
+
+def _lint_config_file(context: _ContainerContext) -> Iterator[Finding]:
+    """Find a mounted config file that refers to a directory where its Secret is not mounted."""
+    mounts, config_file = list(context.mounted_secrets), context.container.literals.get("AWS_CONFIG_FILE")
+    for index, mount, files in mounts:
         configs = (one.aws_config for one in context.requests[files.secret].spec.formats)
         expected = [config.mount_path or f"{MOUNTED_AT}/{files.secret}" for config in configs if config]
-        if expected and mount.mount_path.rstrip("/") != expected[0]:
+        directories = {
+            mount.mount_path.rstrip("/")
+            for _, mount, each in mounts
+            if each.secret == files.secret and not mount.sub_path
+        }
+        is_in_home = mount.mount_path.rstrip("/").endswith(("/.aws", "/.aws/config"))
+        is_read = mount is context.mount_at(config_file) if config_file else is_in_home
+        if expected and is_read and expected[0] not in directories:
             message = (
                 f"the config file refers to files in {expected[0]}: mount Secret {files.secret} there, "
                 "or set mountPath in the awsConfig format"
@@ -175,15 +253,49 @@ def _lint_credentials_file(context: _ContainerContext) -> Iterator[Finding]:
 def _lint_region(context: _ContainerContext) -> Iterator[Finding]:
     literals = context.container.literals
     is_served = any(context.mounted_secrets) or context.pod.inject is not None or literals.get(TOKEN_FILE) == TOKEN_PATH
-    if is_served and ("AWS_REGION" in literals) != ("AWS_DEFAULT_REGION" in literals):
+    # A config file can contain the region for all SDKs.
+    if (
+        is_served
+        and "AWS_CONFIG_FILE" not in literals
+        and ("AWS_REGION" in literals) != ("AWS_DEFAULT_REGION" in literals)
+    ):
         message = "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"
         yield Finding(f"{context.path}.env", message)
+
+
+def _lint_proxy(context: _ContainerContext) -> Iterator[Finding]:
+    """Find a proxy that some SDKs would use for the sidecar's endpoint, because no exception is made for loopback."""
+    container = context.container
+    if not context.uses_endpoint:
+        return
+    proxies = [env.name for env in container.env if env.name in _PROXY_VARIABLES and (env.literal or env.value_from)]
+    if proxies and not any(_may_exempt_endpoint(env) for env in container.env if env.name in _NO_PROXY_VARIABLES):
+        message = (
+            f"container {container.name} has {proxies[0]} without 127.0.0.1 in NO_PROXY: "
+            "some SDKs send requests for the sidecar to the proxy"
+        )
+        yield Finding(f"{context.path}.env", message)
+
+
+def _may_exempt_endpoint(no_proxy: Env) -> bool:
+    """Whether the variable exempts the endpoint from the proxy, or may do so because its value is unknown."""
+    if no_proxy.value_from or "$(" in no_proxy.literal:
+        return True
+    for host in no_proxy.literal.split(","):
+        try:
+            if host.strip() == "*" or _ENDPOINT in ip_network(host.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 _CONTAINER_CHECKS = (
     _lint_variables,
     _lint_missing_volumes,
     _lint_mounts,
+    _lint_config_file,
+    _lint_proxy,
     _lint_precedence,
     _lint_credentials_file,
     _lint_region,
@@ -212,13 +324,9 @@ def _lint_annotation(secret: str, requests: Requests) -> Iterator[Finding]:
         if request.name == secret != request.secret_name and secret not in requests:
             message = f"TokenRequest {secret} writes Secret {request.secret_name}: use the name of the Secret"
             yield Finding(_ANNOTATION, message, is_error=True)
-    if secret in requests:
-        keys = {key for one in requests[secret].spec.formats for key in one.options.keys}
-        if not keys & _SERVABLE_KEYS:
-            message = (
-                f"Secret {secret} has neither credentials.json nor AWS_ACCESS_KEY_ID, so the sidecar cannot serve it"
-            )
-            yield Finding(_ANNOTATION, message, is_error=True)
+    if secret in requests and not _keys(requests[secret]) & _SERVABLE_KEYS:
+        message = f"Secret {secret} has neither credentials.json nor AWS_ACCESS_KEY_ID, so the sidecar cannot serve it"
+        yield Finding(_ANNOTATION, message, is_error=True)
 
 
 def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
@@ -235,6 +343,8 @@ def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
         message = f"container {container.name} has AWS_CONFIG_FILE: SDKs prefer credentials in that file to the sidecar"
         yield Finding(f"{path}.env", message)
     for source in container.env_from:
+        if not any(name.startswith(source.prefix) for name in CREDENTIAL_VARIABLES):
+            continue
         message = (
             f"container {container.name} takes variables from {source.origin}: "
             "SDKs prefer AWS_ACCESS_KEY_ID or AWS_PROFILE among them to the sidecar"
@@ -248,8 +358,27 @@ def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
         if volume.name in VOLUMES:
             message = f"the sidecar needs a volume named {volume.name}: rename this one, or the pod is refused"
             yield Finding(f"spec.volumes[{index}].name", message, is_error=True)
+    if _is_guaranteed(pod):
+        message = (
+            "with the sidecar, the QoS class of the pod becomes Burstable: "
+            "set equal requests and limits in injection.resources to keep Guaranteed"
+        )
+        yield Finding("spec", message)
     message = "the sidecar runs on Linux only: on Windows mount the Secret"
     if pod.spec.os.name == "windows":
         yield Finding("spec.os.name", message, is_error=True)
     if pod.spec.node_selector.get("kubernetes.io/os") == "windows":
         yield Finding("spec.nodeSelector", message, is_error=True)
+
+
+def _is_guaranteed(pod: Pod) -> bool:
+    """Whether all containers have limits that are equal to their requests, which default to the limits.
+
+    Resources of the pod itself take precedence, and an additional container does not affect them.
+    """
+    return pod.spec.resources == Resources() and all(
+        (limit := container.resources.limits.get(resource)) is not None
+        and container.resources.requests.get(resource, limit) == limit
+        for _, container in pod.spec.all_containers
+        for resource in ("cpu", "memory")
+    )

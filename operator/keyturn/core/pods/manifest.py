@@ -1,7 +1,7 @@
 """The fields of a pod that Keyturn reads, and the path of the pod template in workloads such as Deployments."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,6 +30,9 @@ class _Part(msgspec.Struct, frozen=True, rename="camel"):
     """Part of a manifest. Other fields are ignored: validating them is the API server's task."""
 
 
+_AnyPart = TypeVar("_AnyPart", bound=_Part)
+
+
 class ObjectRef(_Part, frozen=True):
     """A reference to a Secret or a ConfigMap."""
 
@@ -41,6 +44,7 @@ class SecretKey(_Part, frozen=True):
 
     name: str = ""
     key: str = ""
+    optional: bool = False
 
 
 class EnvSource(_Part, frozen=True):
@@ -54,7 +58,12 @@ class Env(_Part, frozen=True):
 
     name: str = ""
     literal: str = msgspec.field(name="value", default="")
-    value_from: EnvSource = EnvSource()
+    value_from: EnvSource | None = None
+
+    @property
+    def secret_key(self) -> SecretKey | None:
+        """The key of a Secret that contains the value."""
+        return self.value_from.secret_key_ref if self.value_from else None
 
     def __repr__(self) -> str:
         return f"Env({self.name!r})"
@@ -63,6 +72,7 @@ class Env(_Part, frozen=True):
 class EnvFrom(_Part, frozen=True):
     """All keys of a Secret or a ConfigMap as environment variables."""
 
+    prefix: str = ""
     secret_ref: ObjectRef | None = None
     config_map_ref: ObjectRef | None = None
 
@@ -82,6 +92,19 @@ class Mount(_Part, frozen=True):
     sub_path_expr: str = ""
 
 
+class SecurityContext(_Part, frozen=True):
+    """The security context of a pod or of a container."""
+
+    run_as_user: int | None = None
+
+
+class Resources(_Part, frozen=True):
+    """The resources of a container or a pod: quantities such as 1 or "500m" by the name of the resource."""
+
+    requests: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+
+
 class Container(_Part, frozen=True):
     """A container or an init container."""
 
@@ -90,6 +113,8 @@ class Container(_Part, frozen=True):
     env_from: tuple[EnvFrom, ...] = ()
     volume_mounts: tuple[Mount, ...] = ()
     restart_policy: str = ""
+    security_context: SecurityContext = SecurityContext()
+    resources: Resources = Resources()
 
     @property
     def literals(self) -> dict[str, str]:
@@ -101,6 +126,7 @@ class Item(_Part, frozen=True):
     """A key of a Secret that a volume contains as a file."""
 
     key: str = ""
+    path: str = ""
 
 
 class SecretFiles(_Part, frozen=True):
@@ -115,6 +141,12 @@ class SecretFiles(_Part, frozen=True):
     def secret(self) -> str:
         """The name of the Secret: a secret volume calls it secretName, a projected volume name."""
         return self.secret_name or self.name
+
+    def keys_at(self, path: str) -> set[str]:
+        """Return the keys that are at a path of the volume: one for a file, or several for a directory."""
+        if not self.items:
+            return {path}
+        return {item.key for item in self.items if item.path == path or item.path.startswith(f"{path}/")}
 
 
 class Projection(_Part, frozen=True):
@@ -151,10 +183,6 @@ class PodMeta(_Part, frozen=True):
     annotations: dict[str, str] = {}
 
 
-class SecurityContext(_Part, frozen=True):
-    """The security context of a pod; none of its fields is read."""
-
-
 class PodOS(_Part, frozen=True):
     """The operating system of a pod: linux or windows."""
 
@@ -168,9 +196,13 @@ class PodSpec(_Part, frozen=True):
     init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     host_network: bool = False
+    host_pid: bool = msgspec.field(name="hostPID", default=False)
+    share_process_namespace: bool = False
+    restart_policy: str = ""
     os: PodOS = PodOS()
     node_selector: dict[str, str] = {}
     security_context: SecurityContext = SecurityContext()
+    resources: Resources = Resources()
 
     @property
     def all_containers(self) -> Iterator[tuple[str, Container]]:
@@ -192,6 +224,18 @@ class Pod(_Part, frozen=True):
         return self.metadata.annotations.get(INJECT)
 
 
+class _VolumeClaim(_Part, frozen=True):
+    metadata: PodMeta = PodMeta()
+
+
+class _StatefulSetSpec(_Part, frozen=True):
+    volume_claim_templates: tuple[_VolumeClaim, ...] = ()
+
+
+class _StatefulSet(_Part, frozen=True):
+    spec: _StatefulSetSpec = _StatefulSetSpec()
+
+
 def template_path(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the path of the pod in a manifest; None if its kind has no pod."""
     group, slash, _ = str(manifest.get("apiVersion")).partition("/")
@@ -204,14 +248,26 @@ def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:
         manifest = manifest.get(name)  # type: ignore[assignment]
         if not isinstance(manifest, Mapping):
             raise ManifestError(f"expected an object (at {'.'.join(path[: index + 1])})")
-    try:
-        return msgspec.convert(without_nulls(manifest), Pod)
-    except msgspec.ValidationError as error:
-        problem, _, location = str(error).partition(" - at `$")
-        field = ".".join((*path, location.rstrip("`").lstrip("."))).strip(".")
-        raise ManifestError(f"{problem} (at {field or 'the manifest'})") from None
+    return _convert(manifest, Pod, path)
+
+
+def read_claims(manifest: Mapping[str, Any]) -> tuple[Volume, ...]:
+    """Return the volumes that a StatefulSet adds to its pods; other manifests have none. Raises ManifestError."""
+    if manifest.get("kind") != "StatefulSet":
+        return ()
+    claims = _convert(manifest, _StatefulSet).spec.volume_claim_templates
+    return tuple(Volume(name=claim.metadata.name) for claim in claims)
 
 
 def read_meta(manifest: Mapping[str, Any]) -> PodMeta:
     """Parse the metadata of any manifest. Raises ManifestError."""
     return read_pod({"metadata": manifest.get("metadata")}).metadata
+
+
+def _convert(manifest: Mapping[str, Any], part: type[_AnyPart], path: tuple[str, ...] = ()) -> _AnyPart:
+    try:
+        return msgspec.convert(without_nulls(manifest), part)
+    except msgspec.ValidationError as error:
+        problem, _, location = str(error).partition(" - at `$")
+        field = ".".join((*path, location.rstrip("`").lstrip("."))).strip(".")
+        raise ManifestError(f"{problem} (at {field or 'the manifest'})") from None

@@ -31,8 +31,18 @@ def test_env_writes_the_variables() -> None:
         "AWS_SECRET_ACCESS_KEY": "secret/key+",
         "AWS_SESSION_TOKEN": "session==",
         "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "expiration": "2026-01-02T04:04:05Z",
     }
+
+
+def test_botocore_finds_the_region_of_env(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in rendered({"env": {}}).items():
+        monkeypatch.setenv(name, value)
+
+    assert Session().get_config_variable("region") == "us-east-1"
 
 
 def test_env_omits_variables_without_a_value() -> None:

@@ -17,7 +17,6 @@ apiVersion: v1
 kind: Pod
 metadata: {name: app, annotations: {keyturn.dev/inject: acme-billing}}
 spec:
-  securityContext: {fsGroup: 65532, fsGroupChangePolicy: OnRootMismatch}
   initContainers:
   - name: keyturn
     image: keyturn:1
@@ -29,6 +28,7 @@ spec:
     - --listen=127.0.0.1:9911
     - --http-bind-address=:9912
     - --authorization-file=/var/run/secrets/keyturn.dev/authorization/token
+    - --authorization-file-mode=0444
     ports: [{name: keyturn, containerPort: 9912}]
     startupProbe: {httpGet: {path: /readyz, port: 9912}, periodSeconds: 1, failureThreshold: 120}
     livenessProbe: {httpGet: {path: /healthz, port: 9912}, timeoutSeconds: 5, failureThreshold: 6}
@@ -56,7 +56,7 @@ spec:
     - {name: keyturn-authorization, mountPath: /var/run/secrets/keyturn.dev/authorization, readOnly: true}
   volumes:
   - name: keyturn-secret
-    secret: {secretName: acme-billing, defaultMode: 0440}
+    secret: {secretName: acme-billing, defaultMode: 0444}
   - name: keyturn-authorization
     emptyDir: {medium: Memory, sizeLimit: 1Mi}
   - name: keyturn-no-token
@@ -79,6 +79,10 @@ def workload(api_version: str, kind: str, path: tuple[str, ...], template: Any) 
     for name in reversed(path):
         body = {name: body}
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "app"}, **body}
+
+
+def as_user(user: int) -> dict[str, Any]:
+    return container(securityContext={"runAsUser": user})
 
 
 def served_containers(body: Any) -> tuple[str, ...]:
@@ -135,17 +139,42 @@ def test_existing_fields_are_kept(case: Case) -> None:
         assert [it["name"] for it in before.get(name) or () if it["name"] not in kept] == []
 
 
+@ALL_CASES
+def test_only_containers_and_volumes_are_changed(case: Case) -> None:
+    before, after = case.pod["spec"], dict(inject_sidecar(case.pod, SIDECAR)["spec"])
+    old, new = before.get("volumes") or [], after.get("volumes") or []
+    lists = ("volumes", "initContainers", "containers")
+
+    assert {name: value for name, value in after.items() if name not in lists} == {
+        name: value for name, value in before.items() if name not in lists
+    }
+    assert new[: len(old)] == old
+    for container_before, container_after in zip(before["containers"], after["containers"], strict=True):
+        kept = {name: value for name, value in container_after.items() if name not in ("env", "volumeMounts")}
+        assert kept.items() <= container_before.items()
+
+
 @cases(
-    "context, expected",
+    "spec, user",
     {
-        "without a group": ({}, {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}),
-        "a group": ({"fsGroup": 7}, {"fsGroup": 7}),
-        "group 0": ({"fsGroup": 0}, {"fsGroup": 0}),
-        "a policy": ({"fsGroupChangePolicy": "Always"}, {"fsGroup": 65532, "fsGroupChangePolicy": "Always"}),
+        "no user": ({}, 65532),
+        "the pod's user": ({"securityContext": {"runAsUser": 1000}}, 1000),
+        "the containers' user": ({"containers": [as_user(7), as_user(7)], "initContainers": [as_user(7)]}, 7),
+        "the containers' user, not the pod's": (
+            {"containers": [as_user(7)], "securityContext": {"runAsUser": 1000}},
+            7,
+        ),
+        "two users": ({"containers": [as_user(7), as_user(8)]}, 65532),
+        "one container without a user": ({"containers": [as_user(7), container()]}, 65532),
+        "a shared process namespace": ({"shareProcessNamespace": True, "securityContext": {"runAsUser": 1000}}, 65532),
+        "the host's processes": ({"hostPID": True, "securityContext": {"runAsUser": 1000}}, 65532),
+        "root": ({"containers": [as_user(0)], "securityContext": {"runAsUser": 1000}}, 65532),
     },
 )
-def test_fs_group_is_set_unless_the_pod_has_one(context: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert inject_sidecar(pod(securityContext=context), SIDECAR)["spec"]["securityContext"] == expected
+def test_sidecar_runs_as_the_only_user_of_the_pod(spec: dict[str, Any], user: int) -> None:
+    changed = inject_sidecar({**pod(), "spec": {**pod()["spec"], **spec}}, SIDECAR)
+
+    assert changed["spec"]["initContainers"][0]["securityContext"]["runAsUser"] == user
 
 
 def test_list_shared_by_two_containers_is_extended_once() -> None:

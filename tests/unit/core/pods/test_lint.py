@@ -6,8 +6,8 @@ import pytest
 from keyturn.api.token_request import parse
 from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from keyturn.core.pods.lint import Finding, lint_pod
-from keyturn.core.pods.manifest import INJECT
-from tests.support.dependencies import manifest
+from keyturn.core.pods.manifest import INJECT, ManifestError
+from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, manifest
 from tests.support.pods import Body, container, pod
 
 REQUEST = parse(manifest(target={"secretName": "acme-aws"}))
@@ -15,7 +15,13 @@ CONFIGURED = parse(
     manifest("other", target={"secretName": "with-config", "formats": [{"awsConfig": {}}, {"credentialProcess": {}}]})
 )
 TOKEN = parse(manifest("third", target={"secretName": "only-token", "formats": [{"token": {}}]}))
-REQUESTS = (REQUEST, CONFIGURED, TOKEN)
+EXCHANGES = [
+    {name: {**fields, "region": "us-east-1"}} for each in (ACCESS_TOKEN, ASSUME_ROLE) for name, fields in each.items()
+]
+WITHOUT_REGION: Body = {"region": None, "exchanges": EXCHANGES}
+GLOBAL = parse(manifest("fourth", target={"secretName": "global", "formats": [{"env": {}}]}, **WITHOUT_REGION))
+REQUESTS = (REQUEST, CONFIGURED, TOKEN, GLOBAL)
+CONFIG_PATH = "/var/run/secrets/keyturn/with-config"
 MOUNT_PATH = "/var/run/secrets/aws"
 
 
@@ -42,6 +48,16 @@ def projected(**more: Any) -> Body:
     return {"name": "aws", "projected": {"sources": sources}}
 
 
+def subpath_mounts(sub_path: str, *more: Body) -> list[Body]:
+    return [{"name": "aws", "mountPath": "/root/.aws/config", "subPath": sub_path}, *more]
+
+
+def stateful_set(*claims: str) -> Body:
+    template = mounting({"name": "unused"}, path="/data")
+    spec = {"template": template, "volumeClaimTemplates": [{"metadata": {"name": name}} for name in claims]}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "queue"}, "spec": spec}
+
+
 def error(path: str, message: str) -> Finding:
     return Finding(path, message, is_error=True)
 
@@ -53,9 +69,41 @@ CORRECT: dict[str, Body] = {
     "both names of the region": mounting(env=[*variable("AWS_REGION", "x"), *variable("AWS_DEFAULT_REGION", "x")]),
     "a config file at its mountPath": mounting(
         volume("with-config"),
-        path="/var/run/secrets/keyturn/with-config",
-        env=variable("AWS_CONFIG_FILE", "/var/run/secrets/keyturn/with-config/config"),
+        path=CONFIG_PATH,
+        env=variable("AWS_CONFIG_FILE", f"{CONFIG_PATH}/config"),
     ),
+    "a config file with the region, and one of its variables": mounting(
+        volume("with-config"),
+        path=CONFIG_PATH,
+        env=[*variable("AWS_CONFIG_FILE", f"{CONFIG_PATH}/config"), *variable("AWS_REGION", "x")],
+    ),
+    "a Secret with a config file that the container does not use": mounting(volume("with-config")),
+    "a Secret with a config file, mounted twice": pod(
+        container(
+            env=variable("AWS_CONFIG_FILE", "/aws/config"),
+            volumeMounts=[{"name": "aws", "mountPath": "/aws"}, {"name": "aws", "mountPath": CONFIG_PATH}],
+        ),
+        inject=None,
+        volumes=[volume("with-config")],
+    ),
+    "only the config file by subPath": pod(
+        container(volumeMounts=subpath_mounts("config", {"name": "aws", "mountPath": CONFIG_PATH})),
+        inject=None,
+        volumes=[volume("with-config")],
+    ),
+    "another source of the volume by subPath": mounting(projected(), mount={"subPath": "x.conf"}),
+    "the region as a variable": pod(
+        container(env=[*from_secret("AWS_REGION", "acme-aws"), *from_secret("AWS_DEFAULT_REGION", "acme-aws")]),
+        inject=None,
+    ),
+    "resources of the pod itself, with the annotation": pod(
+        container(resources={"limits": {"cpu": 1, "memory": "1Gi"}}), resources={"limits": {"cpu": 1, "memory": "1Gi"}}
+    ),
+    "a limit above the request, with the annotation": pod(
+        container(resources={"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"memory": "1Mi"}})
+    ),
+    "a volume of a claim template": stateful_set("data", "aws"),
+    "an ephemeral volume": mounting({"name": "aws", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}),
     "items that the TokenRequest writes": mounting(
         volume(items=[{"key": "credentials.json", "path": "a"}, {"key": "expiration"}])
     ),
@@ -77,10 +125,95 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
         ),
     ),
     "env of an init container": (
-        pod(initContainers=[container(env=from_secret("X", "acme-aws"))], inject=None),
+        pod(initContainers=[container(env=from_secret("AWS_ACCESS_KEY_ID", "acme-aws"))], inject=None),
+        Finding(
+            "spec.initContainers[0].env[0]",
+            "a variable is not updated after a renewal: if it can run for longer than the credentials are valid, "
+            "mount Secret acme-aws as a volume",
+        ),
+    ),
+    "env of a native sidecar": (
+        pod(
+            initContainers=[container(env=from_secret("AWS_ACCESS_KEY_ID", "acme-aws"), restartPolicy="Always")],
+            inject=None,
+        ),
         error(
             "spec.initContainers[0].env[0]",
             "a variable is not updated after a renewal: mount Secret acme-aws as a volume",
+        ),
+    ),
+    "envFrom in a pod that ends": (
+        pod(container(envFrom=[{"secretRef": {"name": "acme-aws"}}]), inject=None, restartPolicy="OnFailure"),
+        Finding(
+            "spec.containers[0].envFrom[0]",
+            "variables are not updated after a renewal: if it can run for longer than the credentials are valid, "
+            "mount Secret acme-aws as a volume",
+        ),
+    ),
+    "subPath in a pod that ends": (
+        {**mounting(mount={"subPath": "credentials.json"})}
+        | {"spec": {**mounting(mount={"subPath": "credentials.json"})["spec"], "restartPolicy": "Never"}},
+        Finding(
+            "spec.containers[0].volumeMounts[0].subPath",
+            "a subPath mount is not updated after a renewal: if it can run for longer than the credentials are valid, "
+            "mount Secret acme-aws as a directory",
+        ),
+    ),
+    "a variable from a key that the TokenRequest does not write": (
+        pod(container(env=from_secret("PASSWORD", "acme-aws")), inject=None, restartPolicy="Never"),
+        error("spec.containers[0].env[0]", "the TokenRequest writes no key PASSWORD into Secret acme-aws"),
+    ),
+    "a region from a TokenRequest without one": (
+        pod(container(env=from_secret("AWS_REGION", "global")), inject=None),
+        error("spec.containers[0].env[0]", "the TokenRequest writes no key AWS_REGION into Secret global"),
+    ),
+    "an optional variable from a missing key": (
+        pod(
+            container(
+                env=[
+                    {
+                        "name": "A",
+                        "valueFrom": {"secretKeyRef": {"name": "acme-aws", "key": "password", "optional": True}},
+                    }
+                ]
+            ),
+            inject=None,
+        ),
+        Finding("spec.containers[0].env[0]", "the TokenRequest writes no key password into Secret acme-aws"),
+    ),
+    "subPath of a missing key": (
+        mounting(mount={"subPath": "password"}),
+        error(
+            "spec.containers[0].volumeMounts[0].subPath", "the TokenRequest writes no key password into Secret acme-aws"
+        ),
+    ),
+    "subPath of a directory of items": (
+        mounting(
+            volume(items=[{"key": "credentials.json", "path": "aws/a.json"}]),
+            mount={"subPath": "aws"},
+        ),
+        error(
+            "spec.containers[0].volumeMounts[0].subPath",
+            "a subPath mount is not updated after a renewal: mount Secret acme-aws as a directory",
+        ),
+    ),
+    "a config file in the home directory": (
+        mounting(volume("with-config"), path="/home/app/.aws"),
+        error(
+            "spec.containers[0].volumeMounts[0].mountPath",
+            "the config file refers to files in /var/run/secrets/keyturn/with-config: mount Secret with-config there, "
+            "or set mountPath in the awsConfig format",
+        ),
+    ),
+    "a Guaranteed pod with the annotation": (
+        pod(
+            container(resources={"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": 1}}),
+            initContainers=[container("wait", resources={"limits": {"cpu": "1", "memory": "1Gi"}})],
+        ),
+        Finding(
+            "spec",
+            "with the sidecar, the QoS class of the pod becomes Burstable: "
+            "set equal requests and limits in injection.resources to keep Guaranteed",
         ),
     ),
     "a session token from any Secret": (
@@ -216,6 +349,22 @@ def test_mistake_in_a_template_has_the_full_path(body: Body, finding: Finding) -
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {"template": body}}
 
     assert lint_pod(job, REQUESTS) == [replace(finding, path=f"spec.template.{finding.path}")]
+
+
+def test_mount_without_a_claim_template_is_reported() -> None:
+    assert [finding.message for finding in lint_pod(stateful_set("data"))] == ["the pod has no volume aws"]
+
+
+def test_claim_template_replaces_a_volume_of_the_same_name() -> None:
+    body = stateful_set("aws")
+    body["spec"]["template"] = mounting(volume(), mount={"subPath": "credentials.json"})
+
+    assert lint_pod(body, REQUESTS) == []
+
+
+def test_malformed_claim_template_is_refused_with_its_path() -> None:
+    with pytest.raises(ManifestError, match=r"\(at spec\.volumeClaimTemplates\[0\]\)$"):
+        lint_pod({**stateful_set(), "spec": {**stateful_set()["spec"], "volumeClaimTemplates": ["data"]}})
 
 
 def test_requests_of_other_namespaces_are_ignored() -> None:

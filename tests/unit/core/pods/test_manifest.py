@@ -12,7 +12,7 @@ from tests.support.dependencies import request
 NAMES = st.sampled_from([
     *("spec", "metadata", "template", "annotations", "containers", "initContainers", "volumes", "env", "envFrom"),
     *("name", "value", "valueFrom", "secretKeyRef", "secretRef", "volumeMounts", "mountPath", "subPath", "secret"),
-    *("secretName", "items", "key", "projected", "sources", "optional", "fsGroup"),
+    *("securityContext", "secretName", "items", "key", "projected", "sources", "optional", "runAsUser"),
 ])  # fmt: skip
 WORDS = st.sampled_from(
     ["acme", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "/var/run/secrets/keyturn/a", ""]
