@@ -85,7 +85,8 @@ def _limit_after_refusal(request: Request, error: KeyturnError, context: RetryCo
     if context.consumed or error.reason in _ONLY_NEW_SOURCE_HELPS:
         return timedelta.max
     limit = _quarter(context.life_left) if context.life_left > timedelta() else timedelta.max
-    # A refresh token that was refused is usually revoked: an issuer takes a client that keeps sending it for an attack.
+    # A refresh token that was refused is usually revoked. There may be a reason to send it again while something can be
+    # saved, but not to keep sending it: issuers take that for an attack.
     is_revoked = request.spec.consumption is not None and error.reason == "SourceInvalid"
     may_work_again = context.worked_before and error.reason != "SourceExpired" and not is_revoked
     return min(limit, _LONGEST_LIMIT) if may_work_again or isinstance(error, TransientRefusalError) else limit

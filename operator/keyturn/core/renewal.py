@@ -372,7 +372,7 @@ def after_failure(
     context = RetryContext(
         life_left(request, state.issuance, now),
         consumed=state.consumed_at == now,
-        worked_before=state.has_worked(request),
+        worked_before=state.exchanged_at == now and state.has_worked(request),
     )
     failure = Failure(
         error,
