@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, token_request
+from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import OIDC_ROLE_ARN
+from tests.support.emulator.constants import CLIENT_SECRET, OIDC_ROLE_ARN
 from tests.support.processes import until
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = pytest.mark.usefixtures("loopback_operator", "aws")
 RECHECK_SECONDS = 75  # a failed source is checked again every minute
 WRONG = "not.a.token"
 LABELLED = {"keyturn.dev/source": "true"}
@@ -44,6 +45,8 @@ def test_fixed_sources_are_used_within_a_minute(aws: Emulator, namespace: Namesp
     namespace.put_token(aws.refresh_token())
     namespace.put_token(WRONG, name="wrong")
     namespace.put_token("\n", name="empty")
+    sign_in(namespace, aws)
+    namespace.put_secret("client", {"secret": WRONG, "ca": aws.ca})
     foreign = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}}
     namespace.apply(
         foreign,
@@ -52,6 +55,7 @@ def test_fixed_sources_are_used_within_a_minute(aws: Emulator, namespace: Namesp
         token_request("empty-key", source=source("empty")),
         token_request("invalid", source=source("wrong")),
         token_request("conflict", secret="foreign"),
+        rotating_request(aws, "client-secret"),
     )
     for name, reason in (
         ("no-secret", "SourceNotFound"),
@@ -59,6 +63,7 @@ def test_fixed_sources_are_used_within_a_minute(aws: Emulator, namespace: Namesp
         ("empty-key", "SourceKeyEmpty"),
         ("invalid", "SourceInvalid"),
         ("conflict", "TargetConflict"),
+        ("client-secret", "AccessDenied"),
     ):
         namespace.wait_for_condition(name, "Renewed", reason)
         status = namespace.status(name)
@@ -69,6 +74,7 @@ def test_fixed_sources_are_used_within_a_minute(aws: Emulator, namespace: Namesp
     namespace.patch("secret", "license", {"stringData": {"later": aws.refresh_token()}})
     for name in ("empty", "wrong"):
         namespace.put_token(aws.refresh_token(), name=name)
+    namespace.patch("secret", "client", {"stringData": {"secret": CLIENT_SECRET}})
     namespace.kubectl("annotate", "secret", "foreign", "keyturn.dev/adoptable-by=conflict")
 
     namespace.kubectl("wait", "--for=condition=Ready", "treq", "--all", f"--timeout={RECHECK_SECONDS}s")
@@ -90,6 +96,18 @@ def test_missing_right_is_named_until_it_is_granted(namespace: Namespace) -> Non
     namespace.request_renewal("acme", "after the right was granted")
     # The emulator does not trust the issuer of this cluster.
     until(lambda: "InvalidIdentityToken" in namespace.condition("acme", "Renewed")[2])
+
+
+def test_labelled_client_secret_is_watched(aws: Emulator, namespace: Namespace) -> None:
+    first_token = sign_in(namespace, aws)
+    wrong, right = ({"secret": secret, "ca": aws.ca} for secret in (WRONG, CLIENT_SECRET))
+    namespace.put_secret("client", wrong, labels=LABELLED)
+    namespace.apply(rotating_request(aws))
+    assert "; next attempt at 2" in namespace.wait_for_condition("acme", "Renewed", "AccessDenied")
+    namespace.put_secret("client", right, labels=LABELLED)
+
+    namespace.wait_until_ready("acme")
+    assert aws.family(first_token).consumed == [0]
 
 
 TOKENS = {"two lines": "a\nb", "huge": "x" * 500_000, "JSON too deep": f"e30.{'W1tb' * 50_000}.e30"}

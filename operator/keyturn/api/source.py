@@ -46,6 +46,9 @@ class ConfigMapKeyRef(ApiStruct, frozen=True):
     key: Annotated[Key, Meta(description="Key in the data of the ConfigMap.")]
 
 
+ValueRef = SecretKeyRef | ConfigMapKeyRef
+
+
 class BundleValue(ApiStruct, frozen=True):
     """A value from a Secret or a ConfigMap. Set exactly one."""
 

@@ -21,7 +21,7 @@ from keyturn.api.rules.consumption import CONSUMPTION_RULES
 from keyturn.api.rules.exchanges import AMBIENT_RULES, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
-from keyturn.api.source import SecretKeyRef, SourceSpec
+from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
 from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
@@ -142,6 +142,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
         """The Secret key of a single-use credential that is not the source, such as an authorization code."""
         consumption = self.consumption
         return consumption.ref if consumption and consumption.step.single_use_credential else None
+
+    @property
+    def exchange_references(self) -> tuple[ValueRef, ...]:
+        """The keys of Secrets and ConfigMaps that the exchanges' own fields refer to."""
+        values = [value for step in self.exchanges for value in msgspec.structs.astuple(step.exchange)]
+        names = ("secret_key_ref", "config_map_key_ref")
+        return tuple(ref for value in values for name in names if (ref := getattr(value, name, None)))
 
     @property
     def secrets_read(self) -> frozenset[str]:

@@ -173,6 +173,7 @@ class ApiClient:
                 headers=await self._headers(call.headers),
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
+                proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -200,6 +201,7 @@ class ApiClient:
                 headers=headers,
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
+                proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status, content = response.status, await read_body(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableError) as error:
@@ -221,6 +223,7 @@ class ApiClient:
             headers=await self._headers({"Accept": ONE}),
             timeout=_WATCH_TIMEOUT,
             proxy=self._client.rest_client.proxy,
+            proxy_headers=self._client.rest_client.proxy_headers,
         ) as response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
@@ -273,4 +276,6 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        why = f"the proxy returned HTTP {error.status}"
     return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)

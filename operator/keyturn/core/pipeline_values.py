@@ -10,7 +10,7 @@ from typing import Any
 from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
 from keyturn.core.bounded_json import decode_object
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import KeyturnError, RefusedError
 
 # Servers do not accept longer tokens in a header. The longest names are ARNs.
 MAX_VALUE_LENGTH = 16 * 1024
@@ -86,7 +86,8 @@ class PipelineValues:
     the user for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is
     the ARN of the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier
     ones that have not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last
-    AWS request. `revision` counts the renewals; it stays the same if an exchange is retried.
+    AWS request. `revision` counts the renewals; it stays the same if an exchange is retried. `error` is one that the
+    issuer reported together with a new refresh token; it is raised once that token is saved.
     """
 
     source_token: Token | None = None
@@ -105,6 +106,7 @@ class PipelineValues:
     request_id: str = ""
     superseded: tuple[Superseded, ...] = ()
     revision: int = 0
+    error: KeyturnError | None = None
 
     @property
     def signing_credentials(self) -> Credentials:

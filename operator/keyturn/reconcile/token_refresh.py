@@ -113,17 +113,18 @@ async def _exchange_and_save(
             else:
                 await _withdraw_intent(deps, request, intended, _family(stored).intent)
             raise
-    values = use.values
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
-    token = response.refresh_token or ("" if values.single_use_credential else intended.value)
+    token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
     family = _family(intended).rotated(token_fingerprint(token, *token_secret_name(request)) if token else "")
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
     deps.token_locks.observe(token_secret_name(request), None)
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
+    if response.error:
+        raise response.error
     if response.access_token is None and "token" in use.step.exchange.PRODUCES:
-        raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
+        raise UnavailableError("Unavailable", "the issuer returned no access token")
     # The renewal time depends on the expiry of the token that is stored now.
     source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
     return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)

@@ -10,6 +10,7 @@ import pytest
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_clients import MAX_CLIENTS, AwsClients, ambient_session
@@ -160,7 +161,7 @@ async def test_request_with_own_keys_never_uses_the_ambient_identity(
 
 def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     set_user_keys(monkeypatch)
-    clients = AwsClients(AwsSettings(), 1, partial(ambient_session, is_allowed=True))
+    clients = AwsClients(AwsSettings(), 1, partial(ambient_session, Proxies(), is_allowed=True))
     for number in range(MAX_CLIENTS + 2):
         clients.get("sts", f"eu-west-{number}", 3)
 

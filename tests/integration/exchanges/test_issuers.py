@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web as server
 
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.cases import cases
@@ -80,11 +80,32 @@ async def test_lifetime_of_known_issuers(members: dict[str, Any], lifetime: time
         "after white space": (b"\r\n ", JSON),
     },
 )
-async def test_rotated_token_survives_unusual_encodings(prefix: bytes, content_type: str, client: Aws) -> None:
+@pytest.mark.parametrize("status", [200, 201])
+async def test_rotated_token_survives_unusual_responses(
+    prefix: bytes, content_type: str, status: int, client: Aws
+) -> None:
     members = BEARER | {"refresh_token": "next", "expires_in": 300}
-    values = await call(client, prefix + json.dumps(members).encode(), content_type=content_type)
+    values = await call(client, prefix + json.dumps(members).encode(), status, content_type)
 
     assert values.refresh_token == "next"
+
+
+async def test_201_is_a_success_for_other_grants(client: Aws) -> None:
+    values = await call(client, json.dumps(BEARER | {"refresh_token": "next"}).encode(), 201, **EXCHANGE)
+
+    assert values.access_token
+    assert (values.access_token.value, values.refresh_token) == ("access", None)
+
+
+async def test_github_form_is_read(client: Aws) -> None:
+    """GitHub, without an Accept header that it knows."""
+    body = b"access_token=gho_1&expires_in=28800&refresh_token=ghr_2&scope=&token_type=bearer"
+    values = await call(client, body, content_type="application/x-www-form-urlencoded; charset=utf-8")
+
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert (values.access_token.value, values.refresh_token) == ("gho_1", "ghr_2")
+    assert abs(values.access_token.expires_at - real_now() - 8 * HOUR) < 5 * SECOND
 
 
 async def test_requested_id_token_is_recognised(client: Aws) -> None:
@@ -128,6 +149,11 @@ async def test_requested_id_token_is_recognised(client: Aws) -> None:
             "non-standard",
         ),
         "an error that is an object": (400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl"),
+        "GitHub: wrong secret": (200, {"error": "incorrect_client_credentials"}, "AccessDenied", "secret"),
+        "GitHub: revoked token": (200, {"error": "bad_refresh_token"}, "SourceInvalid", "HTTP 200"),
+        "Slack: revoked token": (200, {"ok": False, "error": "invalid_refresh_token"}, "SourceInvalid", "HTTP 200"),
+        "Zoho: revoked token": (200, {"error": "invalid_code"}, "SourceInvalid", "HTTP 200"),
+        "HubSpot: revoked token": (400, {"status": "BAD_REFRESH_TOKEN"}, "InvalidSpec", "without an OAuth error"),
         "503 with a non-standard code": (503, {"error": "down"}, "Unavailable", "HTTP 503"),
         "408 with a non-standard code": (408, {"error": "too slow"}, "Unavailable", "HTTP 408"),
     },
@@ -143,21 +169,3 @@ async def test_refusals_of_known_issuers(
     assert (error.reason, isinstance(error, UnavailableError) and error.outcome_unknown) == (reason, False)
     assert expected_text in error.message
     assert "planted" not in error.message
-
-
-@cases(
-    "status, code, may_concern_token",
-    {
-        "error of the client": (401, "invalid_client", False),
-        "error of the request": (400, "invalid_scope", False),
-        "non-standard code": (401, "token_reused", True),
-        "access_denied": (403, "access_denied", True),
-    },
-)
-async def test_refusal_states_whether_it_may_concern_the_token(
-    status: int, code: str, *, may_concern_token: bool, client: Aws
-) -> None:
-    with pytest.raises(RefusedError) as raised:
-        await call(client, json.dumps({"error": code}).encode(), status)
-
-    assert raised.value.may_concern_token is may_concern_token

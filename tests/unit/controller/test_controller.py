@@ -89,7 +89,7 @@ async def test_unverified_record_is_queued_by_its_expiry_and_renewed_once() -> N
 @pytest.mark.parametrize("watched", [True, False], ids=["watched Secrets", "Secrets that are read"])
 async def test_forged_status_delays_no_attempt_beyond_a_quarter_of_what_is_left(*, watched: bool) -> None:
     operator = await issued(watched=watched)
-    operator.aws.failures = [RefusedError("AccessDenied", "no")]
+    operator.aws.failures = [UnavailableError("Unreachable", "no response")]
     await operator.reconcile_due(NOW + 52 * MINUTE)
     operator.status()["nextAttemptTime"] = "2100-01-01T00:00:00Z"
     operator.start(watched=watched)

@@ -128,7 +128,9 @@ def test_other_refusal_with_a_wrong_clock_keeps_its_reason(code: str, skew: time
     ],
 )
 def test_hint_for_an_identity_token_follows_the_text_of_aws(text: str, hint: str) -> None:
-    error = failure(_WITH_WEB_IDENTITY, client_error("InvalidIdentityToken", 400, text), "us-east-1")
+    refusal = client_error("InvalidIdentityToken", 400, text)
+    refusal.operation_name = "AssumeRoleWithWebIdentity"
+    error = failure(_WITH_WEB_IDENTITY, refusal, "us-east-1")
 
     assert isinstance(error, TransientRefusalError)
     assert (error.reason, hint in error.message, "planted" in error.message) == ("SourceInvalid", True, False)
