@@ -22,7 +22,7 @@ class Outcome:
     `issuance` is the issuance record on the Secret afterwards, if it belongs to the request. `reason` is why the
     credentials were renewed, empty if they were not. `failure` is the last failure, new or still pending. `tried`:
     a renewal was attempted. `damage` is what is still to be repaired (see ReconcileState), `postponed` the renewal that
-    is needed and not due yet.
+    is needed and not due yet. `started` is when the reconciliation began, None if it took no time.
     """
 
     at: datetime
@@ -33,6 +33,7 @@ class Outcome:
     tried: bool = False
     damage: str = ""
     postponed: Postponed | None = None
+    started: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         observed_generation=request.generation,
         conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
-        last_attempt_time=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_time,
+        last_attempt_time=rfc3339(outcome.started or outcome.at) if outcome.tried else previous.last_attempt_time,
         next_attempt_time=rfc3339(failure.next_attempt_time) if failure else None,
         last_error=last_error,
         failed_attempts=failure.failed_attempts if failure else 0,

@@ -318,7 +318,7 @@ def _reconciled(
 ) -> Reconciled:
     now = deps.now()
     # The attempt may have taken long: what has expired meanwhile is not usable any more.
-    outcome = dataclasses.replace(outcome, at=now)
+    outcome = dataclasses.replace(outcome, at=now, started=outcome.at)
     status = report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None

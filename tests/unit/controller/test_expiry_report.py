@@ -71,6 +71,7 @@ def test_expiry_during_a_failing_attempt_is_reported_at_once() -> None:
 
         assert [attempt.ready[second] for second in (3, 5, 24)] == ["Issued", "Expired", "Expired"]
         assert attempt.condition() == ("False", "Expired", text(EXPIRY))
+        assert attempt.operator.status()["lastAttemptTime"] == text(EXPIRY - 4 * SECOND)
         assert attempt.condition("Renewed")[:2] == ("False", "Unreachable")
         assert attempt.events() == ["Expired", "RenewalFailed"]
 
