@@ -102,8 +102,13 @@ class Issuer:
         if step.oauth_token or step.identity_center_create_token:
             sent = values.refresh_token or values.single_use_credential or values.current_token.value
             response = self.issuer.refresh(sent, now)
-            access_token, refresh_token = response.access_token, response.refresh_token
-            return replace(values, access_token=access_token, refresh_token=refresh_token, error=response.error)
+            return replace(
+                values,
+                access_token=response.access_token,
+                refresh_token=response.refresh_token,
+                refresh_expires_at=response.refresh_expires_at,
+                error=response.error,
+            )
         token, number = values.current_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")

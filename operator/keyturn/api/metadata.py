@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Rule
+from keyturn.api.base import ApiStruct, Rule, in_re2
 
 # The syntax of label keys. Annotation keys have the same syntax, except that their prefix may have capital letters.
 LABEL_NAME = (
@@ -15,11 +15,6 @@ LABEL_NAME = (
 LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")]
 RESERVED_PREFIX = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
 _LABELS_AND_ANNOTATIONS = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
-
-
-def in_re2(pattern: str) -> str:
-    """Return a pattern of the API in the syntax of CEL."""
-    return pattern.removesuffix(r"\Z") + "$"
 
 
 def _names(metadata: Any) -> tuple[str, ...]:

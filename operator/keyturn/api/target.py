@@ -8,17 +8,8 @@ from msgspec import Meta
 
 from keyturn.api.base import ApiStruct, Name, Rule
 from keyturn.api.formats.registry import FormatSpec, key_in_cel
-from keyturn.api.metadata import SecretMetadata, in_re2
-from keyturn.api.times import DURATION, duration
-
-
-def is_duration(field: str) -> str:
-    """CEL: the field is a duration.
-
-    The API server evaluates rules even if the field breaks its pattern. duration() would then fail, and the API server
-    would print the whole rule.
-    """
-    return f"{field} != '' && {field}.matches('{in_re2(DURATION)}')"
+from keyturn.api.metadata import SecretMetadata
+from keyturn.api.times import DURATION, duration, is_duration
 
 
 class TargetSpec(ApiStruct, frozen=True):
@@ -73,7 +64,7 @@ class TargetSpec(ApiStruct, frozen=True):
 
 
 class RenewalSpec(ApiStruct, frozen=True):
-    """How long before expiry to renew, at most half of the actual lifetime."""
+    """How long before expiry to renew: at most 95% of the actual lifetime, so that renewals cannot loop."""
 
     renew_before: (
         Annotated[
@@ -82,7 +73,8 @@ class RenewalSpec(ApiStruct, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="How long before expiry, such as 20m or 1h30m. Limited to half of the actual lifetime.",
+                description="How long before expiry, such as 20m or 1h30m. At most 95% of the actual lifetime is"
+                " used, and half of it if renewBefore is not shorter than the lifetime.",
             ),
         ]
         | None
@@ -90,7 +82,7 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="How long before expiry, as a percentage of the actual lifetime. Limited to 50."),
+            Meta(description="How long before expiry, as a percentage of the actual lifetime. At most 95 is used."),
         ]
         | None
     ) = None

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -18,9 +18,9 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.core.token_times import parse_time
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
 
@@ -61,7 +61,6 @@ SIGNED = {
 }
 # Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
 CredentialNames = tuple[str, str, str, str, str]
-_LAST_MILLISECOND = 253402300799000  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +168,23 @@ def member(operation: AwsOperation, members: Mapping[str, Any], name: str) -> An
     return members[name]
 
 
-def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
-    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time.
+def expiration(operation: AwsOperation, members: Mapping[str, Any], name: str) -> datetime:
+    """Return a required expiry; raises UnavailableError if it is missing or cannot be true, such as 0."""
+    expires_at = parse_time(member(operation, members, name))
+    if expires_at is None:
+        raise UnavailableError("Unavailable", f"{operation.title} returned an impossible {name}")
+    return expires_at
 
-    An expiry that is a number is in milliseconds since 1970.
-    """
+
+def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
+    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time."""
     container, *parts = names
     fields = member(operation, members, container)
     key_id, secret, session_token = (
         require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
         for name in parts[:3]
     )
-    expires_at = member(operation, fields, parts[3])
-    if isinstance(expires_at, int):
-        expires_at = datetime.fromtimestamp(max(0, min(expires_at, _LAST_MILLISECOND)) / 1000, UTC)
-    return Credentials(key_id, secret, session_token, whole(expires_at))
+    return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
 
 
 def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta = timedelta()) -> KeyturnError:

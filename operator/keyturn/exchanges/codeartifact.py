@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
-from keyturn.api.times import whole
 from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, Token, require_safe
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
 from keyturn.exchanges.context import Call
 
 _CLASSIFICATIONS = SIGNED | {
@@ -71,7 +70,7 @@ async def get_authorization_token(
     seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
     response = await call.context.aws.call(_GET_TOKEN, call.region, domain | seconds, signer)
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
-    expires_at = whole(member(_GET_TOKEN, response.members, "expiration"))
+    expires_at = expiration(_GET_TOKEN, response.members, "expiration")
     response.require_unexpired(_GET_TOKEN, "a token", expires_at)
     return replace(
         values,

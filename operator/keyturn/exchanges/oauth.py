@@ -43,8 +43,7 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
 
     A response to the refresh_token grant without a refresh_token leaves the old one valid. A single-use subject
     token is sent only until it has yielded a refresh token, which is sent from then on; a refresh token from other
-    grants is dropped. The expiry is `expires_in` from the time of the request (RFC 6749 section 5.1),
-    else the `exp` of a JWT.
+    grants is dropped. The lifetime of an access token is assumed only if the issuer states none.
     """
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await _client_authentication(call, spec)
@@ -56,7 +55,7 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     async def send(transmission: Transmission) -> PipelineValues:
         response = await issuer_client.post("oauthToken", request, transmission)
         try:
-            results = read_token_response(values, response, sends_token=sends_token, consumes=consumes)
+            results = read_token_response(values, response, spec.assumed, sends_token=sends_token, consumes=consumes)
         except ThrottledError:
             issuer_client.throttled()
             raise

@@ -23,7 +23,8 @@ from keyturn.api.exchanges.sts import (
 from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
+from keyturn.core.token_times import jwt_times
 from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, oauth, sts
 from keyturn.exchanges.context import Call, ExchangeContext, OnRead
 from keyturn.exchanges.transmission import Send

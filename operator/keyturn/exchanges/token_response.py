@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from keyturn.api.exchanges.base import ID_TOKEN_TYPE, REFRESH_TOKEN_TYPE
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, token_expiry
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_times import jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.issuer_http import IssuerResponse
 
 _SUCCESS, _REDIRECTS_AND_CLIENT_ERRORS = range(200, 300), range(300, 500)
@@ -49,17 +51,23 @@ _ERRORS = {
 
 
 def read_token_response(
-    values: PipelineValues, response: IssuerResponse, *, sends_token: bool, consumes: bool
+    values: PipelineValues,
+    response: IssuerResponse,
+    assumed_lifetime: timedelta | None = None,
+    *,
+    sends_token: bool,
+    consumes: bool,
 ) -> PipelineValues:
     """Add the tokens of a response to the values; raises the error that it contains.
 
+    `assumed_lifetime` is that of an access token if the issuer states none.
     `sends_token`: the request contained a token, not only the client's credentials. `consumes`: the issuer may have
     consumed it. Then an error that comes with a new refresh token is not raised but returned in `error`, because the
     refresh token must be saved first. For the same reason, nothing is raised for a token that is unfit: that is checked
     later.
     """
     members = response.members or {}
-    results = _with_tokens(values, response, members)
+    results = _with_tokens(values, response, members, assumed_lifetime)
     is_saved_first = consumes and results.refresh_token is not None
     error = _error(response, members, sends_token=sends_token, consumes=consumes and not is_saved_first)
     if error is None and results.access_token is None and not consumes:
@@ -116,20 +124,24 @@ def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes
     return RefusedError(reason, message, may_concern_token=code not in _ERRORS or code == "access_denied")
 
 
-def _with_tokens(values: PipelineValues, response: IssuerResponse, members: Mapping[str, Any]) -> PipelineValues:
+def _with_tokens(
+    values: PipelineValues, response: IssuerResponse, members: Mapping[str, Any], assumed_lifetime: timedelta | None
+) -> PipelineValues:
     """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     access_token, id_token, refresh_token = (
         _text(members, name) for name in ("access_token", "id_token", "refresh_token")
     )
     if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
-        # RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type.
+        # RFC 8693 section 2.2.1: the issued token is in access_token and its lifetime in expires_in, whatever its type.
         access_token, refresh_token = None, access_token
+        members = {"refresh_token_expires_in": members.get("expires_in"), **members}
     if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
         id_token = access_token
-    expires_at = token_expiry(access_token, members.get("expires_in"), response.requested_at)
+    expires_at = token_expiry(access_token or "", response.requested_at, members, assumed_lifetime)
     return replace(
         values,
         refresh_token=refresh_token,
+        refresh_expires_at=refresh_token_expiry(refresh_token, response.requested_at, members),
         access_token=Token(access_token, expires_at) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
     )

@@ -40,7 +40,15 @@ from keyturn.metrics import Series
 from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 from keyturn.reconcile.expiry_report import ReportStatus, with_expiry_report
-from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_values, issue
+from keyturn.reconcile.issue import (
+    IssueContext,
+    UnknownExpiryError,
+    check_not_consumed,
+    check_not_refused,
+    initial_values,
+    issue,
+    record_refusal,
+)
 from keyturn.reconcile.token_refresh import consume
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
@@ -239,8 +247,9 @@ async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecre
 async def _dry_run(
     deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
-    """Refuse a consumed single-use credential, and dry-run the write if its refusal would waste an exchange."""
+    """Refuse an attempt that would waste a token, and dry-run the write if its refusal would waste an exchange."""
     check_not_consumed(stored, state.failure)
+    check_not_refused(request, stored)
     consumption = request.spec.consumption
     is_single_use = (
         consumption is not None and consumption.is_single_use and stored is not None and stored.issued_token is None
@@ -270,7 +279,12 @@ async def _finish(
     rest = request.spec.exchanges[len(begun.exchanges) :]
     values = await _exchange(deps, request, inputs, rest, begun.values)
     check_lengths(values)
-    issuance, data = issue(request, values, begun.context)
+    try:
+        issuance, data = issue(request, values, begun.context)
+    except UnknownExpiryError:
+        if inputs.stored:
+            await record_refusal(deps, request)
+        raise
     return issuance, data, values.request_id
 
 

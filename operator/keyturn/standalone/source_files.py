@@ -10,7 +10,8 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import SourceValues, jwt_claims, jwt_times, parse_source, require_content
+from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
+from keyturn.core.token_times import jwt_claims, jwt_times
 from keyturn.sidecar.mounted_files import (
     MAX_SECRET_BYTES,
     FileFingerprint,

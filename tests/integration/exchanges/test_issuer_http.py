@@ -154,7 +154,7 @@ PAGE = '<a href="/login?next=/&access_token=planted">Sign in</a>'
 
 
 @pytest.mark.parametrize("content_type", ["application/json", FORM])
-@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", "\x00", '{"a":NaN}', PAGE, '{"access_token='])
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", "\x00", PAGE, '{"access_token='])
 async def test_body_that_is_neither_a_json_object_nor_a_form(text: str, content_type: str) -> None:
     async def send_text(_: server.Request) -> server.Response:
         return server.Response(body=text.encode(), headers={"Content-Type": content_type})

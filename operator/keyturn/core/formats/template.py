@@ -8,7 +8,8 @@ from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
 from keyturn.core.formats.context import FormatContext, check_endpoint, registry_logins
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_times import jwt_times
 
 # Characters with no special meaning in shells, quoted strings, JSON, XML and INI: the syntax of the text is unknown.
 _PLAIN = re.compile(r"[-A-Za-z0-9._~+/=:,@]+")
