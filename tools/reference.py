@@ -136,6 +136,7 @@ def metrics() -> str:
     operator = Metrics()
     operator.leader.set(1)
     operator.scope_conflict.set(0)
+    operator.unsaved_tokens.set(0)
     operator.export(tuple, dict)
     return f"{_METRICS}\n## Operator\n{head}{_rows(_operator(operator))}\n## Sidecar\n{head}{_rows(_sidecar())}"
 

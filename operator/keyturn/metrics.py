@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 from keyturn import __version__
 
 _REQUEST_LABELS = ("namespace", "name")
+# The components that count internal errors: a reconciliation, and the streams from outside.
+_COMPONENTS = ("reconcile", "lease", "probes", "scope", "request_watch", "secret_watch", "source_watch")
 _DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LATENESS_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
@@ -83,7 +85,7 @@ class Metrics:
             "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
         )
         self.internal_errors = self._counter(
-            "keyturn_internal_errors", "Bugs and unexpected input, by component.", ("component",)
+            "keyturn_internal_errors", "Bugs and unexpected input, by component.", ("component",), *_COMPONENTS
         )
         self.rotations = self._counter(
             "keyturn_token_rotations", "Uses of refresh tokens, by result.", ("result",), "unsaved"
@@ -115,6 +117,13 @@ class Metrics:
         The series starts with the first use: a process without leader election must not look like one without a leader.
         """
         return self._gauge("keyturn_leader", "1 if this process is the leader.", ())
+
+    @cached_property
+    def unsaved_tokens(self) -> Gauge:
+        """The saves that are late. The series starts with the first save."""
+        return self._gauge(
+            "keyturn_unsaved_tokens", "Number of new refresh tokens whose save has not succeeded for five minutes.", ()
+        )
 
     @cached_property
     def scope_conflict(self) -> Gauge:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster.alert_scenario import Scenario
+from tests.support.cluster.alert_scenario import NOT_IN_SCENARIO, Scenario
 from tests.support.cluster.namespace import Namespace
 from tests.support.controlplane import ControlPlane
 from tests.support.controlplane.configuration import free_ports
@@ -37,8 +37,7 @@ def scenario(
     namespace.kubectl("delete", "tokenrequests", "--all")
 
 
-# KeyturnTokenUnsaved fires after five minutes; promtool tests it.
-@pytest.mark.parametrize("alert", [alert for alert in ALERTS if alert != "KeyturnTokenUnsaved"])
+@pytest.mark.parametrize("alert", [alert for alert in ALERTS if alert not in NOT_IN_SCENARIO])
 def test_alert_fires(scenario: Scenario, alert: str) -> None:
     assert alert in scenario.prometheus.fired()
 

@@ -22,7 +22,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "STS denies": ({"operation": STS, "code": "AccessDenied", "status": 403}, "AccessDenied", TRUST),
     "a page, not JSON": ({"operation": LICENSE_MANAGER, "body": "html"}, "Unavailable", "returned no AccessToken"),
     "throttled": ({"operation": STS, "code": "Throttling"}, "Throttled", "STS"),
-    "already expired": ({"operation": STS, "expired": True}, "Unavailable", "have already expired"),
+    "already expired": ({"operation": STS, "expired": True}, "Unavailable", "credentials that expired at"),
 }
 
 

@@ -48,13 +48,15 @@ def test_clock_set_forward_and_back(
 
     set_clock(2 * HOUR)
     until(lambda: namespace.condition("acme", "Ready")[1] == "Expired", seconds=WAKE_SECONDS)
-    assert "check the node's clock" in namespace.condition("acme", "Renewed")[2]
+    until(lambda: namespace.condition("acme", "Renewed")[1] == "ClockSkew")
+    assert "; the node's clock is 2h ahead of AWS: synchronize it" in namespace.condition("acme", "Renewed")[2]
     assert namespace.get("secret", "acme") == before
     failed = until(lambda: namespace.status("acme").get("failedAttempts", 0))
     assert aws.calls("GetAccessToken") <= 2 + failed
 
     set_clock(0)
-    until(lambda: namespace.condition("acme", "Ready")[0] == "True", seconds=WAKE_SECONDS)
+    until(lambda: namespace.condition("acme", "Renewed")[0] == "True", seconds=WAKE_SECONDS)
+    assert namespace.condition("acme", "Ready")[0] == "True"
     namespace.request_renewal("acme", "1")
     until(lambda: namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed"), seconds=10)
     renews = datetime.fromisoformat(namespace.status("acme")["renewalTime"])

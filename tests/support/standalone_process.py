@@ -78,10 +78,12 @@ class StandaloneDirectory:
         return [*options, "--log-level=debug", "--log-format=json"]
 
     @contextmanager
-    def running(self, *places: str) -> Iterator[Sidecar]:
-        """Start a sidecar, and kill it at the end if it is still running."""
+    def running(self, *places: str, clock: Path | None = None) -> Iterator[Sidecar]:
+        """Start a sidecar, and kill it at the end if it is still running. `clock` is the file of a settable clock."""
         flags = [*self.flags(*places), f"--authorization-file={self.path / 'token'}"]
         sidecar = Sidecar.create(self.log_file, "--mode=standalone", *flags)
+        if clock:
+            sidecar.command[2:3] = ["tests.support.cluster.settable_clock", str(clock)]
         sidecar.start()
         try:
             yield sidecar

@@ -62,7 +62,7 @@ class StandaloneRun:
         output = AtomicDir(self.path / "output") if self.has_output else None
         store = self.store_type(SourceFiles(self.path / "sources"), output, publisher.publish)
         deps = replace(self.outside.deps, store=store, tokens=TokenFiles(self.path / "state"), sleep=self._sleep)
-        self.loop = RenewalLoop(deps, store, manifest_file, request, publisher)
+        self.loop = RenewalLoop(deps, store, manifest_file, request, publisher, self.outside.monotonic)
         self.end = self.outside.now + length
         self.task = asyncio.create_task(self.loop.run())
         await asyncio.wait({self.task})

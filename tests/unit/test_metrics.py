@@ -38,6 +38,7 @@ NAMES = {
     "keyturn_exchange_duration_seconds",
     "keyturn_throttled_calls",
     "keyturn_token_rotations",
+    "keyturn_unsaved_tokens",
     "keyturn_clock_skew_seconds",
     "keyturn_workqueue_requests",
     "keyturn_leader",
@@ -55,6 +56,7 @@ def exported(*series: Series) -> tuple[Metrics, list[Series]]:
 def test_metric_names_are_stable() -> None:
     metrics, _ = exported(REQUEST)
     metrics.leader.set(1)
+    metrics.unsaved_tokens.set(0)
 
     names = {family.name for family in metrics.registry.collect()}
     assert {name for name in names if not name.startswith("process_")} == NAMES

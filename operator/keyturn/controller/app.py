@@ -243,7 +243,7 @@ class Operator:
                 tasks.create_task(watch.run())
             # Secrets first: the issuance record on a Secret decides whether its request is due.
             await asyncio.gather(*(watch.listed.wait() for watch in watches))
-            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set_back))
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
             await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
             # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
             raise asyncio.CancelledError

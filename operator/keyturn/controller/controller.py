@@ -1,5 +1,6 @@
 """Controller: turns watch events into items of the work queue, and reconciles them."""
 
+import functools
 import logging
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -17,12 +18,14 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.controller.yielding import PATIENCE, Yielding
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
-from keyturn.core.renewal import Idle, decide, next_reconcile
+from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState
+from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
+from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, Reconciled, reconcile, report_bug
+from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, reconcile
 
 _STATUS_RETRY = timedelta(seconds=10)
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -117,10 +120,17 @@ class Controller:
             if due := self._first_due(self.index.entries[uid]):
                 self._work_queue.expedite(uid, due)
 
-    def on_clock_set_back(self) -> None:
-        """Reconcile all requests: the times in the queue were computed by another clock."""
-        for uid in self.index.entries:
-            self._work_queue.expedite(uid, self._deps.now())
+    def on_clock_set(self, step: timedelta) -> None:
+        """Retry what a wrong clock may have caused to fail.
+
+        If the clock was set back, reconcile all requests: the times in the queue were computed by the earlier clock.
+        """
+        now = self._deps.now()
+        for uid, entry in list(self.index.entries.items()):
+            state = entry.state.with_clock_set(now)
+            if state is not entry.state or step < timedelta():
+                self.index.update(uid, state=state)
+                self._work_queue.expedite(uid, now)
 
     def series(self) -> Iterator[Series]:
         """Return the metrics of each request, but not of those that another installation renews and exports."""
@@ -135,7 +145,7 @@ class Controller:
                 await self._leave(entry, reason)
                 return
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, entry.request, bug)
+            report_bug(self._deps.metrics, _name(entry.request), bug)
             due = self._deps.now() + _STATUS_RETRY
             self._work_queue.add(uid, due, entry.expires or due, entry.request.namespace)
             return
@@ -149,7 +159,8 @@ class Controller:
         due: datetime | None = None
         self.index.update(uid, reconciled_at=now())
         try:
-            reconciled = await reconcile(self._deps, request, entry.state, entry.status)
+            report = functools.partial(self._report, request)
+            reconciled = await reconcile(self._deps, request, entry.state, entry.status, report)
             self.index.update(uid, state=reconciled.state)
             # The target changed while it was written, so its cache entry is stale.
             should_read_target = (
@@ -159,16 +170,16 @@ class Controller:
             )
             due = now() + SHORTEST_PAUSE if should_read_target else reconciled.requeue_at
             # A spec that changed in the meantime is queued on its own; this status must not replace its status.
-            if self._is_current(request) and reconciled.status != entry.status:
-                await self._report(request, reconciled)
+            if self._is_current(request) and reconciled.status != self.index.entries[uid].status:
+                await self._report(request, reconciled.status, reconciled.events)
         except (BeingDeletedError, LeaseLostError) as error:
-            _log.info("%s/%s: %s", request.namespace, request.name, error)
+            _log.info("%s: %s", _name(request), error)
             due = now() + (_DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
         except KeyturnError as error:
-            _log.warning("%s/%s: the status was not written: %s", request.namespace, request.name, error)
+            _log.warning("%s: the status was not written: %s", _name(request), error)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, request, bug)
+            report_bug(self._deps.metrics, _name(request), bug)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
@@ -180,20 +191,20 @@ class Controller:
             try:
                 await self._yielding.report(entry, reason, now)
             except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
-                _log.info("%s/%s: %s", entry.request.namespace, entry.request.name, error)
+                _log.info("%s: %s", _name(entry.request), error)
             due = max(self._first_due(entry) or now, now + PATIENCE)
         if self._is_current(entry.request):
             self._work_queue.add(uid, due, entry.expires or due, entry.request.namespace)
 
-    async def _report(self, request: Request | InvalidRequest, reconciled: Reconciled) -> None:
-        await self._status_writer.status(request.namespace, request.name, request.uid, reconciled.status)
-        self.index.update(request.uid, status=reconciled.status)
-        for event in reconciled.events:
-            _log.info("%s/%s: %s: %s", request.namespace, request.name, event.reason, event.message)
+    async def _report(self, request: Request | InvalidRequest, status: Status, events: tuple[Event, ...]) -> None:
+        await self._status_writer.status(request.namespace, request.name, request.uid, status)
+        self.index.update(request.uid, status=status)
+        for event in events:
+            _log.info("%s: %s: %s", _name(request), event.reason, event.message)
             try:
                 await self._status_writer.event(request, event)
             except Exception as bug:  # noqa: BLE001 - the other Events are recorded nevertheless
-                report_bug(self._deps.metrics, request, bug)
+                report_bug(self._deps.metrics, _name(request), bug)
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
@@ -218,9 +229,7 @@ class Controller:
         ready, cache = status.condition("Ready"), self._store.cache
         # Until the Secret is read, it counts as damaged if the status says so.
         damage = "DriftDetected" if ready and ready.reason == "DriftDetected" else ""
-        state = ReconcileState(
-            revision=status.revision, failure=restored_failure(status, self._deps.now()), damage=damage
-        )
+        state = ReconcileState(revision=status.revision, failure=restored_failure(status), damage=damage)
         if isinstance(request, InvalidRequest):
             return Entry(request, status, state)
         target = cache.get(target_name(request))
@@ -234,6 +243,9 @@ class Controller:
             if status.revision:
                 # Credentials were issued, but no list contains the Secret: perhaps only its label was removed.
                 cache.invalidate(request)
+        if state.failure:
+            failure = bounded(state.failure, request, state.issuance, self._deps.now())
+            state = replace(state, failure=failure)
         return Entry(request, status, state)
 
     def _first_due(self, entry: Entry) -> datetime | None:
@@ -254,6 +266,10 @@ class Controller:
         if not isinstance(decision, Idle):
             return now
         return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
+
+
+def _name(request: Request | InvalidRequest) -> str:
+    return f"{request.namespace}/{request.name}"
 
 
 def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:

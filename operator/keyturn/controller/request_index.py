@@ -11,7 +11,6 @@ from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
-from keyturn.core.renewal import longest_wait
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.metrics import Series
 from keyturn.reconcile.reconciler import InvalidRequest, series
@@ -97,10 +96,10 @@ def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
         return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused)
 
 
-def restored_failure(status: Status, now: datetime) -> Failure | None:
+def restored_failure(status: Status) -> Failure | None:
     """Return the last failure as the status reports it: the time of the next attempt survives a restart.
 
-    Anyone may write a status: it delays the next attempt by no more than a failure with this reason does.
+    Anyone may write a status, so that the wait is not bounded yet: see `renewal.bounded`.
     """
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
     kind = RefusedError if status.condition("Stalled") else UnavailableError
@@ -109,13 +108,16 @@ def restored_failure(status: Status, now: datetime) -> Failure | None:
         next_attempt_time = read_time(status.last_attempt_time) or next_attempt_time
     if error is None or error.reason not in REASONS or next_attempt_time is None:
         return None
+    renewed = status.condition("Renewed")
     return Failure(
         error=kind(error.reason, error.message, request_id=error.request_id or ""),
         failed_attempts=min(status.failed_attempts, _MAX_FAILED_ATTEMPTS),
-        next_attempt_time=min(next_attempt_time, now + longest_wait(error.reason)),
+        next_attempt_time=next_attempt_time,
         generation=status.observed_generation,
         handled_renew_request=status.last_handled_renew_request or "",
         failed_at=read_time(status.last_attempt_time),
+        # Only used if the next error is one that usually passes, too.
+        transient_since=read_time(renewed.last_transition_time) if renewed and error.reason == "Unavailable" else None,
     )
 
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from keyturn.core.clock import ClockSteps
+
 _LONGEST_SLEEP_SECONDS = 30.0
 _SPARE = 1000
-_STEP = timedelta(seconds=5)  # smaller steps are NTP corrections
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 # Expiry, serial, uid and namespace.
@@ -166,21 +167,21 @@ async def run(
     work_queue: WorkQueue,
     run_one: Callable[[str], Awaitable[None]],
     now: Callable[[], datetime],
-    on_clock_set_back: Callable[[], None],
+    on_clock_set: Callable[[timedelta], None],
 ) -> None:
     """Reconcile due requests until cancelled, each in its own task.
 
-    Sleeps are monotonic and at most 30 s long, so setting the clock delays nothing for longer. `on_clock_set_back` is
-    called if the clock was set back, because the times in the queue were computed from the earlier clock.
+    Sleeps are monotonic and at most 30 s long, so setting the clock delays nothing for longer. `on_clock_set` is
+    called with the step if the clock was set, because the times in the queue were computed from the earlier clock.
     """
-    latest = now()
+    monotonic = asyncio.get_running_loop().time
+    steps = ClockSteps(now(), monotonic())
 
     def read_clock() -> datetime:
-        nonlocal latest
-        latest, before = now(), latest
-        if latest < before - _STEP:
-            on_clock_set_back()
-        return latest
+        time = now()
+        if step := steps.observe(time, monotonic()):
+            on_clock_set(step)
+        return time
 
     async def work(uid: str) -> None:
         try:

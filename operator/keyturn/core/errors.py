@@ -80,6 +80,13 @@ class RefusedError(KeyturnError):
         self.may_concern_token: Final = may_concern_token
 
 
+class TransientRefusalError(RefusedError):
+    """A refusal that usually passes by itself: the service refuses for minutes what it accepts before and after.
+
+    It is reported as Unavailable until it has lasted for some minutes.
+    """
+
+
 class StorageGoneError(RefusedError):
     """The volume to store a token on does not exist any more, so that repeating the write cannot succeed."""
 
@@ -114,6 +121,7 @@ REASONS = {
     "Unavailable": ReasonPolicy("RenewalFailed"),
     "Unreachable": ReasonPolicy("RenewalFailed"),
     "Throttled": ReasonPolicy("RenewalFailed"),
+    "ClockSkew": ReasonPolicy("ClockSkew", retry_after=_MINUTE),
     "AccessDenied": _FORBIDDEN,
     "IdentityNotAllowed": _FORBIDDEN,
     "InvalidSpec": _REFUSED,
@@ -132,3 +140,5 @@ REASONS = {
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
     "InternalError": ReasonPolicy("InternalError"),
 }
+# The node's clock may be the cause: these are retried when it is set.
+CLOCK_REASONS = frozenset({"ClockSkew", "SourceExpired"})

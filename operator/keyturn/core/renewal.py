@@ -6,22 +6,16 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
-from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.attempts import PERSISTENT, RetryContext, longest_wait, next_attempt_time
+from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
 from keyturn.core.renewal_time import life, when_to_renew
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
 REPAIR_REASONS = frozenset({"SecretMissing", "IssuanceUnreadable", "IssuanceUnverified", "DriftDetected"})
-# How long an operator must have seen another's intent unchanged before it makes the final attempt.
-INTENT_SECONDS = 30
-_AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
-_IAM_PROPAGATION = timedelta(minutes=2)
 _METADATA_INTERVAL = timedelta(minutes=1)
-LONGEST_RETRY_AFTER = timedelta(hours=1)
-_SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
 
 
 def renewal_reason(
@@ -102,6 +96,18 @@ def should_apply_metadata(request: Request, target: TargetSecret) -> bool:
     )
 
 
+def life_left(request: Request, issuance: Issuance | None, now: datetime) -> timedelta:
+    """Return how long the credentials, or the refresh token if it expires first, are still valid; zero if not at all.
+
+    Without a verified record, nothing valid is known.
+    """
+    if issuance is None:
+        return timedelta()
+    left = issuance.issued + life(request, issuance) - now
+    # A refresh token has expired, but perhaps not the credentials.
+    return max(timedelta(), left if left > timedelta() else issuance.expires - now)
+
+
 def exchange_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
     """Return the minimum time between two exchanges of a request.
 
@@ -114,36 +120,6 @@ def exchange_interval(reason: str, lifetime: timedelta, minimum: timedelta, repa
         doubled = timedelta(minutes=1) * 2 ** min(max(repairs - 1, 0), 5)
         return min(doubled, timedelta(minutes=30)) if repairs else timedelta()
     return max(minimum, lifetime / 20) if reason == "Due" else minimum
-
-
-def next_attempt_time(
-    request: Request, error: KeyturnError, failed_attempts: int, life_left: timedelta, now: datetime, rand: float
-) -> datetime:
-    """Return the time of the next attempt after consecutive failures, rounded up to whole seconds.
-
-    Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the remaining lifetime,
-    between 5 s and 5 min. After the expiry it is 1 min: haste gains nothing then, and many requests may be waiting for
-    the same service. A reason with a `retry_after` uses that instead. A throttled call waits at least as long as the
-    service requires.
-    """
-    wait = REASONS[error.reason].retry_after
-    if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
-        wait = _AFTER_INTENT
-    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
-    if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
-        # IAM is eventually consistent: a new role is refused for some seconds. Retry soon, as that consumes nothing.
-        wait = timedelta(seconds=5)
-    if wait is None:
-        limit = min(max(life_left / 4, _SHORTEST_LIMIT), _LONGEST_LIMIT) if life_left > timedelta() else _EXPIRED_LIMIT
-        wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed_attempts, 10)))
-    if isinstance(error, ThrottledError):
-        wait = max(wait, error.retry_after)
-    return whole(now + wait + timedelta(milliseconds=999))
-
-
-def longest_wait(reason: str) -> timedelta:
-    """Return the longest time between two attempts after a failure with this reason."""
-    return REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
 
 
 def next_reconcile(
@@ -281,7 +257,7 @@ def _decide_retry(
 ) -> Renew | Wait:
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
-        failure = dataclasses.replace(failure, inputs=state.inputs)
+        failure = dataclasses.replace(bounded(failure, request, state.issuance, now), inputs=state.inputs)
     if failure.should_wait(request, state.inputs, now):
         return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
     if state.exchanged_at and state.exchanged_at <= now:
@@ -290,6 +266,12 @@ def _decide_retry(
         if now < earliest:
             return Wait(_before_expiry(earliest, state, now), failure)
     return Renew(reason)
+
+
+def bounded(failure: Failure, request: Request, issuance: Issuance | None, now: datetime) -> Failure:
+    """Return a failure that was read from a status: it waits no longer than a failure with this reason would now."""
+    longest = longest_wait(request, failure.error.reason, life_left(request, issuance, now))
+    return dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, now + longest))
 
 
 def _earliest_renewal(
@@ -315,7 +297,8 @@ def after_failure(
 ) -> tuple[ReconcileState, bool]:
     """Return the state after an error, and whether it counts as an attempt.
 
-    The same refusal again, before the time of the next attempt and without an exchange, does not count.
+    The same refusal again, before the time of the next attempt and without an exchange, does not count. A refusal that
+    usually passes counts as an outage until it has lasted for some minutes.
     """
     before = state.failure
     if before and state.exchanged_at != now and before.is_repeated_by(error, now):
@@ -323,20 +306,25 @@ def after_failure(
             before, generation=request.generation, handled_renew_request=request.renew_requested, inputs=state.inputs
         )
         return dataclasses.replace(state, failure=failure), False
-    failed_attempts = before.failed_attempts + 1 if before else 1
-    life_left = timedelta()
-    if issuance := state.issuance:
-        life_left = issuance.issued + life(request, issuance) - now
-        if life_left <= timedelta():
-            # A refresh token has expired, but perhaps not the credentials.
-            life_left = issuance.expires - now
+    failed_attempts, transient_since = before.failed_attempts + 1 if before else 1, None
+    if isinstance(error, TransientRefusalError):
+        transient_since = min(now, (before.transient_since if before else None) or now)
+        is_reported = before is not None and before.error.reason == error.reason
+        if now - transient_since < PERSISTENT and not is_reported:
+            error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
+    context = RetryContext(
+        life_left(request, state.issuance, now),
+        consumed=state.consumed_at == now,
+        worked_before=state.exchanged_at == now and state.has_worked(request),
+    )
     failure = Failure(
         error,
         failed_attempts,
-        next_attempt_time(request, error, failed_attempts, life_left, now, rand),
+        next_attempt_time(request, error, failed_attempts, context, now, rand),
         generation=request.generation,
         handled_renew_request=request.renew_requested,
         inputs=state.inputs,
         failed_at=now,
+        transient_since=transient_since,
     )
     return dataclasses.replace(state, failure=failure), True

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import CLOCK_REASONS, KeyturnError
 from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged
 
 
@@ -17,7 +17,7 @@ class Failure:
     `inputs` is the hash of the spec, source and target at that attempt, None after a restart; if they change, the next
     attempt is made at once. If the clock shows a time before `failed_at`, it was set back, and `next_attempt_time` no
     longer counts. `values_read` are the fingerprints of the values that the exchanges of that attempt have read from
-    Secrets and ConfigMaps.
+    Secrets and ConfigMaps, `transient_since` is the first of the last failures in a row that usually pass.
     """
 
     error: KeyturnError
@@ -28,6 +28,7 @@ class Failure:
     inputs: str | None = None
     failed_at: datetime | None = None
     values_read: Mapping[ValueRef, str] = field(default_factory=dict)
+    transient_since: datetime | None = None
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
         """Whether `error` is the same failure again, before the time of the next attempt."""
@@ -49,10 +50,11 @@ class ReconcileState:
 
     `issuance` is the issuance record on the target now, `last` that of the last issuance, wherever it was written, and
     `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
-    exchanges, `metadata_applied_at` when metadata was last applied. `inputs` is the hash of the spec, source and target
-    that were last read. `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason
-    to repair the target as it was last read, empty if it is intact. `unverified` is the record on the target if it is
-    not verified: nothing but the order of renewals depends on it.
+    exchanges, `consumed_at` when one last consumed a token, `metadata_applied_at` when metadata was last applied.
+    `source` is the fingerprint of the source that was last read, and `inputs` the hash of the spec, source and target.
+    `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason to repair the target
+    as it was last read, empty if it is intact. `unverified` is the record on the target if it is not verified: nothing
+    but the order of renewals depends on it.
     """
 
     issuance: Issuance | None = None
@@ -61,7 +63,9 @@ class ReconcileState:
     failure: Failure | None = None
     repairs: int = 0
     exchanged_at: datetime | None = None
+    consumed_at: datetime | None = None
     metadata_applied_at: datetime | None = None
+    source: str = ""
     inputs: str = ""
     unwritten: bool = False
     damage: str = ""
@@ -80,6 +84,24 @@ class ReconcileState:
         if self.last and is_earlier(issuance, self.last):
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
+
+    def with_written(self, issuance: Issuance, *, is_repair: bool) -> "ReconcileState":
+        """Return the state after new credentials were written to the target."""
+        repairs = self.repairs + 1 if is_repair else 0
+        return replace(self, last=issuance, unwritten=False, repairs=repairs, damage="").with_issuance(issuance)
+
+    def with_clock_set(self, now: datetime) -> "ReconcileState":
+        """Return the state after the clock was set: a failure that a wrong clock may have caused is retried at once."""
+        if self.failure is None or self.failure.error.reason not in CLOCK_REASONS:
+            return self
+        return replace(self, failure=replace(self.failure, next_attempt_time=now))
+
+    def has_worked(self, request: Request) -> bool:
+        """Whether the last credentials were issued by the same exchanges with the same source."""
+        last = self.last
+        return (
+            last is not None and last.source == self.source and is_unchanged(last.exchange_hash, request.exchange_hash)
+        )
 
     def has_newer_than(self, target: TargetSecret) -> bool:
         """Whether an earlier version of the Secret than that of the last issue was put back."""

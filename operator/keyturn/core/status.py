@@ -23,7 +23,7 @@ class Outcome:
     `issuance` is the issuance record on the Secret afterwards, if it belongs to the request. `reason` is why the
     credentials were renewed, empty if they were not. `failure` is the last failure, new or still pending. `tried`:
     a renewal was attempted. `damage` is what is still to be repaired (see ReconcileState), `postponed` the renewal that
-    is needed and not due yet.
+    is needed and not due yet. `started` is when the reconciliation began, None if it took no time.
     """
 
     at: datetime
@@ -34,6 +34,7 @@ class Outcome:
     tried: bool = False
     damage: str = ""
     postponed: Postponed | None = None
+    started: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         observed_generation=request.generation,
         conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
-        last_attempt_time=rfc3339(outcome.at) if outcome.tried else previous.last_attempt_time,
+        last_attempt_time=rfc3339(outcome.started or outcome.at) if outcome.tried else previous.last_attempt_time,
         next_attempt_time=rfc3339(failure.next_attempt_time) if failure else None,
         last_error=last_error,
         failed_attempts=failure.failed_attempts if failure else 0,
@@ -111,6 +112,23 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
         last_error=LastError(reason=reason, message=message[:_LONGEST_MESSAGE]),
         next_attempt_time=None,
     )
+
+
+def expired(previous: Status, now: datetime) -> Status | None:
+    """Return the status of credentials that have expired during an attempt to renew them.
+
+    None if they have not expired, or if the status does not report that they are usable.
+    """
+    expiry, ready = read_time(previous.expiration_time), previous.condition("Ready")
+    if expiry is None or now < expiry or ready is None or ready.status != "True":
+        return None
+    message = f"credentials in Secret {previous.secret_name} expired at {rfc3339(expiry)}; they are being renewed"
+    condition = _condition("Ready", "False", "Expired", message)
+    conditions = tuple(
+        _with_time(condition, previous, before.observed_generation, now) if before.type == "Ready" else before
+        for before in previous.conditions
+    )
+    return msgspec.structs.replace(previous, conditions=conditions)
 
 
 def after_bug(previous: Status, generation: int, failure: Failure, now: datetime) -> Status:

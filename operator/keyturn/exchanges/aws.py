@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -14,12 +13,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
-from keyturn.api.times import whole
-from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
+from keyturn.api.times import rfc3339, whole
+from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
 from keyturn.exchanges.aws_errors import AwsOperation, failure
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
@@ -27,17 +27,32 @@ from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
-_REPORTED_CLOCK_SKEW = timedelta(seconds=60)
 _MAX_ITEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class AwsResponse:
-    """The response to a call, and the time of the request in whole seconds, from which lifetimes are counted."""
+    """The response to a call, and the time of the request in whole seconds, from which lifetimes are counted.
+
+    `clock_skew` is AWS's clock minus the local clock, zero if it is unknown.
+    """
 
     members: dict[str, Any] = field(repr=False)
     request_id: str
     requested_at: datetime
+    clock_skew: timedelta = timedelta()
+
+    def require_unexpired(self, operation: AwsOperation, what: str, expires_at: datetime | None) -> None:
+        """Raise an error if what was issued had already expired when it was requested.
+
+        If it is valid by AWS's clock, the local one is wrong; otherwise the service is.
+        """
+        if expires_at is None or expires_at > self.requested_at or operation.consumes:
+            return  # After a token was consumed, what else was issued must be saved first.
+        problem = f"{operation.title} returned {what} that expired at {rfc3339(expires_at)}"
+        if expires_at > self.requested_at + self.clock_skew:
+            raise clock_skew.clock_skew_error(problem, self.clock_skew, "AWS", self.request_id)
+        raise TransientRefusalError("SourceInvalid", f"{problem}; check the node's clock", request_id=self.request_id)
 
 
 class Aws:
@@ -64,7 +79,6 @@ class Aws:
         self._clients = AwsClients(settings, threads, lambda: self._session)
         ambient = partial(ambient_session, proxies, is_allowed=allow_ambient)
         self._ambient_clients = AwsClients(settings, threads, ambient)
-        self._clock_skews: dict[str, timedelta] = {}
 
     async def call(
         self,
@@ -101,8 +115,8 @@ class Aws:
         rate_limiter.succeeded()
         self._service_health.worked(service, time.monotonic())
         metadata = members["ResponseMetadata"]
-        self._record_clock_skew(operation.service, metadata)
-        return AwsResponse(members, metadata.get("RequestId", ""), requested_at)
+        skew = self._measure_clock_skew(operation.service, metadata)
+        return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
 
     def check_rate(self, operation: AwsOperation, region: str, signer: Signer) -> None:
         """Raise ThrottledError if the rate limit delays a call for long. Before an intent to consume a token."""
@@ -141,29 +155,22 @@ class Aws:
     def _failure(
         self, operation: AwsOperation, error: Exception, region: str, rate_limiter: RateLimiter
     ) -> KeyturnError:
-        if isinstance(error, ClientError):
-            self._record_clock_skew(operation.service, error.response.get("ResponseMetadata", {}))
-        skew = self._clock_skews.get(operation.service, timedelta())
-        clock_hint = ""
-        if abs(skew) >= _REPORTED_CLOCK_SKEW:
-            seconds = int(skew.total_seconds())
-            clock_hint = f"; AWS's clock differs from the local clock by {seconds} s: check the node's clock"
-        classified = failure(operation, error, region, clock_hint)
+        metadata = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
+        classified = failure(operation, error, region, self._measure_clock_skew(operation.service, metadata))
         if isinstance(classified, ThrottledError):
             rate_limiter.throttled(time.monotonic(), classified.retry_after)
             self._metrics.throttled.labels(operation.service).inc()
-        elif isinstance(classified, UnavailableError):
+        elif isinstance(classified, UnavailableError) and classified.service:
             self._service_health.failed(classified.service)
         return classified
 
-    def _record_clock_skew(self, service: str, metadata: Mapping[str, Any]) -> None:
+    def _measure_clock_skew(self, service: str, metadata: Mapping[str, Any]) -> timedelta:
+        """Return the service's clock minus the local clock, by the Date header of its response; zero without one."""
         date = metadata.get("HTTPHeaders", {}).get("date")
+        skew = clock_skew.measure(date, self._now())
         if date:
-            try:
-                self._clock_skews[service] = parsedate_to_datetime(date) - self._now()
-            except (TypeError, ValueError):
-                return  # A proxy may send dates in another format.
-            self._metrics.clock_skew.labels(service).set(self._clock_skews[service].total_seconds())
+            self._metrics.clock_skew.labels(service).set(skew.total_seconds())
+        return skew
 
 
 def _check_wait(operation: AwsOperation, wait_seconds: float) -> None:

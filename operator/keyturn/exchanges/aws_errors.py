@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -18,9 +18,10 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, require_safe
 from keyturn.core.token_times import parse_time
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
 
 _FIRST_CLIENT_ERROR, _TOO_MANY_REQUESTS = 400, 429
@@ -35,24 +36,28 @@ _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionErro
 class ErrorClassification:
     """The meaning of an AWS error code: a reason, and advice for the person who reads the condition.
 
-    `action_hints` is the advice if AWS reports which IAM action is not allowed, by that action.
+    `hints` replace the hint if AWS's own message, which is never shown, contains their key. `transient`: the service is
+    known to return this code for minutes although nothing is wrong.
     """
 
     reason: str
     hint: str = ""
     eventually_consistent: bool = False
-    action_hints: Mapping[str, str] = field(default_factory=dict)
+    transient: bool = False
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 KEYS = ErrorClassification(
     "SourceInvalid", hint="check that the access key that signs the call is correct, active and valid in this region"
 )
+# A new access key is unknown to some services for seconds, in a new region for minutes.
+UNKNOWN_KEY = replace(KEYS, transient=True)
 EXPIRED = ErrorClassification("SourceExpired", hint="the credentials that sign the call have expired")
 # Codes of any signed call, except to STS, which has its own.
 SIGNED = {
     "ExpiredTokenException": EXPIRED,
     "InvalidSignatureException": KEYS,
-    "UnrecognizedClientException": KEYS,
+    "UnrecognizedClientException": UNKNOWN_KEY,
 }
 # Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
 CredentialNames = tuple[str, str, str, str, str]
@@ -94,36 +99,41 @@ class WrongRegionError(RefusedError):
 
 _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
 _REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
-_DENIED_ACTION = re.compile(r"not authorized to perform: ([a-z-]+:[A-Za-z]+)")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
 # Codes that any service may return, even if its model does not list them. botocore itself retries most of them.
 _COMMON = {
-    "RequestExpired": _UNAVAILABLE,
     "RequestLimitExceeded": _THROTTLED,
     "RequestThrottled": _THROTTLED,
     "RequestThrottledException": _THROTTLED,
-    "RequestTimeTooSkewed": _UNAVAILABLE,
     "SlowDown": _THROTTLED,
     "ThrottledException": _THROTTLED,
     "Throttling": _THROTTLED,
     "ThrottlingException": _THROTTLED,
     "TooManyRequestsException": _THROTTLED,
 }
+# The codes by which the AWS SDKs recognise a wrong clock: always, and if the clock differs that much.
+_CLOCK_CODES = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+_SIGNATURE_CODES = frozenset({"AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch"})
+_SIGNATURE_TOLERANCE = timedelta(minutes=4)
+_SIGNATURE_TIME = re.compile(r"signature (?:expired|not yet current)", re.IGNORECASE)
 
 
-def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
-    """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value."""
+def failure(operation: AwsOperation, error: Exception, region: str, skew: timedelta = timedelta()) -> KeyturnError:
+    """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value.
+
+    `skew` is AWS's clock minus the local clock, zero if it is unknown.
+    """
     if isinstance(error, ClientError):
         if error.operation_name.lower() != operation.name.replace("_", ""):
             # The default credential chain calls STS itself, for example with the web identity token of IRSA.
             return UnavailableError(
                 "Unavailable",
                 f"{operation.title}: the operator has no AWS identity: {error.operation_name} for its own role failed"
-                f" with {_code(error)}; check the trust policy of the operator's role{clock_hint}",
+                f" with {_code(error)}; check the trust policy of the operator's role{_describe(skew)}",
                 request_id=error.response.get("ResponseMetadata", {}).get("RequestId", ""),
             )
-        return _refusal(operation, error, region, clock_hint)
+        return _refusal(operation, error, region, skew)
     if isinstance(error, ParamValidationError):
         return RefusedError(
             "SourceInvalid", f"{operation.title} cannot be called with this token: it is empty or malformed"
@@ -177,14 +187,16 @@ def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names:
     return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
 
 
-def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hint: str) -> KeyturnError:
+def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta = timedelta()) -> KeyturnError:
     response: Mapping[str, Any] = error.response
     metadata = response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
-    denied = _DENIED_ACTION.search(str(response.get("Error", {}).get("Message", "")))
-    hint = classification.action_hints.get(denied[1] if denied else "", classification.hint)
-    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + clock_hint
+    text = str(response.get("Error", {}).get("Message", ""))
+    if _is_clock_skew(code, text, classification, skew):
+        return clock_skew.clock_skew_error(f"{operation.title}: {code}", skew, "AWS", request_id)
+    hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
+    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + _describe(skew)
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
@@ -205,13 +217,24 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
         region = match[0] if match else ""
         message += f" ({region})" if region else ""
         return WrongRegionError(classification.reason, message, region=region, code=code, request_id=request_id)
-    return RefusedError(
+    return (TransientRefusalError if classification.transient else RefusedError)(
         classification.reason,
         message,
         request_id=request_id,
         code=code,
         eventually_consistent=classification.eventually_consistent,
     )
+
+
+def _is_clock_skew(code: str, text: str, classification: ErrorClassification, skew: timedelta) -> bool:
+    if code in _SIGNATURE_CODES:
+        return abs(skew) >= _SIGNATURE_TOLERANCE or _SIGNATURE_TIME.match(text) is not None
+    # What has expired by AWS's clock, but not by the local one, which is behind.
+    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= clock_skew.REPORTED)
+
+
+def _describe(skew: timedelta) -> str:
+    return f"; {clock_skew.describe(skew, 'AWS')}" if abs(skew) >= clock_skew.REPORTED else ""
 
 
 def _code(error: ClientError) -> str:

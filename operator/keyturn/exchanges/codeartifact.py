@@ -70,9 +70,11 @@ async def get_authorization_token(
     seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
     response = await call.context.aws.call(_GET_TOKEN, call.region, domain | seconds, signer)
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
+    expires_at = expiration(_GET_TOKEN, response.members, "expiration")
+    response.require_unexpired(_GET_TOKEN, "a token", expires_at)
     return replace(
         values,
-        access_token=Token(token, expiration(_GET_TOKEN, response.members, "expiration")),
+        access_token=Token(token, expires_at),
         package_endpoints=(*values.package_endpoints, *endpoints),
         request_id=response.request_id,
     )

@@ -13,15 +13,18 @@ from keyturn.exchanges.context import Call
 
 _LIFETIME = timedelta(minutes=10)
 _CREDENTIALS = ("Credentials", "AccessKeyId", "SecretKey", "SessionToken", "Expiration")
+# Cognito verifies the login with keys that it fetches from the provider, which may fail for minutes.
 _LOGIN = ErrorClassification(
-    "SourceInvalid", hint="check that the pool has this login provider, and that its token is still valid"
+    "SourceInvalid",
+    hint="check that the pool has this login provider, and that its token is still valid",
+    transient=True,
 )
 
 # LimitExceededException is a quota, not throttling, though botocore retries it.
 _CLASSIFICATIONS = {
     "DeveloperUserAlreadyRegisteredException": ErrorClassification("InvalidSpec"),
     "ExternalServiceException": ErrorClassification(
-        "Unavailable", hint="the login provider did not respond to Cognito"
+        "SourceInvalid", hint="the login provider did not respond to Cognito", transient=True
     ),
     "InternalErrorException": ErrorClassification("Unavailable"),
     "InvalidIdentityPoolConfigurationException": ErrorClassification(
@@ -59,6 +62,7 @@ async def get_credentials(call: Call, spec: CognitoGetCredentialsSpec, values: P
     custom_role = {"CustomRoleArn": spec.custom_role_arn} if spec.custom_role_arn else {}
     identity, response = await _call_for_identity(call, spec, values, _GET_CREDENTIALS, custom_role)
     credentials = credentials_from(_GET_CREDENTIALS, response.members, _CREDENTIALS)
+    response.require_unexpired(_GET_CREDENTIALS, "credentials", credentials.expires_at)
     return replace(
         values, credentials=credentials, principal=identity, identity_id=identity, request_id=response.request_id
     )

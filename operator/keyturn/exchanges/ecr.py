@@ -57,6 +57,8 @@ async def get_authorization_token(
     response = await call.context.aws.call(operation, region, parameters, values.signing_credentials)
     data = member(operation, response.members, "authorizationData")
     logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]
+    for login in logins:
+        response.require_unexpired(operation, "a token", login.expires_at)
     if spec.hosts:
         logins[:1] = [replace(login, more_hosts=spec.hosts) for login in logins[:1]]
     by_host = {login.host: login for login in (*values.registry_logins, *logins)}

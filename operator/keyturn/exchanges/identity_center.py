@@ -9,7 +9,7 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
 from keyturn.core.token_times import jwt_claims, jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, credentials_from
+from keyturn.exchanges.aws_errors import KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
@@ -22,7 +22,7 @@ _ASSIGNED = (
     " allows this grant, and that the caller's policy allows sso-oauth:CreateTokenWithIAM"
 )
 # Not SourceInvalid: that would mean that the code or assertion itself was refused and must not be sent again.
-_KEYS = replace(KEYS, reason="AccessDenied")
+_KEYS, _UNKNOWN_KEY = replace(KEYS, reason="AccessDenied"), replace(UNKNOWN_KEY, reason="AccessDenied")
 
 # Errors of the operations in the AWS API reference.
 _CREATE_TOKEN = AwsOperation(
@@ -52,7 +52,7 @@ _CREATE_TOKEN = AwsOperation(
         "InvalidSignatureException": _KEYS,
         "SlowDownException": ErrorClassification("Throttled"),
         "UnauthorizedClientException": ErrorClassification("AccessDenied", hint=_APPLICATION),
-        "UnrecognizedClientException": _KEYS,
+        "UnrecognizedClientException": _UNKNOWN_KEY,
         "UnsupportedGrantTypeException": ErrorClassification(
             "InvalidSpec", hint="the application does not allow this grant"
         ),
@@ -171,4 +171,5 @@ async def get_role_credentials(
     }
     response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters)
     credentials = credentials_from(_GET_ROLE_CREDENTIALS, response.members, _CREDENTIALS)
+    response.require_unexpired(_GET_ROLE_CREDENTIALS, "credentials", credentials.expires_at)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

@@ -22,6 +22,7 @@ from keyturn.core.hosts import canonical_host
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
 from keyturn.exchanges.ssrf import AddressFilter
 from keyturn.exchanges.transmission import Transmission
@@ -79,7 +80,7 @@ class IssuerRequest:
 class IssuerResponse:
     """The response of an issuer. `members` is None if the body is neither a JSON object nor a form.
 
-    `requested_at` is the time of the request in whole seconds.
+    `requested_at` is the time of the request in whole seconds, `skew` the issuer's clock minus the local clock.
     """
 
     host: str
@@ -87,6 +88,7 @@ class IssuerResponse:
     members: Mapping[str, Any] | None = field(repr=False)
     retry_after: timedelta
     requested_at: datetime
+    skew: timedelta = timedelta()
 
 
 class IssuerClient:
@@ -191,8 +193,10 @@ class IssuerClient:
                     proxy_headers=proxy.headers if proxy else None,
                 ) as response,
             ):
+                skew = clock_skew.measure(response.headers.get("Date"), self._now())
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
-                return IssuerResponse(host, response.status, members, parse_retry_after(retry_after), requested_at)
+                wait = parse_retry_after(retry_after)
+                return IssuerResponse(host, response.status, members, wait, requested_at, skew)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not transmission.has_begun:
                 raise self._unreachable(host, request.url, error) from None

@@ -11,6 +11,7 @@ from keyturn.api.exchanges.base import (
 from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.core.errors import RefusedError, ThrottledError
 from keyturn.core.pipeline_values import PipelineValues
+from keyturn.exchanges import clock_skew
 from keyturn.exchanges.client_authentication import Fields, authenticate_client
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form
@@ -43,6 +44,12 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
             results = read_token_response(values, response, spec.assumed, sends_token=sends_token, consumes=consumes)
         except ThrottledError:
             issuer_client.throttled()
+            raise
+        except RefusedError as error:
+            # Issuers check `iat` and `exp` of a client assertion, and return the same code as for a wrong key.
+            is_signed = spec.client_key_from is not None and error.reason == "AccessDenied"
+            if is_signed and abs(response.skew) >= clock_skew.REPORTED:
+                raise clock_skew.clock_skew_error(error.message, response.skew, "the issuer") from None
             raise
         return results if consumes else replace(results, refresh_token=None)
 

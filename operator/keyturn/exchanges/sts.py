@@ -23,13 +23,16 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
 from keyturn.exchanges.aws import AwsResponse, Signer
 from keyturn.exchanges.aws_clients import AMBIENT
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, AwsOperation, ErrorClassification, credentials_from
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
 _TRUST = (
     "check that the role exists and that its trust policy allows this caller, and the external ID, tags, source"
     " identity and MFA code if the spec has them"
+)
+_KEYS_NOT_FETCHED = (
+    "AWS could not fetch the issuer's keys: check that its discovery document and its keys are public and respond"
 )
 _NEEDS = "the role's trust policy and the policies of the caller must allow {}, because the session has {}"
 _NEEDED_ACTIONS = {
@@ -60,12 +63,10 @@ _COMMON = {
     "ValidationError": _DURATION,
 }
 _SIGNED = _COMMON | {
-    "AccessDenied": ErrorClassification(
-        "AccessDenied", hint=_TRUST, eventually_consistent=True, action_hints=_NEEDED_ACTIONS
-    ),
+    "AccessDenied": ErrorClassification("AccessDenied", hint=_TRUST, eventually_consistent=True, hints=_NEEDED_ACTIONS),
     "ExpiredToken": EXPIRED,
     "ExpiredTokenException": EXPIRED,
-    "InvalidClientTokenId": KEYS,
+    "InvalidClientTokenId": UNKNOWN_KEY,
     "SignatureDoesNotMatch": KEYS,
 }
 
@@ -82,12 +83,19 @@ _WITH_WEB_IDENTITY = AwsOperation(
             eventually_consistent=True,
         ),
         "ExpiredTokenException": ErrorClassification("SourceExpired", hint="the token has expired"),
-        "IDPCommunicationError": ErrorClassification("Unavailable"),
+        "IDPCommunicationError": ErrorClassification("SourceInvalid", hint=_KEYS_NOT_FETCHED, transient=True),
         "IDPRejectedClaim": ErrorClassification("AccessDenied", hint="the issuer rejected the claims of the token"),
         "InvalidIdentityToken": ErrorClassification(
             "SourceInvalid",
             hint="check that the role's account has an OIDC provider for the issuer, and that the token is not a"
             " refresh token",
+            transient=True,
+            hints={
+                "audience": "the token's audience is not one of the client IDs of the OIDC provider: request the token"
+                " for another audience, or add this one to the OIDC provider",
+                "No OpenIDConnect provider": "the role's account has no OIDC provider for the issuer: create it",
+                "verification key": _KEYS_NOT_FETCHED,
+            },
         ),
     },
 )
@@ -118,7 +126,7 @@ _AMBIENT_ASSUME_ROLE = replace(
             hint="check that the role exists and that its trust policy allows sts:AssumeRole for the operator's role,"
             f" with conditions that match the tags {_TAG_NAMES}",
             eventually_consistent=True,
-            action_hints=_NEEDED_ACTIONS
+            hints=_NEEDED_ACTIONS
             | {
                 "sts:TagSession": "the role's trust policy must allow sts:TagSession beside sts:AssumeRole, and so must"
                 f" the policies of the operator's role: Keyturn tags the session with {_TAG_NAMES}"
@@ -292,6 +300,7 @@ def _require_match(ref: SecretValue, value: str, pattern: str, expectation: str)
 
 def _with_credentials(operation: AwsOperation, values: PipelineValues, response: AwsResponse) -> PipelineValues:
     credentials = credentials_from(operation, response.members, _CREDENTIALS)
+    response.require_unexpired(operation, "credentials", credentials.expires_at)
     user = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}
     principal = user.get("Arn", values.principal)
     return replace(values, credentials=credentials, principal=principal, request_id=response.request_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request, canonical_hash
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token
@@ -102,7 +102,7 @@ def initial_values(
 def issue(request: Request, values: PipelineValues, context: IssueContext) -> tuple[Issuance, dict[str, str]]:
     """Return the issuance record and the rendered data, and draw the renewal time.
 
-    Raises UnknownExpiryError, and UnavailableError if the expiry is past.
+    Raises UnknownExpiryError, and TransientRefusalError if the expiry is past.
     """
     issued, jitter = whole(context.now), math.floor(context.rand * 1000) / 1000
     expires = _expiry(request, values, context.now)
@@ -142,8 +142,8 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
     if expires is None:
         raise UnknownExpiryError(_unknown_expiry(request))
     if expires <= now:
-        raise UnavailableError(
-            "Unavailable", "the issuer returned credentials that have already expired; check the node's clock"
+        raise TransientRefusalError(
+            "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
     # An issuance record with a later expiry would be rejected, and the credentials issued again and again.
     return min(expires, whole(now) + LONGEST_LIFE)

@@ -2,13 +2,12 @@
 
 import contextlib
 import dataclasses
-import logging
 import time
-import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import MAX_REVISION, Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, canonical_hash
@@ -21,7 +20,7 @@ from keyturn.core.errors import (
     UnavailableError,
 )
 from keyturn.core.issuance import Issuance, TargetSecret, is_ours, source_fingerprint
-from keyturn.core.pipeline_values import SourceValues, check_lengths
+from keyturn.core.pipeline_values import PipelineValues, SourceValues, check_lengths
 from keyturn.core.renewal import (
     REPAIR_REASONS,
     ApplyMetadata,
@@ -37,8 +36,10 @@ from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
-from keyturn.metrics import Metrics, Series
+from keyturn.metrics import Series
+from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.expiry_report import ReportStatus, with_expiry_report
 from keyturn.reconcile.issue import (
     IssueContext,
     UnknownExpiryError,
@@ -54,7 +55,6 @@ from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,25 @@ class _Inputs:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A pipeline of which the first `exchanges` were run: those up to the one that consumes a token."""
+
+    context: IssueContext
+    values: PipelineValues
+    exchanges: Sequence[StepSpec]
+
+
 async def reconcile(
-    deps: Dependencies, request: Request | InvalidRequest, state: ReconcileState, status: Status
+    deps: Dependencies,
+    request: Request | InvalidRequest,
+    state: ReconcileState,
+    status: Status,
+    report_expiry: ReportStatus | None = None,
 ) -> Reconciled:
     """Renew a request if it is due. Returns its new state and status, the Events to record, and when to requeue it.
 
+    If the credentials expire while an attempt is in progress, `report_expiry` is called without waiting for its end.
     A failure is part of the result, and so is a bug (InternalError). Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
@@ -107,7 +121,10 @@ async def reconcile(
         if deps.token_locks.is_taken(request):
             return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
         async with deps.token_locks.acquire(request):
-            state, outcome, requeue_at = await _renew_if_due(deps, request, state, now)
+            attempt = _renew_if_due(deps, request, state, now)
+            (state, outcome, requeue_at), status = await with_expiry_report(
+                deps, request, attempt, status, report_expiry
+            )
         return _reconciled(deps, request, state, status, outcome, requeue_at)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
@@ -131,22 +148,21 @@ async def _act_if_due(
         target = await deps.store.read_target(request)
         state = state.with_target(request, target)
         inputs = await _read_inputs(deps, request, target)
-        state = dataclasses.replace(state, inputs=inputs.hash)
+        state = dataclasses.replace(state, inputs=inputs.hash, source=inputs.fingerprint)
         match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
             case Renew(reason):
                 started = time.monotonic()
                 # The exchange cannot be undone, so everything that can be refused is checked first.
                 await _dry_run(deps, request, state, target, inputs.stored)
                 last, state = state.last, dataclasses.replace(state, exchanged_at=now)
-                issuance, data, request_id = await _exchange(deps, request, state, inputs, now)
+                begun = await _begin(deps, request, state, inputs, now)
+                state = dataclasses.replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
+                issuance, data, request_id = await _finish(deps, request, inputs, begun)
                 # If the write fails, the next attempt starts with a dry run.
                 state = dataclasses.replace(state, unwritten=True)
                 await deps.store.write(request, issuance, data)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                repairs = state.repairs + 1 if reason in REPAIR_REASONS and (last or target) else 0
-                state = dataclasses.replace(
-                    state, last=issuance, unwritten=False, repairs=repairs, damage=""
-                ).with_issuance(issuance)
+                state = state.with_written(issuance, is_repair=reason in REPAIR_REASONS and bool(last or target))
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):
@@ -161,14 +177,17 @@ async def _act_if_due(
                 return _failed(deps, request, state, error, now)
     except Exception as error:  # noqa: BLE001 - a bug is reported like a failure
         return _failed(deps, request, state, _as_failure(deps, request, error), now)
-    state = dataclasses.replace(state.with_issuance(outcome.issuance), failure=outcome.failure)
-    return state, outcome, requeue_at
+    return dataclasses.replace(state.with_issuance(outcome.issuance), failure=outcome.failure), outcome, requeue_at
 
 
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
     if isinstance(error, BeingDeletedError | LeaseLostError):
         raise error
-    return error if isinstance(error, KeyturnError) else report_bug(deps.metrics, request, error)
+    return (
+        error
+        if isinstance(error, KeyturnError)
+        else report_bug(deps.metrics, f"{request.namespace}/{request.name}", error)
+    )
 
 
 def _failed(
@@ -182,7 +201,8 @@ def _failed(
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand())
     if tried:
-        deps.metrics.renewals.labels("failure", error.reason).inc()
+        # Not the reason of the error: one that usually passes is reported as Unavailable at first.
+        deps.metrics.renewals.labels("failure", state.failure.error.reason if state.failure else "").inc()
     outcome = Outcome(now, state.issuance, failure=state.failure, tried=tried, damage=state.damage)
     return state, outcome, None
 
@@ -238,14 +258,44 @@ async def _dry_run(
         await deps.store.dry_run(request)
 
 
-async def _exchange(
-    deps: Dependencies, request: Request, state: ReconcileState, inputs: _Inputs, now: datetime
-) -> tuple[Issuance, dict[str, str], str]:
-    """Run the pipeline; returns the issuance record, the data to write, and AWS's request ID."""
+async def _begin(deps: Dependencies, request: Request, state: ReconcileState, inputs: _Inputs, now: datetime) -> _Begun:
+    """Run the pipeline up to the exchange that consumes a token; if there is none, run nothing."""
     revision = min(state.revision + 1, MAX_REVISION)
     context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
     values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
-    for step in request.spec.exchanges:
+    numbers = [
+        number
+        for number, step in enumerate(request.spec.exchanges, 1)
+        if inputs.stored and consumption and step.exchange is consumption.step
+    ]
+    first = request.spec.exchanges[: numbers[0]] if numbers else ()
+    return _Begun(context, await _exchange(deps, request, inputs, first, values), first)
+
+
+async def _finish(
+    deps: Dependencies, request: Request, inputs: _Inputs, begun: _Begun
+) -> tuple[Issuance, dict[str, str], str]:
+    """Run the rest of the pipeline; returns the issuance record, the data to write, and AWS's request ID."""
+    rest = request.spec.exchanges[len(begun.exchanges) :]
+    values = await _exchange(deps, request, inputs, rest, begun.values)
+    check_lengths(values)
+    try:
+        issuance, data = issue(request, values, begun.context)
+    except UnknownExpiryError:
+        if inputs.stored:
+            await record_refusal(deps, request)
+        raise
+    return issuance, data, values.request_id
+
+
+async def _exchange(
+    deps: Dependencies, request: Request, inputs: _Inputs, steps: Sequence[StepSpec], values: PipelineValues
+) -> PipelineValues:
+    """Run a part of the pipeline."""
+    consumption = request.spec.consumption
+    for step in steps:
+        # Before the next exchange and not after the last one: that a token was consumed must not be forgotten.
+        check_lengths(values)
         try:
             if inputs.stored and consumption and step.exchange is consumption.step:
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
@@ -260,16 +310,9 @@ async def _exchange(
                 wait = max(error.retry_after, deps.min_interval)
                 raise ThrottledError(error.message, retry_after=wait, nothing_sent=True) from None
             raise
-        check_lengths(values)
         # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
-    try:
-        issuance, data = issue(request, values, context)
-    except UnknownExpiryError:
-        if inputs.stored:
-            await record_refusal(deps, request)
-        raise
-    return issuance, data, values.request_id
+    return values
 
 
 def _count(deps: Dependencies, last: Issuance | None, reason: str, now: datetime, started: float) -> None:
@@ -287,7 +330,10 @@ def _reconciled(
     outcome: Outcome,
     requeue_at: datetime | None = None,
 ) -> Reconciled:
-    now, status = deps.now(), report(request, previous, outcome)
+    now = deps.now()
+    # The attempt may have taken long: what has expired meanwhile is not usable any more.
+    outcome = dataclasses.replace(outcome, at=now, started=outcome.at)
+    status = report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None
     return Reconciled(state, status, tuple(events(previous, status, outcome)), requeue_at)
@@ -311,18 +357,3 @@ def series(request: Request | InvalidRequest, status: Status, state: ReconcileSt
         failed_attempts=status.failed_attempts,
         suspended=bool(request.spec.suspend),
     )
-
-
-def report_bug(metrics: Metrics, request: Request | InvalidRequest, bug: Exception) -> UnavailableError:
-    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError."""
-    message = f"internal error: {describe_bug(bug)}"
-    _log.error("%s/%s: %s", request.namespace, request.name, message)
-    metrics.internal_errors.labels("reconcile").inc()
-    return UnavailableError("InternalError", f"{message}; this is a bug in Keyturn")
-
-
-def describe_bug(bug: Exception) -> str:
-    """Return the type of an exception and where it was raised. Its message is left out: it may contain a secret."""
-    frames = traceback.extract_tb(bug.__traceback__)[-4:]
-    places = " < ".join(f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-    return f"{type(bug).__name__} in {places}" if places else type(bug).__name__

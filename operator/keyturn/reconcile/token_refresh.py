@@ -13,6 +13,7 @@ from msgspec import structs
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
+from keyturn.core.attempts import INTENT_SECONDS
 from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
@@ -22,7 +23,6 @@ from keyturn.core.errors import (
 )
 from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
-from keyturn.core.renewal import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
@@ -173,8 +173,16 @@ async def _withdraw_intent(
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
     name, save = "/".join(token_secret_name(request)), deps.tokens.prepare_save(request, stored)
+    is_late = False
+
+    def count() -> None:
+        nonlocal is_late
+        is_late = True
+        deps.metrics.rotations.labels("unsaved").inc()
+        deps.metrics.unsaved_tokens.inc()
+
     # Not counted by the loop, in which one attempt may hang.
-    alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, deps.metrics.rotations.labels("unsaved").inc)
+    alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, count)
     try:
         for pause in itertools.chain((0,), _PAUSES, itertools.repeat(_PAUSES[-1])):
             try:
@@ -190,6 +198,7 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                 return
     finally:
         alert.cancel()
+        deps.metrics.unsaved_tokens.dec(is_late)
 
 
 async def _settle_intent(

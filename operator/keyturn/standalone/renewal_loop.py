@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,11 +11,14 @@ from prometheus_client import generate_latest
 
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request
+from keyturn.core.clock import ClockSteps
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.state import ReconcileState
+from keyturn.core.status import Event
 from keyturn.metrics import Series
+from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import reconcile, report_bug, series
+from keyturn.reconcile.reconciler import reconcile, series
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
 
@@ -34,32 +38,35 @@ class RenewalLoop:
         manifest: ManifestFile,
         request: Request,
         publisher: CredentialPublisher,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deps = deps
         self._store = store
         self._manifest = manifest
         self._request = request
         self._publisher = publisher
+        self._monotonic = monotonic
+        self._clock_steps = ClockSteps(deps.now(), monotonic())
         self._state = ReconcileState()
-        self.status = Status()
+        self.status = self._logged_status = Status()
 
     async def run(self) -> None:
         """Renew until cancelled. If a token is being consumed, its successor is saved before this returns."""
         while True:
             try:
-                previous_status, due = self.status, await self.reconcile()
-                _log_changes(self._request, previous_status, self.status)
+                due = await self.reconcile()
+                self._log_changes()
                 await self._wait(due)
                 await asyncio.to_thread(self._expedite)
                 await asyncio.to_thread(self._read_manifest)
             except Exception as bug:  # noqa: BLE001 - it must stop neither renewals nor the serving of credentials
-                report_bug(self._deps.metrics, self._request, bug)
+                report_bug(self._deps.metrics, _name(self._request), bug)
                 await self._deps.sleep(_PAUSE_AFTER_BUG_SECONDS)
 
     async def reconcile(self) -> datetime | None:
         """Reconcile the request once and return the time of the next reconciliation; None: when a file changes."""
         request = self._request
-        reconciled = await reconcile(self._deps, request, self._state, self.status)
+        reconciled = await reconcile(self._deps, request, self._state, self.status, self._report_expiry)
         self._state, self.status = reconciled.state, reconciled.status
         failure = self._state.failure.error.message if self._state.failure else ""
         self._publisher.cache.failure = "spec.suspend is set: nothing is renewed" if request.spec.suspend else failure
@@ -73,14 +80,23 @@ class RenewalLoop:
         """Return the metrics of the process in the Prometheus text format."""
         return generate_latest(self._deps.metrics.registry)
 
+    async def _report_expiry(self, status: Status, _: tuple[Event, ...]) -> None:
+        self.status = status
+        self._log_changes()
+
     async def _wait(self, due: datetime | None) -> None:
         """Wait until `due` or a file change. Sleep at least once: frequent changes must not cause a busy loop."""
         now, has_changed = self._deps.now(), False
         while (due is None or now < due) and not has_changed:
             await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()) if due else _POLL_SECONDS)
             previous, now = now, self._deps.now()
-            has_changed = now < previous or await asyncio.to_thread(
-                lambda: self._manifest.has_changed() or self._store.has_changed()
+            is_set = bool(self._clock_steps.observe(now, self._monotonic()))
+            if is_set:
+                self._state = self._state.with_clock_set(now)
+            has_changed = (
+                is_set
+                or now < previous
+                or await asyncio.to_thread(lambda: self._manifest.has_changed() or self._store.has_changed())
             )
 
     def _read_manifest(self) -> None:
@@ -117,17 +133,17 @@ class RenewalLoop:
             next_attempt_time = min(failure.next_attempt_time, max(now, allowed))
             self._state = replace(state, failure=replace(failure, next_attempt_time=next_attempt_time))
 
-
-def _log_changes(request: Request, previous_status: Status, status: Status) -> None:
-    """Log each condition that has changed, and each renewal."""
-    is_renewed = status.revision != previous_status.revision
-    for condition in status.conditions:
-        previous = previous_status.condition(condition.type)
-        has_changed = previous is None or (previous.status, previous.reason) != (condition.status, condition.reason)
-        if has_changed or (is_renewed and condition.type == "Renewed"):
-            is_healthy = (condition.status == "True") != (condition.type == "Stalled")
-            message = f"{condition.type}={condition.status}, {condition.reason}: {condition.message}"
-            _log.log(logging.INFO if is_healthy else logging.WARNING, "%s: %s", _name(request), message)
+    def _log_changes(self) -> None:
+        """Log each condition that has changed since the last call, and each renewal."""
+        before, self._logged_status = self._logged_status, self.status
+        is_renewed = self.status.revision != before.revision
+        for condition in self.status.conditions:
+            previous = before.condition(condition.type)
+            has_changed = previous is None or (previous.status, previous.reason) != (condition.status, condition.reason)
+            if has_changed or (is_renewed and condition.type == "Renewed"):
+                is_healthy = (condition.status == "True") != (condition.type == "Stalled")
+                message = f"{condition.type}={condition.status}, {condition.reason}: {condition.message}"
+                _log.log(logging.INFO if is_healthy else logging.WARNING, "%s: %s", _name(self._request), message)
 
 
 def _name(request: Request) -> str:

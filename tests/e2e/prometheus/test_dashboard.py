@@ -23,7 +23,8 @@ def exported_series() -> set[str]:
     times = dict.fromkeys(("issued", "renews", "expires", "source_expires", "source_warns"), NOW)
     request = Series(namespace="a", name="b", conditions=(), failed_attempts=0, suspended=False, **times)
     metrics.export(lambda: [request], dict)
-    metrics.leader.set(1)
+    for gauge in (metrics.leader, metrics.scope_conflict, metrics.unsaved_tokens):
+        gauge.set(1)
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
     return {
         family.name + suffix for family in metrics.registry.collect() for suffix in suffixes.get(family.type, ("",))

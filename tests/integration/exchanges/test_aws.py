@@ -7,13 +7,20 @@ from typing import Any
 import pytest
 from botocore.exceptions import NoCredentialsError
 
-from keyturn.core.errors import ThrottledError, UnavailableError
+from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
 from tests.support.dependencies import HOUR, MINUTE
 from tests.support.emulator.client import Emulator
-from tests.support.exchange_steps import assume_role, aws, emulator_settings, fail_operation, get_access_token
+from tests.support.exchange_steps import (
+    assume_role,
+    aws,
+    emulator_settings,
+    fail_operation,
+    fail_signed,
+    get_access_token,
+)
 
 LICENSE_MANAGER, STS = "GetAccessToken", "AssumeRoleWithWebIdentity"
 EXCHANGES = pytest.mark.parametrize("operation", [LICENSE_MANAGER, STS])
@@ -139,8 +146,8 @@ async def test_exchanges_and_throttled_calls_are_counted(emulator: Emulator) -> 
     assert count("keyturn_exchange_duration_seconds_count", {"exchange": name}) == 2
 
 
-@pytest.mark.parametrize("offset", [HOUR, -HOUR])
-async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: Emulator) -> None:
+@pytest.mark.parametrize(("offset", "direction"), [(HOUR, "behind"), (-HOUR, "ahead of")])
+async def test_clock_skew_is_measured_and_reported(offset: timedelta, direction: str, emulator: Emulator) -> None:
     seconds = offset.total_seconds()
     with new_client(emulator) as (client, metrics):
         error = await fail_operation(
@@ -149,7 +156,8 @@ async def test_clock_skew_is_measured_and_reported(offset: timedelta, emulator: 
     measured = metrics.registry.get_sample_value("keyturn_clock_skew_seconds", {"service": "license-manager"})
 
     assert measured == pytest.approx(seconds, abs=5)
-    assert "; AWS's clock differs from the local clock by " in error.message
+    assert error.reason == "SourceInvalid"
+    assert error.message.endswith(f"; the node's clock is 1h {direction} AWS: synchronize it")
 
 
 async def test_clock_skew_of_seconds_is_not_reported(emulator: Emulator) -> None:
@@ -159,6 +167,38 @@ async def test_clock_skew_of_seconds_is_not_reported(emulator: Emulator) -> None
         )
 
     assert "clock" not in error.message
+
+
+@pytest.mark.parametrize(("seconds", "difference"), [(1200, "20m behind"), (-1200, "20m ahead of")])
+async def test_signature_by_a_wrong_clock_is_clock_skew(
+    seconds: int, difference: str, client: Aws, emulator: Emulator
+) -> None:
+    emulator.settings(clock_offset_seconds=seconds)
+    error = await fail_signed(client, {"getSessionToken": {}})
+
+    assert (type(error), error.reason) == (UnavailableError, "ClockSkew")
+    assert error.message == (
+        f"STS GetSessionToken: SignatureDoesNotMatch; the node's clock is {difference} AWS: synchronize it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("offset_seconds", "reason", "message"),
+    [
+        pytest.param(-7200, "ClockSkew", "; the node's clock is 2h ahead of AWS: synchronize it", id="a wrong clock"),
+        pytest.param(0, "SourceInvalid", "; check the node's clock", id="a wrong response"),
+    ],
+)
+async def test_token_that_has_expired_at_receipt(
+    offset_seconds: int, reason: str, message: str, client: Aws, emulator: Emulator
+) -> None:
+    emulator.settings(clock_offset_seconds=offset_seconds, access_token_seconds=3600 if offset_seconds else -60)
+    with pytest.raises(KeyturnError) as raised:
+        await get_access_token(client, emulator.refresh_token())
+
+    assert raised.value.reason == reason
+    assert raised.value.message.startswith("License Manager GetAccessToken returned a token that expired at 20")
+    assert raised.value.message.endswith(message)
 
 
 async def test_cancelled_call_is_not_counted_as_success(emulator: Emulator) -> None:

@@ -36,8 +36,8 @@ async def test_token_is_accepted_by_the_repository(client: Aws, emulator: Emulat
 
 async def test_expired_token_is_rejected_by_the_repository(client: Aws, emulator: Emulator) -> None:
     emulator.settings(registry_url=emulator.url)
-    emulator.fault(TOKEN, expired=True)
     values = await run_signed(client, artifact(**PYPI_NPM))
+    emulator.settings(clock_offset_seconds=13 * 3600)
 
     assert not is_authorized(f"{values.package_endpoints[0].url}simple/", basic("aws", values.current_token.value))
 

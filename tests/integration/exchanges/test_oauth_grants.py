@@ -167,6 +167,27 @@ async def test_client_authenticates_with_its_key(
     assert claims(values)["sub"] == "with-key"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "reason", "message"),
+    [
+        pytest.param(1200, "ClockSkew", "; the node's clock is 20m behind the issuer: synchronize it", id="behind"),
+        pytest.param(-1200, "ClockSkew", "; the node's clock is 20m ahead of the issuer: synchronize it", id="ahead"),
+        pytest.param(0, "AccessDenied", "check clientId", id="a wrong key and the right time"),
+    ],
+)
+async def test_assertion_by_a_wrong_clock_is_clock_skew(
+    seconds: int, reason: str, message: str, issuer: OauthIssuer
+) -> None:
+    issuer.emulator.oauth_client("with-key", public_key=RSA[1] if seconds else EC[1])
+    issuer.emulator.settings(clock_offset_seconds=seconds)
+    issuer.values["key"] = RSA[0]
+    key_fields = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
+    error = await issuer.fail(PipelineValues(), grantType="client_credentials", **key_fields)
+
+    assert (error.reason, message in error.message) == (reason, True)
+    assert "invalid_client" in error.message
+
+
 async def test_key_of_another_client_is_refused(issuer: OauthIssuer) -> None:
     issuer.emulator.oauth_client("with-key", public_key=RSA[1])
     issuer.values["key"] = keys("rsa")[0]

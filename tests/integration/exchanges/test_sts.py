@@ -3,7 +3,7 @@ from typing import Any
 import jwt
 import pytest
 
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import RefusedError, TransientRefusalError
 from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ROLE, request
@@ -58,10 +58,7 @@ async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: 
     assert (raised.value.reason, raised.value.eventually_consistent) == ("AccessDenied", True)
 
 
-async def test_expired_credentials_are_passed_on(client: Aws, emulator: Emulator) -> None:
+async def test_credentials_that_have_expired_at_receipt_are_refused(client: Aws, emulator: Emulator) -> None:
     emulator.fault(OPERATION, expired=True)
-    values = await run_both(client, emulator)
-
-    assert values.credentials
-    assert values.credentials.expires_at
-    assert values.credentials.expires_at.isoformat() < emulator.recent_calls()[-1]["at"]
+    with pytest.raises(TransientRefusalError, match="returned credentials that expired at 20"):
+        await run_both(client, emulator)

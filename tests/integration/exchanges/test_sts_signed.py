@@ -104,8 +104,9 @@ async def test_invalid_keys_are_refused(
 async def test_expired_session_is_source_expired(
     step_spec: dict[str, Any], operation: str, client: Aws, emulator: Emulator
 ) -> None:
-    emulator.fault("AssumeRole", expired=True)
+    emulator.settings(session_seconds=40)
     expired = credentials_in(await run_signed(client, ROLE_STEP))
+    emulator.settings(clock_offset_seconds=50)  # too little to count as clock skew
     error = await fail_signed(client, step_spec, keys=expired)
 
     assert (error.reason, "have expired" in error.message) == ("SourceExpired", True)

@@ -18,7 +18,9 @@ from tests.support.prometheus.rules import ALERTS
 from tests.support.prometheus.server import Prometheus
 
 ABSENT, NO_LEADER, LATE = "KeyturnOperatorAbsent", "KeyturnNoLeader", "KeyturnRenewalsLate"
-REQUEST_ALERTS = ALERTS.keys() - {ABSENT, NO_LEADER, LATE}
+# These need five minutes, a bug, or a second installation; promtool tests them.
+NOT_IN_SCENARIO = {"KeyturnTokenUnsaved", "KeyturnInternalErrors", "KeyturnScopeConflict"}
+REQUEST_ALERTS = ALERTS.keys() - {ABSENT, NO_LEADER, LATE} - NOT_IN_SCENARIO
 SOURCE_LABEL = {"keyturn.dev/source": "true"}  # so that a new source is noticed at once
 DAY_SECONDS = 86400
 

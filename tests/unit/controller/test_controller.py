@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -83,6 +84,21 @@ async def test_unverified_record_is_queued_by_its_expiry_and_renewed_once() -> N
     assert (entry.state.issuance, entry.expires) == (None, NOW + HOUR)
     assert (await operator.reconcile_due(), len(operator.aws.calls)) == (1, 2)
     assert (await operator.reconcile_due(NOW + MINUTE), operator.status()["revision"]) == (0, 2)
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched Secrets", "Secrets that are read"])
+async def test_forged_status_delays_no_attempt_beyond_a_quarter_of_what_is_left(*, watched: bool) -> None:
+    operator = await issued(watched=watched)
+    operator.aws.failures = [UnavailableError("Unreachable", "no response")]
+    await operator.reconcile_due(NOW + 52 * MINUTE)
+    operator.status()["nextAttemptTime"] = "2100-01-01T00:00:00Z"
+    operator.start(watched=watched)
+    if watched:
+        operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
+    await operator.deliver()
+    await operator.reconcile_due()
+
+    assert operator.work_queue.next_due() == NOW + 54 * MINUTE
 
 
 async def test_restart_keeps_the_time_of_the_next_attempt() -> None:
@@ -351,3 +367,27 @@ async def test_deleted_invalid_request_leaves_no_metrics_and_no_queue_entry() ->
     assert list(operator.controller.index.series()) == []
     assert operator.work_queue.next_due() is None
     assert operator.work_queue.counts() == {"delayed": 0, "ready": 0, "in_progress": 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "step", "is_retried"),
+    [
+        pytest.param(UnavailableError("ClockSkew", "behind"), 400 * SECOND, True, id="clock skew, set forward"),
+        pytest.param(UnavailableError("ClockSkew", "ahead"), -50 * SECOND, True, id="clock skew, set back"),
+        pytest.param(RefusedError("SourceExpired", "expired"), -50 * SECOND, True, id="expired by the wrong clock"),
+        pytest.param(RefusedError("SourceInvalid", "revoked"), -50 * SECOND, False, id="not about the time"),
+    ],
+)
+async def test_failure_by_a_wrong_clock_is_retried_when_it_is_set(
+    error: KeyturnError, step: timedelta, *, is_retried: bool
+) -> None:
+    operator = await issued()
+    operator.aws.failures.append(error)
+    await operator.reconcile_due(NOW + 41 * MINUTE)
+    await operator.reconcile_due(NOW + 42 * MINUTE - SECOND)
+    calls = len(operator.aws.calls)
+    operator.outside.set_clock(step)
+    operator.controller.on_clock_set(step)
+    await operator.reconcile_due()
+
+    assert (len(operator.aws.calls) > calls) is is_retried

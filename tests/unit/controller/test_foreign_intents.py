@@ -33,7 +33,7 @@ async def with_foreign_intent() -> tuple[FakeEnvironment, Intent]:
 async def lead(env: FakeEnvironment, duration: timedelta) -> None:
     """Run a new leader, which restores its state from the status."""
     env.restart()
-    env.states[REQUEST.uid] = ReconcileState(failure=restored_failure(env.statuses[REQUEST.uid], env.now))
+    env.states[REQUEST.uid] = ReconcileState(failure=restored_failure(env.statuses[REQUEST.uid]))
     end = env.now + duration
     while env.now < end:
         outcome = await env.reconcile(REQUEST)

@@ -5,15 +5,17 @@ import pytest
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
-from keyturn.api.token_request import RENEW_REQUESTED
+from keyturn.api.token_request import RENEW_REQUESTED, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.core.errors import RefusedError
+from keyturn.core.issuance import Issuance
+from keyturn.core.renewal import bounded
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
 from keyturn.reconcile.reconciler import InvalidRequest
-from tests.support.dependencies import HOUR, NOW, request
+from tests.support.dependencies import HOUR, NOW, request, rotating
 from tests.support.issuance import ISSUANCE
-from tests.support.status import FIRST, REQUEST, failed
+from tests.support.status import FIRST, ISSUED, REQUEST, failed
 
 
 def index_of(*names: str) -> RequestIndex:
@@ -90,7 +92,7 @@ def test_series_contain_times_conditions_and_suspension() -> None:
 
 def test_failure_is_restored_from_the_last_error() -> None:
     error = RefusedError("SourceInvalid", "no; really", request_id="id")
-    failure = restored_failure(report(REQUEST, FIRST, failed(error)), NOW)
+    failure = restored_failure(report(REQUEST, FIRST, failed(error)))
 
     assert failure
     assert (failure.error.reason, failure.error.message, failure.error.request_id) == (
@@ -112,25 +114,29 @@ def test_failure_is_restored_from_the_last_error() -> None:
     ],
 )
 def test_status_without_a_failure_restores_none(status: Status) -> None:
-    assert restored_failure(status, NOW) is None
+    assert restored_failure(status) is None
 
 
 @pytest.mark.parametrize(
-    ("reason", "longest"),
+    ("forged", "reason", "issuance", "longest"),
     [
-        pytest.param("Unavailable", timedelta(minutes=5), id="backoff"),
-        pytest.param("Throttled", timedelta(hours=1), id="Retry-After"),
-        pytest.param("SourceInvalid", timedelta(minutes=30), id="stalled"),
+        pytest.param(REQUEST, "Unavailable", None, timedelta(minutes=5), id="backoff"),
+        pytest.param(REQUEST, "Throttled", ISSUED, timedelta(hours=1), id="Retry-After"),
+        pytest.param(REQUEST, "SourceInvalid", None, timedelta(minutes=30), id="stalled"),
+        pytest.param(REQUEST, "SourceInvalid", ISSUED, timedelta(minutes=15), id="a quarter of the remaining lifetime"),
+        pytest.param(rotating(), "SourceInvalid", ISSUED, timedelta(minutes=30), id="the attempt consumes a token"),
     ],
 )
-def test_forged_status_delays_no_attempt_for_longer_than_its_reason(reason: str, longest: timedelta) -> None:
+def test_forged_status_delays_no_attempt_for_longer_than_its_reason(
+    forged: Request, reason: str, issuance: Issuance | None, longest: timedelta
+) -> None:
     status = replace(
         report(REQUEST, FIRST, failed(RefusedError(reason, "forged"))),
         next_attempt_time="9999-12-31T23:59:59Z",
         failed_attempts=2**63 - 1,
     )
-    failure = restored_failure(status, NOW)
+    failure = restored_failure(status)
 
     assert failure
-    assert failure.next_attempt_time == NOW + longest
+    assert bounded(failure, forged, issuance, NOW).next_attempt_time == NOW + longest
     assert failure.failed_attempts < 2**31

@@ -48,7 +48,7 @@ class Cluster:
         for number in range(OTHERS):
             due = self.now() + LONG * number / OTHERS
             self.add(f"other-{number % 10}/{number}", due, due + LONG / 3)
-        running = asyncio.create_task(run(self.work_queue, self.run_one, self.now, lambda: None))
+        running = asyncio.create_task(run(self.work_queue, self.run_one, self.now, lambda _: None))
         await asyncio.sleep(60)
         for number in range(TENANT):
             self.add(f"tenant/{number}", self.now(), self.now() + SHORT)

@@ -18,6 +18,7 @@ _ROWS = [
     ("Unavailable", "RenewalFailed", False, None, None),
     ("Unreachable", "RenewalFailed", False, None, None),
     ("Throttled", "RenewalFailed", False, None, None),
+    ("ClockSkew", "ClockSkew", False, 1, None),
     ("AccessDenied", "Stalled", True, 5, 1),
     ("IdentityNotAllowed", "Stalled", True, 5, 1),
     ("InvalidSpec", "Stalled", True, 30, 1),

@@ -5,12 +5,11 @@ import msgspec
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.renewal import (
     check_ours,
     exchange_interval,
-    next_attempt_time,
     renewal_reason,
     should_apply_metadata,
 )
@@ -19,7 +18,6 @@ from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request, 
 from tests.support.issuance import ISSUANCE, REQUEST, TARGET, target_with
 
 NOT_DUE = NOW - DAY
-UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
 
 
 @cases(
@@ -147,57 +145,3 @@ def test_metadata_is_needed(uid: str, metadata_hash: str | None, target: TargetS
     current = replace(current, metadata_hash=metadata_hash or current.metadata_hash)
 
     assert should_apply_metadata(current, target) is expected
-
-
-@cases(
-    "error, failed_attempts, life_left, rand, seconds",
-    {
-        "first failure: up to 4 s": (UNREACHABLE, 1, HOUR, 0.5, 2),
-        "third failure: up to 16 s": (UNREACHABLE, 3, HOUR, 0.5, 8),
-        "at least a second": (UNREACHABLE, 1, HOUR, 0.0, 1),
-        "at most 5 min": (UNREACHABLE, 50, DAY, 0.99, 297),
-        "at most a quarter of the remaining lifetime": (UNREACHABLE, 50, 2 * MINUTE, 0.5, 15),
-        "expired: within a minute": (UNREACHABLE, 50, timedelta(), 0.5, 30),
-        "long expired: within a minute": (UNREACHABLE, 50, -HOUR, 0.5, 30),
-        "nothing to consume: backoff": (
-            UnavailableError("Unreachable", "", outcome_unknown=True),
-            3,
-            HOUR,
-            0.5,
-            8,
-        ),
-        "throttled with retry_after": (ThrottledError("", retry_after=MINUTE), 1, HOUR, 0.5, 60),
-        "throttled without retry_after: backoff": (ThrottledError(""), 1, HOUR, 0.5, 2),
-        "access denied: 5 min": (RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300),
-        "refused: half an hour": (RefusedError("SourceInvalid", ""), 1, HOUR, 0.5, 1800),
-        "no source: a minute": (RefusedError("SourceNotFound", ""), 1, HOUR, 0.5, 60),
-        "the API server refuses: backoff": (RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2),
-    },
-)
-def test_next_attempt_time_depends_on_the_error(
-    error: KeyturnError, failed_attempts: int, life_left: timedelta, rand: float, seconds: int
-) -> None:
-    assert next_attempt_time(REQUEST, error, failed_attempts, life_left, NOW, rand) == NOW + seconds * SECOND
-
-
-def test_next_attempt_time_is_rounded_up() -> None:
-    at = next_attempt_time(REQUEST, UNREACHABLE, 1, HOUR, NOW + timedelta(milliseconds=1), 0.5)
-
-    assert at == NOW + 3 * SECOND
-
-
-@cases(
-    "eventually_consistent, age, seconds",
-    {
-        "a recent change, new request": (True, MINUTE, 5),
-        "a recent change, request two minutes old": (True, 2 * MINUTE, 300),
-        "another cause": (False, MINUTE, 300),
-    },
-)
-def test_new_request_is_retried_soon_if_iam_may_become_consistent(
-    *, eventually_consistent: bool, age: timedelta, seconds: int
-) -> None:
-    recent = replace(REQUEST, created_at=NOW - age)
-    error = RefusedError("AccessDenied", "", eventually_consistent=eventually_consistent)
-
-    assert next_attempt_time(recent, error, 1, HOUR, NOW, 0.5) == NOW + seconds * SECOND

@@ -21,7 +21,7 @@ ROWS = [
     ("STS", "ValidationError", "InvalidSpec", "durationSeconds"),
     ("STS AssumeRole", "AccessDenied", "AccessDenied", "trust policy"),
     ("STS AssumeRoleWithWebIdentity", "ExpiredTokenException", "SourceExpired", "the token has expired"),
-    ("STS AssumeRoleWithWebIdentity", "IDPCommunicationError", "Unavailable", ""),
+    ("STS AssumeRoleWithWebIdentity", "IDPCommunicationError", "SourceInvalid", "issuer's keys"),
     ("STS AssumeRoleWithWebIdentity", "IDPRejectedClaim", "AccessDenied", "rejected the claims of the token"),
     ("STS AssumeRoleWithWebIdentity", "InvalidIdentityToken", "SourceInvalid", "OIDC provider"),
     ("STS Get", "AccessDenied", "AccessDenied", "an IAM user"),
@@ -43,7 +43,7 @@ ROWS = [
     ("Identity Center Get", "TooManyRequestsException", "Throttled", ""),
     ("Identity Center Get", "UnauthorizedException", "SourceInvalid", "sign in again"),
     ("Cognito", "DeveloperUserAlreadyRegisteredException", "InvalidSpec", ""),
-    ("Cognito", "ExternalServiceException", "Unavailable", "did not respond"),
+    ("Cognito", "ExternalServiceException", "SourceInvalid", "did not respond"),
     ("Cognito", "InternalErrorException", "Unavailable", ""),
     ("Cognito", "InvalidIdentityPoolConfigurationException", "AccessDenied", "trust policy"),
     ("Cognito", "InvalidParameterException", "InvalidSpec", "login provider"),
@@ -89,7 +89,7 @@ def failures(pattern: str, code: str) -> list[KeyturnError]:
     response = {"Error": {"Code": code, "Message": "planted"}, "ResponseMetadata": {"HTTPStatusCode": 302}}
     operations = [operation for title, operation in OPERATIONS.items() if re.match(pattern, title)]
     return [
-        failure(one, ClientError(response, one.name.replace("_", "")), "us-east-1", "")  # type: ignore[arg-type]
+        failure(one, ClientError(response, one.name.replace("_", "")), "us-east-1")  # type: ignore[arg-type]
         for one in operations
     ]
 
@@ -127,4 +127,23 @@ def test_refusals_that_a_recent_change_may_cause_are_eventually_consistent() -> 
         ("Identity", "AccessDeniedException"),
         ("License", "AccessDeniedException"),
         ("STS", "AccessDenied"),
+    }
+
+
+def test_refusals_that_usually_pass_are_transient() -> None:
+    assert {
+        (title.partition(" ")[0], code)
+        for title, operation in OPERATIONS.items()
+        for code, classification in operation.classifications.items()
+        if classification.transient
+    } == {
+        ("CodeArtifact", "UnrecognizedClientException"),
+        ("Cognito", "ExternalServiceException"),
+        ("Cognito", "NotAuthorizedException"),
+        ("ECR", "UnrecognizedClientException"),
+        ("Identity", "UnrecognizedClientException"),
+        ("License", "UnrecognizedClientException"),
+        ("STS", "IDPCommunicationError"),
+        ("STS", "InvalidClientTokenId"),
+        ("STS", "InvalidIdentityToken"),
     }

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from botocore.exceptions import (
     BotoCoreError,
@@ -8,21 +10,34 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.errors import (
+    KeyturnError,
+    RefusedError,
+    ThrottledError,
+    TransientRefusalError,
+    UnavailableError,
+)
 from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, failure, member
+from keyturn.exchanges.sts import _WITH_WEB_IDENTITY
+from tests.support.dependencies import HOUR, MINUTE, SECOND
 
 OPERATION = AwsOperation(
     exchange="example",
     service="sts",
     name="example",
     title="Example",
-    classifications={"Known": ErrorClassification("SourceInvalid", hint="check the spec")},
+    classifications={
+        "Known": ErrorClassification("SourceInvalid", hint="check the spec"),
+        "Expired": ErrorClassification("SourceExpired"),
+    },
 )
+EXPIRED = "Signature expired: 20261129T100000Z is now earlier than 20261129T101500Z"
+EARLY = "Signature not yet current: 20261129T102000Z is still later than 20261129T101500Z"
 
 
-def client_error(code: object, status: int = 400) -> ClientError:
+def client_error(code: object, status: int = 400, text: str = "planted") -> ClientError:
     metadata = {"HTTPStatusCode": status, "RequestId": "id-1"}
-    response = {"Error": {"Code": code, "Message": "planted"}, "ResponseMetadata": metadata}
+    response = {"Error": {"Code": code, "Message": text}, "ResponseMetadata": metadata}
     return ClientError(response, "Example")  # type: ignore[arg-type]
 
 
@@ -43,7 +58,7 @@ def client_error(code: object, status: int = 400) -> ClientError:
     ],
 )
 def test_unknown_code_is_classified_by_http_status(status: int, reason: str, kind: type[KeyturnError]) -> None:
-    error = failure(OPERATION, client_error("Newly", status), "us-east-1", "")
+    error = failure(OPERATION, client_error("Newly", status), "us-east-1")
 
     assert (error.reason, error.message, error.request_id, type(error)) == (reason, "Example: Newly", "id-1", kind)
 
@@ -62,19 +77,67 @@ def test_unknown_code_is_classified_by_http_status(status: int, reason: str, kin
     ],
 )
 def test_throttling_codes_are_throttled_with_any_status(code: str) -> None:
-    assert isinstance(failure(OPERATION, client_error(code, 400), "us-east-1", ""), ThrottledError)
+    assert isinstance(failure(OPERATION, client_error(code, 400), "us-east-1"), ThrottledError)
 
 
-@pytest.mark.parametrize("code", ["RequestExpired", "RequestTimeTooSkewed"])
-def test_clock_skew_error_is_unavailable(code: str) -> None:
-    error = failure(OPERATION, client_error(code, 403), "us-east-1", "; check the node's clock")
+@pytest.mark.parametrize(
+    ("code", "text", "skew", "advice"),
+    [
+        pytest.param("RequestExpired", "", 1200 * SECOND, "clock is 20m behind AWS: sync", id="the code alone, behind"),
+        pytest.param("RequestTimeTooSkewed", "", -7210 * SECOND, "clock is 2h ahead of AWS: sync", id="ahead"),
+        pytest.param("RequestInTheFuture", "", timedelta(), "AWS's clock differs from", id="no Date header"),
+        pytest.param("SignatureDoesNotMatch", EXPIRED, timedelta(), "AWS's clock differs from", id="a text"),
+        pytest.param("InvalidSignatureException", EARLY, -600 * SECOND, "10m ahead of", id="not yet current"),
+        pytest.param("AuthFailure", "", 250 * SECOND, "4m behind", id="a signature of four minutes ago"),
+        pytest.param("Expired", "", 60 * SECOND, "1m behind", id="expired by AWS's clock only"),
+    ],
+)
+def test_refusal_because_of_the_time_is_clock_skew(code: str, text: str, skew: timedelta, advice: str) -> None:
+    error = failure(OPERATION, client_error(code, 403, text), "us-east-1", skew)
 
-    assert type(error) is UnavailableError
-    assert error.message == f"Example: {code}; check the node's clock"
+    assert (type(error), error.reason) == (UnavailableError, "ClockSkew")
+    assert error.message.startswith(f"Example: {code}; ")
+    assert advice in error.message
+
+
+@pytest.mark.parametrize(
+    ("code", "skew", "reason"),
+    [
+        pytest.param("SignatureDoesNotMatch", 200 * SECOND, "AccessDenied", id="a signature of three minutes ago"),
+        pytest.param("Expired", 50 * SECOND, "SourceExpired", id="a small difference"),
+        pytest.param("Expired", -HOUR, "SourceExpired", id="the node's clock is ahead: it has really expired"),
+        pytest.param("Known", HOUR, "SourceInvalid", id="not about the time"),
+    ],
+)
+def test_other_refusal_with_a_wrong_clock_keeps_its_reason(code: str, skew: timedelta, reason: str) -> None:
+    error = failure(OPERATION, client_error(code, 403), "us-east-1", skew)
+
+    assert error.reason == reason
+    assert ("synchronize" in error.message) is (abs(skew) >= MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        pytest.param("Incorrect token audience", "the token's audience is not one of", id="wrong audience"),
+        pytest.param(
+            "No OpenIDConnect provider found in your account for planted", "no OIDC provider for the", id="none"
+        ),
+        pytest.param("Couldn't retrieve verification key from your planted", "issuer's keys: check", id="no keys"),
+        pytest.param("Another planted text", "check that the role's account has an OIDC provider", id="another text"),
+    ],
+)
+def test_hint_for_an_identity_token_follows_the_text_of_aws(text: str, hint: str) -> None:
+    refusal = client_error("InvalidIdentityToken", 400, text)
+    refusal.operation_name = "AssumeRoleWithWebIdentity"
+    error = failure(_WITH_WEB_IDENTITY, refusal, "us-east-1")
+
+    assert isinstance(error, TransientRefusalError)
+    assert (error.reason, hint in error.message, "planted" in error.message) == ("SourceInvalid", True, False)
 
 
 def test_known_code_has_its_hint() -> None:
-    assert failure(OPERATION, client_error("Known"), "us-east-1", "").message == "Example: Known; check the spec"
+    assert failure(OPERATION, client_error("Known"), "us-east-1").message == "Example: Known; check the spec"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +145,7 @@ def test_known_code_has_its_hint() -> None:
     [pytest.param("planted token", id="a sentence"), "", "x" * 65, pytest.param("a\nb", id="two lines")],
 )
 def test_malformed_code_is_not_shown(code: object) -> None:
-    error = failure(OPERATION, client_error(code), "us-east-1", "")
+    error = failure(OPERATION, client_error(code), "us-east-1")
 
     assert error.message == "Example: error without a code"
 
@@ -99,7 +162,7 @@ def test_malformed_code_is_not_shown(code: object) -> None:
     ],
 )
 def test_error_without_a_response(error: Exception, reason: str) -> None:
-    classified = failure(OPERATION, error, "us-east-1", "")
+    classified = failure(OPERATION, error, "us-east-1")
 
     assert (classified.reason, "planted" in classified.message) == (reason, False)
     assert ("in us-east-1" in classified.message) is (reason == "Unreachable")

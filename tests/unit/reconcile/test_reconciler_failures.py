@@ -6,10 +6,27 @@ from itertools import pairwise
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.errors import BeingDeletedError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.errors import (
+    BeingDeletedError,
+    RefusedError,
+    ThrottledError,
+    TransientRefusalError,
+    UnavailableError,
+)
 from keyturn.core.issuance import ADOPTABLE_BY
 from keyturn.core.state import ReconcileState
-from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, issued, request, signed
+from tests.support.dependencies import (
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    FakeEnvironment,
+    environment,
+    issued,
+    request,
+    rotating,
+    signed,
+)
 
 RENEWS_AFTER = 40 * MINUTE
 UNREACHABLE = UnavailableError("Unreachable", "no response from STS")
@@ -109,13 +126,64 @@ async def test_edit_of_the_target_does_not_end_the_retry_delay() -> None:
 
 
 async def test_unchanged_refused_source_is_not_sent_again() -> None:
-    env = await issued()
+    env = environment()
     env.aws.failures = [RefusedError("SourceInvalid", "no")]
-    await env.reconcile(request(), after=RENEWS_AFTER)
+    await env.reconcile(request())
     for _ in range(29):
         await env.reconcile(request(), after=MINUTE)
 
     assert env.exchanges == 1
+
+
+async def test_source_that_worked_before_is_sent_again_within_minutes() -> None:
+    env = await issued()
+    env.aws.failures = [RefusedError("SourceInvalid", "no") for _ in range(20)]
+    await env.reconcile(request(), after=RENEWS_AFTER)
+    for _ in range(60):
+        await env.reconcile(request(), after=MINUTE)
+    number = env.exchanges
+    env.secrets.put("license", data={"license_token": "another"})
+    await env.reconcile(request(), after=MINUTE)
+    for _ in range(29):
+        await env.reconcile(request(), after=MINUTE)
+
+    assert 12 <= number <= 20
+    assert env.exchanges == number + 1
+
+
+async def test_refusal_after_consuming_a_token_is_not_repeated_sooner() -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.aws.failures = [RefusedError("AccessDenied", "no") for _ in range(20)]
+    outcome = await env.reconcile(rotating(), after=58 * MINUTE)
+
+    assert outcome.failure
+    assert outcome.failure.next_attempt_time == env.now + 5 * MINUTE
+    assert len(env.aws.issuer.consumed) == 2
+
+
+async def test_refusal_before_consuming_a_token_is_repeated_sooner() -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.store.failures = {"dry_run": [RefusedError("TargetConflict", "no")] * 3}
+    env.states[rotating().uid] = replace(env.states[rotating().uid], unwritten=True)
+    outcome = await env.reconcile(rotating(), after=58 * MINUTE)
+
+    assert outcome.failure
+    assert outcome.failure.next_attempt_time == env.now + 30 * SECOND
+    assert len(env.aws.issuer.consumed) == 1
+
+
+async def test_refusal_that_usually_passes_is_counted_as_unavailable() -> None:
+    env = await issued()
+    env.aws.failures = [TransientRefusalError("SourceInvalid", "no") for _ in range(20)]
+    outcome = await env.reconcile(request(), after=RENEWS_AFTER)
+    count = env.metrics.registry.get_sample_value
+
+    assert outcome.failure_reason == "Unavailable"
+    assert outcome.status.condition("Stalled") is None
+    assert count("keyturn_renewals_total", {"result": "failure", "reason": "Unavailable"}) == 1
+    assert count("keyturn_renewals_total", {"result": "failure", "reason": "SourceInvalid"}) is None
 
 
 async def test_consecutive_failures_are_counted_until_a_success() -> None:
@@ -228,7 +296,7 @@ async def test_clock_that_was_set_back_does_not_delay_attempts() -> None:
     env.set_clock(-MINUTE)
     second = await env.reconcile(replace(request(), renew_requested="now"))
     assert second.failure
-    assert second.failure.next_attempt_time == env.now + 30 * MINUTE
+    assert second.failure.next_attempt_time == env.now + 5 * MINUTE
 
     env.set_clock(-HOUR)
     third = await env.reconcile(request(target={"formats": [{"env": {}}]}))

@@ -47,8 +47,10 @@ def fail_until(env: FakeEnvironment, seconds: float, error: BaseException) -> Ca
     return fail
 
 
-def unsaved(env: FakeEnvironment) -> float:
-    return env.metrics.registry.get_sample_value("keyturn_token_rotations_total", {"result": "unsaved"}) or 0
+def unsaved(env: FakeEnvironment) -> tuple[float | None, float | None]:
+    """How many saves were late, and how many still are."""
+    value = env.metrics.registry.get_sample_value
+    return value("keyturn_token_rotations_total", {"result": "unsaved"}), value("keyturn_unsaved_tokens") or 0
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,8 @@ def test_save_that_fails_for_five_minutes_is_counted_once() -> None:
 
     run(observe())
 
-    assert counted == {299: 0, 301: 1, 1999: 1}
+    assert counted == {299: (0, 0), 301: (1, 1), 1999: (1, 1)}
+    assert unsaved(env) == (1, 0)
     assert is_saved(env)
 
 
@@ -153,7 +156,7 @@ def test_save_that_hangs_for_five_minutes_is_counted() -> None:
     async def hang(point: str) -> None:
         if point == "before save":
             await asyncio.sleep(301)
-            assert unsaved(env) == 1
+            assert unsaved(env) == (1, 1)
 
     env.watch(hang)
     run(reconcile(env))
@@ -170,7 +173,7 @@ def test_quick_save_is_not_counted_later() -> None:
 
     run(wait())
 
-    assert unsaved(env) == 0
+    assert unsaved(env) == (0, 0)
 
 
 def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFixture) -> None:

@@ -100,7 +100,7 @@ async def test_change_of_a_value_ends_the_wait(error: KeyturnError, change: Chan
 async def test_refusal_is_rechecked_within_a_minute_without_an_attempt(reason: str) -> None:
     env = await refused(RefusedError(reason, "refused"))
     requests = env.aws.issuer.requests
-    for _ in range(4):
+    for _ in range(3):  # the next attempt is at a quarter of the remaining 15 minutes
         outcome = await env.reconcile(token_request(), MINUTE)
 
         assert outcome.tried is False
@@ -157,7 +157,7 @@ async def test_missing_value_is_noticed_when_it_appears() -> None:
 
 async def test_values_count_as_unchanged_after_a_restart() -> None:
     env = await refused()
-    failure = restored_failure(env.statuses["acme-0001"], env.now)
+    failure = restored_failure(env.statuses["acme-0001"])
     env.states["acme-0001"] = ReconcileState(failure=failure)
     requests = env.aws.issuer.requests
     await env.reconcile(token_request(), MINUTE)

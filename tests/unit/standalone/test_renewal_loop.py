@@ -229,6 +229,42 @@ async def test_wait_ends_when_the_clock_is_set_back(tmp_path: Path) -> None:
     assert cache.document()
 
 
+@pytest.mark.parametrize("step", [400 * SECOND, -10 * SECOND], ids=["set forward", "set back"])
+async def test_clock_skew_is_retried_at_once_when_the_clock_is_set(tmp_path: Path, step: timedelta) -> None:
+    def set_clock(run: StandaloneRun) -> None:
+        run.outside.set_clock(step)
+        run.end = run.outside.now + 2 * SECOND
+
+    run = StandaloneRun(tmp_path, {20 * SECOND: set_clock})
+    run.outside.aws.failures.append(UnavailableError("ClockSkew", "the node's clock is 7m behind AWS"))
+    cache = await run.run(MINUTE)
+
+    assert cache.document()
+
+
+async def test_expiry_during_an_attempt_is_logged_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def miss_the_renewal(run: StandaloneRun) -> None:
+        run.outside.now += 2 * MINUTE - SECOND
+
+    run = StandaloneRun(tmp_path, {MINUTE: miss_the_renewal})
+    run.outside.aws.life = 3 * MINUTE
+    ready = []
+
+    async def hang(point: str) -> None:
+        if point.startswith("before License") and run.calls:
+            run.outside.now += SECOND
+            await asyncio.sleep(1.2)
+            ready.append(run.condition("Ready"))
+
+    run.outside.watch(hang)
+    with caplog.at_level(logging.INFO):
+        await run.run(3 * MINUTE + SECOND)
+
+    assert ready == [("False", "Expired")]
+    assert run.condition("Ready") == ("True", "Renewed")
+    assert sum("Ready=False, Expired" in message for message in caplog.messages) == 1
+
+
 async def test_condition_changes_are_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = StandaloneRun(tmp_path)
     run.outside.aws.life = 3 * MINUTE

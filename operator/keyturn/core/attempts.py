@@ -1,0 +1,92 @@
+"""When to try again after a failure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from keyturn.api.times import whole
+from keyturn.api.token_request import Request
+from keyturn.core.errors import (
+    REASONS,
+    KeyturnError,
+    RefusedError,
+    ThrottledError,
+    TransientRefusalError,
+    UnavailableError,
+)
+
+# How long an operator must have seen another's intent unchanged before it makes the final attempt.
+INTENT_SECONDS = 30
+LONGEST_RETRY_AFTER = timedelta(hours=1)
+# A refusal that usually passes needs a person if it lasts as long as this.
+PERSISTENT = timedelta(minutes=5)
+_AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
+_IAM_PROPAGATION = timedelta(minutes=2)
+_SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
+# An attempt sends nothing until the source Secret changes, which is checked every minute.
+_ONLY_NEW_SOURCE_HELPS = frozenset({"RefreshOutcomeUnknown", "SourceConsumed", "StaleTokenRestored"})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryContext:
+    """What the next attempt can still save, and what it costs.
+
+    `life_left` is the remaining lifetime of what the Secret contains, zero or negative if that has expired. `consumed`:
+    the failed attempt consumed a token, and so would the next one. `worked_before`: the same exchanges were successful
+    with the same source.
+    """
+
+    life_left: timedelta
+    consumed: bool = False
+    worked_before: bool = False
+
+
+def next_attempt_time(
+    request: Request, error: KeyturnError, failed_attempts: int, context: RetryContext, now: datetime, rand: float
+) -> datetime:
+    """Return the time of the next attempt after consecutive failures, rounded up to whole seconds.
+
+    Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the remaining lifetime,
+    between 5 s and 5 min. After the expiry it is 1 min: haste gains nothing then, and many requests may be waiting for
+    the same service. A reason with a `retry_after` uses that instead, up to the same quarter if an attempt consumes
+    nothing. A throttled call waits at least as long as the service requires.
+    """
+    wait = REASONS[error.reason].retry_after
+    if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
+        wait = _AFTER_INTENT
+    is_new = now - (request.created_at or now) < _IAM_PROPAGATION
+    if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
+        # IAM is eventually consistent: a new role is refused for some seconds. Retry soon, as that consumes nothing.
+        wait = timedelta(seconds=5)
+    if wait is None:
+        limit = _EXPIRED_LIMIT if context.life_left <= timedelta() else min(_quarter(context.life_left), _LONGEST_LIMIT)
+        wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed_attempts, 10)))
+    else:
+        wait = min(wait, _limit_after_refusal(request, error, context))
+    if isinstance(error, ThrottledError):
+        wait = max(wait, error.retry_after)
+    return whole(now + wait + timedelta(milliseconds=999))
+
+
+def longest_wait(request: Request, reason: str, life_left: timedelta) -> timedelta:
+    """Return the longest time between two attempts after a failure with this reason, as far as a status shows it."""
+    longest = REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
+    if request.spec.consumption or reason == "Throttled" or life_left <= timedelta():
+        return longest
+    return min(longest, _quarter(life_left))
+
+
+def _quarter(life_left: timedelta) -> timedelta:
+    """The longest wait that leaves several attempts before the expiry."""
+    return max(life_left / 4, _SHORTEST_LIMIT)
+
+
+def _limit_after_refusal(request: Request, error: KeyturnError, context: RetryContext) -> timedelta:
+    """Return how long to wait at most after an error whose reason has a `retry_after`."""
+    if context.consumed or error.reason in _ONLY_NEW_SOURCE_HELPS:
+        return timedelta.max
+    limit = _quarter(context.life_left) if context.life_left > timedelta() else timedelta.max
+    # A refresh token that was refused is usually revoked. There may be a reason to send it again while something can be
+    # saved, but not to keep sending it: issuers take that for an attack.
+    is_revoked = request.spec.consumption is not None and error.reason == "SourceInvalid"
+    may_work_again = context.worked_before and error.reason != "SourceExpired" and not is_revoked
+    return min(limit, _LONGEST_LIMIT) if may_work_again or isinstance(error, TransientRefusalError) else limit
