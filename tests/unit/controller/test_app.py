@@ -1,8 +1,10 @@
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from keyturn.controller.app import NoClusterError, Options, load_configuration
+from keyturn.controller.app import NoClusterError, Options, load_configuration, lookup_threads
 
 
 def options(lease_namespace: str | None) -> Options:
@@ -38,3 +40,16 @@ async def test_invalid_kubeconfig_raises_no_cluster_error(content: str | None, t
 @pytest.mark.parametrize(("option", "namespace"), [("keyturn", "keyturn"), (None, "default")])
 def test_lease_namespace_is_the_option_or_default(option: str | None, namespace: str) -> None:
     assert options(option).election_namespace == namespace
+
+
+async def test_slow_name_lookups_of_a_tenant_do_not_delay_others() -> None:
+    loop, answered = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(lookup_threads(16))
+    # What a minute of lookups that are never answered leaves behind, with a new one in each worker every five seconds.
+    slow = [loop.run_in_executor(None, answered.wait, 30) for _ in range(100)]
+    try:
+        async with asyncio.timeout(5):
+            assert await loop.getaddrinfo("127.0.0.1", 443)
+    finally:
+        answered.set()
+        await asyncio.gather(*slow)
