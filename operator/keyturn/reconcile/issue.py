@@ -8,13 +8,11 @@ from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity, recordable
+from keyturn.core.issuance import LONGEST_LIFE, MAX_ITEMS, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
 from keyturn.core.renewal import source_warning, when_to_renew
 from keyturn.core.state import Failure
 from keyturn.core.token_family import StoredToken
-
-_REMEMBERED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
         once=not values.renewable,
         token_id=values.token_id,
         identity_id=values.identity_id,
-        superseded=superseded[-_REMEMBERED:],
+        superseded=superseded[-MAX_ITEMS:],
     )
     return issuance, data
 
