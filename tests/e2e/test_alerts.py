@@ -20,7 +20,7 @@ from tests.support.prometheus.dashboard import queries
 from tests.support.prometheus.rules import ALERTS
 from tests.support.prometheus.server import running_prometheus
 
-VARIABLES = {"namespace": "test-.*", "name": ".+", "__rate_interval": "10s"}
+VARIABLES = {"cluster": ".*", "namespace": "test-.*", "name": ".+", "__rate_interval": "10s"}
 
 
 @pytest.fixture(scope="module")

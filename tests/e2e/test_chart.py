@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.support.cases import cases
-from tests.support.cluster.chart import CHART, Values, chart_objects, helm
-from tests.support.cluster.chart_values import RENDERINGS
+from tests.support.cluster.chart import CHART, Values, chart_objects, helm, parent_chart
+from tests.support.cluster.chart_values import RENDERINGS, TWO_INSTANCES
 from tests.support.cluster.crd import CRD
 from tests.support.cluster.namespace import token_request
 from tests.support.controlplane import ControlPlane
@@ -145,6 +145,17 @@ def test_uninstall_deletes_the_crd_without_keep(empty: ControlPlane) -> None:
 
     deleted = empty.kubectl("get", CRD, "--output=jsonpath={.metadata.deletionTimestamp}", check=False)
     assert deleted.startswith("20") or "NotFound" in deleted
+
+
+def test_two_aliases_in_a_parent_chart_install_beside_each_other(empty: ControlPlane, tmp_path: Path) -> None:
+    injected = {"injection": {"enabled": True}}
+    values = {alias: {**each, **injected} for alias, each in zip(("blue", "green"), TWO_INSTANCES, strict=True)}
+    install(empty, {**values, "off": {"enabled": False}}, parent_chart(tmp_path, "blue", "green", "off"))
+    deployments = empty.kubectl("get", "deployments", "--namespace=keyturn", "--output=name")
+    policies = empty.kubectl("get", "mutatingadmissionpolicies", "--output=name")
+
+    assert deployments.split() == ["deployment.apps/keyturn-blue", "deployment.apps/keyturn-green"]
+    assert {it.partition("/")[2] for it in policies.split()} == {"keyturn-blue-injection", "keyturn-green-injection"}
 
 
 OBJECTS = ("secret/acme", "tokenrequest/acme", "--namespace=billing")

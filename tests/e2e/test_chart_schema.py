@@ -59,6 +59,10 @@ def test_unknown_values_are_refused() -> None:
 
 CONFLICTS: dict[str, tuple[Values, str]] = {
     "no leader election": ({"replicaCount": 2, "leaderElect": False}, "replicaCount > 1 requires leaderElect"),
+    "credentials in a ConfigMap": (
+        {"config": {"issuers": {"allowedHosts": ["id.example"], "proxy": "http://user:password@proxy.example"}}},
+        "config.issuers.proxy contains a user name or password, .*: use proxy.existingSecret",
+    ),
     "two limits of a budget": (
         {"podDisruptionBudget": {"enabled": True, "minAvailable": 1, "maxUnavailable": 1}},
         "set either minAvailable or maxUnavailable, not both",
@@ -85,7 +89,7 @@ def test_optional_values_can_be_null(*, enabled: bool) -> None:
         name: {"enabled": True} | {key: None for key in optional if key in schema[name]["properties"]} for name in names
     }
     others = ("imagePullSecrets", "config", "podAnnotations", "commonLabels", "extraArgs", "extraEnv", "resources",
-              "securityContext", "affinity", "networkPolicy", "podDisruptionBudget", "global")  # fmt: skip
+              "securityContext", "affinity", "networkPolicy", "proxy", "podDisruptionBudget", "global")  # fmt: skip
     nulls = dict.fromkeys((*names, *others, "podMonitor"))
     values = {**nulls, "crds": {"annotations": None}, **(sections if enabled else {})}
 
@@ -120,6 +124,10 @@ NOTES: dict[str, tuple[Values, str]] = {
     "second release": (SCOPED, "To install another release for other namespaces, set crds.enabled=false"),
     "no CRD": ({"crds": {"enabled": False}}, "does not install the CRD"),
     "CRD deleted by uninstall": ({"crds": {"keep": False}}, "deletes the CRD, all TokenRequests in the cluster"),
+    "issuers without the proxy": (
+        {"proxy": {"existingSecret": "a"}},
+        "list their hosts in config.issuers.allowedHosts",
+    ),
     "no injection": ({"injection": {"enabled": True}}, "this cluster does not serve MutatingAdmissionPolicy"),
 }
 

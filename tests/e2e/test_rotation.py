@@ -8,6 +8,7 @@ from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.processes import until
 
 pytestmark = pytest.mark.usefixtures("own_operator")
@@ -64,6 +65,16 @@ def test_lost_response_needs_a_new_token(namespace: Namespace, aws: Emulator) ->
     namespace.wait_for_condition("acme", "Stalled", "RefreshOutcomeUnknown", seconds=90)
     assert aws.family(seed).reuses == 1
     assert "RefreshOutcomeUnknown" in namespace.events("acme")
+
+    # Nothing but a new token leads to another request.
+    calls = aws.calls("oauth:token")
+    namespace.put_secret(
+        "client", {"secret": CLIENT_SECRET, "ca": f"{aws.ca}\n"}, labels={"keyturn.dev/source": "true"}
+    )
+    namespace.patch("treq", "acme", {"spec": {"region": "eu-west-1"}})
+    namespace.request_renewal("acme", "again")
+    until(lambda: namespace.status("acme").get("lastHandledRenewRequest") == "again")
+    assert (namespace.status("acme")["observedGeneration"], aws.calls("oauth:token")) == (2, calls)
 
     new_token = aws.oauth_refresh_token()
     namespace.kubectl("label", "secret/source", "keyturn.dev/source=true")

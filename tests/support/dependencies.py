@@ -10,17 +10,20 @@ from typing import Any
 import jwt
 
 from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.source import ValueRef
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request, parse
+from keyturn.controller.source_reader import read_value
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError, ThrottledError
 from keyturn.core.issuance import Issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.token_family import StoredToken
+from keyturn.exchanges.context import OnRead
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, TokenLocks
+from keyturn.reconcile.dependencies import Dependencies, Prepare, TokenLocks
 from keyturn.reconcile.pending_tokens import PendingTokens
 from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.cluster_secrets import ClusterSecrets, ObservedStore
@@ -96,13 +99,16 @@ class Issuer:
 
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         """Return what the step produces, or raise the next failure."""
-        if step.oauth_token:
+        if step.oauth_token or step.identity_center_create_token:
             sent = values.refresh_token or values.single_use_credential or values.current_token.value
             response = self.issuer.refresh(sent, now)
-            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
-        if step.identity_center_create_token:
-            response = self.issuer.refresh(values.refresh_token or values.single_use_credential or "", now)
-            return replace(values, access_token=response.access_token, refresh_token=response.refresh_token)
+            return replace(
+                values,
+                access_token=response.access_token,
+                refresh_token=response.refresh_token,
+                refresh_expires_at=response.refresh_expires_at,
+                error=response.error,
+            )
         token, number = values.current_token, len(self.calls) + 1
         operation = step.assume_role_with_web_identity
         self.calls.append("assumeRoleWithWebIdentity" if operation else "licenseManagerGetAccessToken")
@@ -203,6 +209,7 @@ class FakeEnvironment:
         return Dependencies(
             store=store,
             tokens=tokens,
+            read_value=self._read_value,
             prepare=self._prepare,
             reserve=self.aws.reserve,
             pending_tokens=self.pending_tokens,
@@ -243,9 +250,16 @@ class FakeEnvironment:
         """Return the token in a token Secret. Raises KeyError if the Secret does not exist."""
         return self.secrets.stored_token(name)
 
-    async def _prepare(self, _: Request, step: StepSpec, values: PipelineValues) -> Send:
+    async def _read_value(self, namespace: str, ref: ValueRef) -> str:
+        return await read_value(self.secrets.server, namespace, ref)
+
+    async def _prepare(
+        self, request: Request, step: StepSpec, values: PipelineValues, *, on_read: OnRead = lambda _ref, _value: None
+    ) -> Send:
         name = type(step.exchange).__name__.removesuffix("Spec")
         await self.checkpoint(f"prepare {name}")
+        for ref in request.spec.exchange_references if step.oauth_token else ():
+            on_read(ref, await self._read_value(request.namespace, ref))
 
         async def send(transmission: Transmission) -> PipelineValues:
             await self.checkpoint(f"before {name}")
@@ -263,10 +277,10 @@ class FakeEnvironment:
 Exchange = Callable[[Request, StepSpec, PipelineValues], Awaitable[PipelineValues]]
 
 
-def unprepared(exchange: Exchange) -> Callable[[Request, StepSpec, PipelineValues], Awaitable[Send]]:
+def unprepared(exchange: Exchange) -> Prepare:
     """Return the `prepare` of an exchange that has nothing to prepare."""
 
-    async def prepare(request: Request, step: StepSpec, values: PipelineValues) -> Send:
+    async def prepare(request: Request, step: StepSpec, values: PipelineValues, **_: object) -> Send:
         return lambda _: exchange(request, step, values)
 
     return prepare

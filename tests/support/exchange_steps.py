@@ -11,6 +11,7 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
+from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AmbientRule, AwsSettings, IssuerSettings, SourceSettings
 from keyturn.exchanges.aws import Aws
@@ -106,6 +107,7 @@ def aws(
     threads: int = 16,
     *,
     allow_ambient: bool = False,
+    proxies: Proxies = NO_PROXIES,
 ) -> Aws:
     """A new AWS client, as after a start."""
     return Aws(
@@ -115,6 +117,7 @@ def aws(
         ServiceHealth(),
         threads,
         allow_ambient=allow_ambient,
+        proxies=proxies,
     )
 
 
@@ -122,10 +125,12 @@ def issuer_client(
     settings: IssuerSettings = LOOPBACK,
     metrics: Metrics | None = None,
     service_health: ServiceHealth | None = None,
+    proxies: Proxies = NO_PROXIES,
     **limits: float,
 ) -> IssuerClient:
     """A client that allows issuers on loopback. `limits` are its timeouts."""
-    return IssuerClient(settings, metrics or Metrics(), real_now, service_health or ServiceHealth(), **limits)
+    service_health = service_health or ServiceHealth()
+    return IssuerClient(settings, metrics or Metrics(), real_now, service_health, proxies=proxies, **limits)
 
 
 def context(

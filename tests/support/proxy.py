@@ -2,10 +2,11 @@
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +19,31 @@ class Proxy:
 
 @asynccontextmanager
 async def running_proxy(
-    status: int = 200, upstream: str = "", tls: ssl.SSLContext | None = None
+    status: int = 200, upstream: str = "", tls: ssl.SSLContext | None = None, credentials: str = ""
 ) -> AsyncIterator[Proxy]:
     """Run a proxy that responds to CONNECT with `status`; with 0, it closes the connection.
 
-    With `upstream`, the URL of a server, it forwards everything there. With `tls` it terminates TLS.
+    With `upstream`, the URL of a server, it forwards everything there. With `tls` it terminates TLS. With
+    `credentials`, user:password, it responds with 407 to others, and its URL contains them percent-encoded.
     """
+    expected = f"Basic {b64encode(credentials.encode()).decode()}"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        _, host, _, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split(maxsplit=3)
         proxy.hosts.append(host)
         writers.append(writer)
-        if status:
-            writer.write(f"HTTP/1.1 {status} X\r\n\r\n".encode())
+        response = 407 if credentials and expected not in headers[0] else status
+        if response:
+            writer.write(f"HTTP/1.1 {response} X\r\n\r\n".encode())
         with suppress(OSError):
-            if status == 200:
+            if response == 200:
                 await _forward(reader, writer, urlsplit(upstream or f"//{host}").netloc, tls, writers)
         writer.close()
 
     writers: list[asyncio.StreamWriter] = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        proxy = Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        user = ":".join(quote(part, safe="") for part in credentials.split(":", 1)) + "@" if credentials else ""
+        proxy = Proxy(f"http://{user}127.0.0.1:{server.sockets[0].getsockname()[1]}")
         yield proxy
         # Clients of AWS keep their connections open. The loop needs two turns to close aborted ones.
         for each in writers:

@@ -10,6 +10,7 @@ import jwt
 
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_times import refresh_token_expiry
 
 Checkpoint = Callable[[str], Awaitable[None]]
 
@@ -26,8 +27,9 @@ class RotatingIssuer:
     `live` is the valid token, `consumed` lists the earlier ones, and `reuses` counts how often one of those was sent
     again; the first reuse revokes the family. The next `lost` requests are processed, but their responses are lost; the
     next `unavailable` requests are not received. If `refreshes` is False, the issuer accepts a single-use token and
-    returns no refresh token. With `refresh_life`, refresh tokens are JWTs with that lifetime. `requests` counts the
-    requests that were received; each is answered with the `refusal` if there is one.
+    returns no refresh token. With `refresh_life`, refresh tokens are JWTs with that lifetime; `stated_life` is
+    the one that the response states. If `states_life` is False, access tokens have no known expiry. `requests` counts
+    the requests that were received; each is answered with the `refusal` if there is one.
     """
 
     live: str = "seed"
@@ -39,6 +41,8 @@ class RotatingIssuer:
     refreshes: bool = True
     life: timedelta = timedelta(hours=1)
     refresh_life: timedelta | None = None
+    stated_life: timedelta | None = None
+    states_life: bool = True
     requests: int = 0
     refusal: KeyturnError | None = None
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -67,8 +71,10 @@ class RotatingIssuer:
         if self.lost:
             self.lost -= 1
             raise UnavailableError("Unreachable", "the connection was closed", outcome_unknown=True)
-        access_token = Token(f"access-{number}", now + self.life)
-        return PipelineValues(access_token=access_token, refresh_token=self.live or None if self.rotates else None)
+        access_token = Token(f"access-{number}", now + self.life if self.states_life else None)
+        refresh_token = self.live or None if self.rotates else None
+        expires_at = now + self.stated_life if self.stated_life else refresh_token_expiry(refresh_token, now, {})
+        return PipelineValues(access_token=access_token, refresh_token=refresh_token, refresh_expires_at=expires_at)
 
     def _refresh_token(self, number: int, now: datetime) -> str:
         if self.refresh_life is None:

@@ -50,8 +50,8 @@ class FakeScope(Scope):
 class Installations:
     """Installations in one cluster, in virtual time: each checks its scope until it is killed or stopped."""
 
-    def __init__(self) -> None:
-        self.server = ApiServer()
+    def __init__(self, server: ApiServer | None = None) -> None:
+        self.server = server or ApiServer()
         self.allow_cluster_wide(allowed=True)
         self._running: dict[Scope, asyncio.Task[None]] = {}
 

@@ -1,7 +1,10 @@
+{{- /* An alias of the chart in a parent chart is its name. It is always a part of the full name: a release name may contain
+several of them. A long name is shortened with a hash, because two aliases may have the same beginning. */}}
 {{- define "keyturn.fullname" -}}
-{{- $name := default .Chart.Name .Values.nameOverride }}
-{{- $release := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
-{{- default $release .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- $name := default .Chart.Name .Values.nameOverride | lower | replace "_" "-" }}
+{{- $isReleaseName := and (eq .Chart.Name "keyturn") (contains $name .Release.Name) }}
+{{- $full := default ($isReleaseName | ternary .Release.Name (printf "%s-%s" .Release.Name $name)) .Values.fullnameOverride }}
+{{- gt (len $full) 55 | ternary (printf "%s-%s" (trunc 46 $full | trimSuffix "-") (sha256sum $full | trunc 8)) $full }}
 {{- end }}
 
 {{- define "keyturn.namespace" -}}
@@ -52,6 +55,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* The environment of the operator. Kubernetes expands $(KUBERNETES_SERVICE_HOST). */}}
+{{- define "keyturn.environment" -}}
+{{- $environment := list }}
+{{- with (.Values.proxy).existingSecret }}
+{{- range $key := list "HTTPS_PROXY" "HTTP_PROXY" }}
+{{- $reference := dict "name" $.Values.proxy.existingSecret "key" $key "optional" (eq $key "HTTP_PROXY") }}
+{{- $environment = append $environment (dict "name" $key "valueFrom" (dict "secretKeyRef" $reference)) }}
+{{- end }}
+{{- end }}
+{{- if or (.Values.proxy).existingSecret (.Values.proxy).noProxy }}
+{{- $direct := concat (list "$(KUBERNETES_SERVICE_HOST)" "169.254.169.254") (default list .Values.proxy.noProxy) }}
+{{- $environment = append $environment (dict "name" "NO_PROXY" "value" (join "," $direct)) }}
+{{- end }}
+{{- with concat $environment (default list .Values.extraEnv) }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- /* The fields of the pod spec for scheduling and networking. */}}
 {{- define "keyturn.scheduling" -}}
 {{- $pod := dict }}
@@ -60,7 +81,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $pod $field . }}
 {{- end }}
 {{- end }}
-{{- with concat (default list .Values.imagePullSecrets) (default list (.Values.global).imagePullSecrets) }}
+{{- $pullSecrets := default list .Values.imagePullSecrets }}
+{{- range (.Values.global).imagePullSecrets }}
+{{- $pullSecrets = append $pullSecrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $pullSecrets }}
 {{- $_ := set $pod "imagePullSecrets" . }}
 {{- end }}
 {{- with default (.Values.global).priorityClassName .Values.priorityClassName }}

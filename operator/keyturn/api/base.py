@@ -24,6 +24,12 @@ Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-
 TEXT = r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_IN_RE2 = r"\p{L}\p{Z}\p{N}"
 
+
+def in_re2(pattern: str) -> str:
+    """Return a pattern as the API server's RE2 writes it."""
+    return pattern.replace(r"\Z", "$").replace(TEXT, TEXT_IN_RE2)
+
+
 # The kinds of value in the pipeline: exchanges require and produce them, formats write them.
 Kind = Literal["token", "credentials", "registryLogins", "packageEndpoints"]
 

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from keyturn.api.base import GROUP, TEXT, TEXT_IN_RE2, ApiStruct, Rule, api_structs
+from keyturn.api.base import GROUP, ApiStruct, Rule, api_structs, in_re2
 from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 
 _COLUMNS = (
@@ -140,6 +140,6 @@ def _strings(node: dict[str, Any]) -> dict[str, Any]:
     if "enum" in node:
         node["type"] = "string"
     if "pattern" in node:
-        node["pattern"] = node["pattern"].replace(r"\Z", "$").replace(TEXT, TEXT_IN_RE2)
+        node["pattern"] = in_re2(node["pattern"])
     node.pop("propertyNames", None)
     return node

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of
+from keyturn.api.metadata import SecretMetadata
 
 
 class SecretKeyRef(ApiStruct, frozen=True):
@@ -45,6 +46,9 @@ class ConfigMapKeyRef(ApiStruct, frozen=True):
     key: Annotated[Key, Meta(description="Key in the data of the ConfigMap.")]
 
 
+ValueRef = SecretKeyRef | ConfigMapKeyRef
+
+
 class BundleValue(ApiStruct, frozen=True):
     """A value from a Secret or a ConfigMap. Set exactly one."""
 
@@ -65,6 +69,16 @@ class SaveTo(ApiStruct, frozen=True):
     """The token Secret, which stores refresh tokens that the issuer rotates."""
 
     secret_name: Annotated[Name, Meta(description="Name of the token Secret. Keyturn creates it.")]
+    metadata: (
+        Annotated[
+            SecretMetadata,
+            Meta(
+                description="Labels and annotations to add to the token Secret when Keyturn writes it. Those that it"
+                " already has are not changed."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ServiceAccountTokenSpec(ApiStruct, frozen=True):

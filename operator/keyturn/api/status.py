@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 MAX_REVISION = 2**53
+MAX_PRINCIPAL_LENGTH, MAX_RENEW_REQUEST_LENGTH = 2048, 128
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
@@ -62,15 +63,25 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     revision: Annotated[
         int, Meta(ge=0, le=MAX_REVISION, description="Number of times that credentials were issued.")
     ] = 0
-    principal: Annotated[str, Meta(description="Principal of the current credentials, as AWS reports it.")] | None = (
-        None
-    )
+    principal: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_PRINCIPAL_LENGTH, description="Principal of the current credentials, as AWS reports it."
+            ),
+        ]
+        | None
+    ) = None
     source_expiration_time: Annotated[
         Time, Meta(description="Time at which the source credential expires, if it is known.")
     ] = None
     last_handled_renew_request: (
         Annotated[
-            str, Meta(description="The last value of the annotation keyturn.dev/renew-requested-at that was handled.")
+            str,
+            Meta(
+                max_length=MAX_RENEW_REQUEST_LENGTH,
+                description="The last value of the annotation keyturn.dev/renew-requested-at that was handled.",
+            ),
         ]
         | None
     ) = None

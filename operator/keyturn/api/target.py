@@ -1,74 +1,15 @@
 """The target Secret, and when to renew it."""
 
-import re
 from collections import Counter
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from keyturn.api.base import ApiStruct, Name, Rule
 from keyturn.api.formats.registry import FormatSpec, key_in_cel
-from keyturn.api.times import DURATION, duration
-
-# The syntax of label keys. Annotation keys have the same syntax, except that their prefix may have capital letters.
-LABEL_NAME = (
-    r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
-    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
-)
-LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")]
-RESERVED_PREFIX = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
-_LABELS_AND_ANNOTATIONS = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
-
-
-def _in_re2(pattern: str) -> str:
-    return pattern.removesuffix(r"\Z") + "$"
-
-
-def _names(metadata: Any) -> tuple[str, ...]:
-    return (*(metadata.labels or {}), *(metadata.annotations or {}))
-
-
-def is_duration(field: str) -> str:
-    """CEL: the field is a duration.
-
-    The API server evaluates rules even if the field breaks its pattern. duration() would then fail, and the API server
-    would print the whole rule.
-    """
-    return f"{field} != '' && {field}.matches('{_in_re2(DURATION)}')"
-
-
-class TargetMetadata(ApiStruct, frozen=True):
-    """Labels and annotations to set on the Secret. Those of the TokenRequest are not copied."""
-
-    labels: (
-        Annotated[
-            dict[Annotated[str, Meta(max_length=317)], LabelValue],
-            Meta(max_length=32, description="Labels of the Secret."),
-        ]
-        | None
-    ) = None
-    annotations: (
-        Annotated[
-            dict[Annotated[str, Meta(max_length=317)], Annotated[str, Meta(max_length=8192)]],
-            Meta(max_length=32, description="Annotations of the Secret."),
-        ]
-        | None
-    ) = None
-
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            message="names of labels and annotations must have 1 to 63 letters, digits, '-', '_' or '.', must start and"
-            " end with a letter or digit, and may have a prefix such as example.com/",
-            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, k.matches(r'{_in_re2(LABEL_NAME)}')))",
-            is_met_by=lambda metadata: all(re.search(LABEL_NAME, name) for name in _names(metadata)),
-        ),
-        Rule(
-            message="labels and annotations with the prefixes keyturn.dev, kubernetes.io and k8s.io are reserved",
-            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, !k.matches(r'{RESERVED_PREFIX}')))",
-            is_met_by=lambda metadata: not any(re.search(RESERVED_PREFIX, name) for name in _names(metadata)),
-        ),
-    )
+from keyturn.api.metadata import SecretMetadata
+from keyturn.api.times import DURATION, duration, is_duration
 
 
 class TargetSpec(ApiStruct, frozen=True):
@@ -89,7 +30,7 @@ class TargetSpec(ApiStruct, frozen=True):
         ]
         | None
     ) = None
-    metadata: TargetMetadata | None = None
+    metadata: SecretMetadata | None = None
     deletion_policy: (
         Annotated[
             Literal["Delete", "Retain"],
@@ -123,7 +64,7 @@ class TargetSpec(ApiStruct, frozen=True):
 
 
 class RenewalSpec(ApiStruct, frozen=True):
-    """How long before expiry to renew, at most half of the actual lifetime."""
+    """How long before expiry to renew: at most 95% of the actual lifetime, so that renewals cannot loop."""
 
     renew_before: (
         Annotated[
@@ -132,7 +73,8 @@ class RenewalSpec(ApiStruct, frozen=True):
                 min_length=2,
                 max_length=20,
                 pattern=DURATION,
-                description="How long before expiry, such as 20m or 1h30m. Limited to half of the actual lifetime.",
+                description="How long before expiry, such as 20m or 1h30m. At most 95% of the actual lifetime is"
+                " used, and half of it if renewBefore is not shorter than the lifetime.",
             ),
         ]
         | None
@@ -140,7 +82,7 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="How long before expiry, as a percentage of the actual lifetime. Limited to 50."),
+            Meta(description="How long before expiry, as a percentage of the actual lifetime. At most 95 is used."),
         ]
         | None
     ) = None

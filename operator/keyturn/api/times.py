@@ -6,11 +6,22 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from keyturn.api.base import in_re2
+
 # Keyturn always writes a time zone, and a time without one could not be compared.
 Moment = Annotated[datetime, Meta(tz=True)]
 # A duration in a manifest, such as 1h30m. CEL's duration() accepts the same.
 DURATION = r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z"
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def is_duration(field: str) -> str:
+    """CEL: the field is a duration.
+
+    The API server evaluates rules even if the field breaks its pattern. duration() would then fail, and the API server
+    would print the whole rule.
+    """
+    return f"{field} != '' && {field}.matches('{in_re2(DURATION)}')"
 
 
 def whole(moment: datetime) -> datetime:

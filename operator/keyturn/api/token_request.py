@@ -21,8 +21,8 @@ from keyturn.api.rules.consumption import CONSUMPTION_RULES
 from keyturn.api.rules.exchanges import AMBIENT_RULES, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
-from keyturn.api.source import SecretKeyRef, SourceSpec
-from keyturn.api.status import Status
+from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
+from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
 
@@ -32,7 +32,6 @@ VERSION = "v1alpha1"
 # Secret types.
 OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
-_RENEW_REQUESTED_LENGTH = 128
 
 
 class Consumption(NamedTuple):
@@ -145,6 +144,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
         return consumption.ref if consumption and consumption.step.single_use_credential else None
 
     @property
+    def exchange_references(self) -> tuple[ValueRef, ...]:
+        """The keys of Secrets and ConfigMaps that the exchanges' own fields refer to."""
+        values = [value for step in self.exchanges for value in msgspec.structs.astuple(step.exchange)]
+        names = ("secret_key_ref", "config_map_key_ref")
+        return tuple(ref for value in values for name in names if (ref := getattr(value, name, None)))
+
+    @property
     def secrets_read(self) -> frozenset[str]:
         """The names of all Secrets that a renewal reads, and of the token Secret."""
         token_secrets = {self.source.token.token_secret} - {""} if self.source.token else set()
@@ -231,16 +237,20 @@ def _parse(body: Mapping[str, Any]) -> Request:
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     # The fields as the user wrote them, not as parsed: a release that adds a default must not change hashes.
     exchange_fields = {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
+    exchange_fields["source"] = _without_token_metadata(spec["source"])
     target_fields = {"secretName": parsed.secret_name}
     if target.get("formats"):
         target_fields["formats"] = target["formats"]
+    requested = renew_requested(meta.annotations)
+    # These are written to the issuance record and the status, but no hash covers them.
+    f"{meta.namespace}{meta.uid}{requested}".encode()
     return Request(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
         generation=meta.generation,
         created_at=meta.creation_timestamp,
-        renew_requested=renew_requested(meta.annotations),
+        renew_requested=requested,
         spec=parsed.spec,
         secret_name=parsed.secret_name,
         request_hash=canonical_hash(exchange_fields | target_fields),
@@ -249,10 +259,19 @@ def _parse(body: Mapping[str, Any]) -> Request:
     )
 
 
+def _without_token_metadata(source: dict[str, Any]) -> dict[str, Any]:
+    """Return the source without the metadata of the token Secret: a change of a label must not consume a token."""
+    token = source.get("token") or {}
+    save_to = token.get("saveTo") or {}
+    if "metadata" not in save_to:
+        return source
+    return source | {"token": token | {"saveTo": {key: save_to[key] for key in save_to if key != "metadata"}}}
+
+
 def renew_requested(annotations: object) -> str:
     """Return the value of the annotation that requests a renewal, truncated for the issuance record and the status."""
     value = annotations.get(RENEW_REQUESTED) if isinstance(annotations, Mapping) else None
-    return value[:_RENEW_REQUESTED_LENGTH] if isinstance(value, str) else ""
+    return value[:MAX_RENEW_REQUEST_LENGTH] if isinstance(value, str) else ""
 
 
 def canonical_hash(value: object) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import GROUP, InvalidSpecError, without_nulls
-from keyturn.api.target import LABEL_NAME, LabelValue
+from keyturn.api.metadata import LABEL_NAME, LabelValue
 from keyturn.api.token_request import KIND, Request, parse, with_path
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents

@@ -1,6 +1,7 @@
-"""YAML and JSON documents in files, read as kubectl reads them: manifests, and the settings of --config."""
+"""Manifests and the settings of --config, YAML or JSON that is read as kubectl reads it, and the proxies to use."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import msgspec
 import yaml
 
 from keyturn.cli.terminal import printable
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import Settings, parse_settings
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, read_regular_file
 from keyturn.strict_yaml import PLAIN_SCALARS, YamlError, load
@@ -74,6 +76,14 @@ def read_settings(path: str | None) -> Settings:
         raise click.BadParameter(printable(str(error)), param_hint="--config") from error
     except msgspec.ValidationError as error:
         raise click.BadParameter(printable(f"{path}: {error}"), param_hint="--config") from error
+
+
+def read_proxies() -> Proxies:
+    """Read the proxies of the environment. Raises click.ClickException, which never quotes a variable."""
+    try:
+        return Proxies.from_environment(os.environ)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _read_stream(file: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from keyturn.cli import COMMANDS, now
-from keyturn.cli.documents import read_settings
+from keyturn.cli.documents import read_proxies, read_settings
 from keyturn.cli.options import log_options, option
 from keyturn.cli.process import (
     exit_immediately,
@@ -51,6 +51,7 @@ from keyturn.sidecar.http_server import BindError
 def operator(log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any) -> None:
     log_to_stderr(log_level, log_format)
     raise_file_limit()
+    options["proxies"] = read_proxies()
     operator = Operator(Options(namespaces=namespaces, **options), read_settings(config), now, rand, handle_signals)
     freeze_imports()
     try:

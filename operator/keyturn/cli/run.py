@@ -12,7 +12,7 @@ import click
 
 from keyturn.api.status import Status
 from keyturn.cli import COMMANDS, now
-from keyturn.cli.documents import read_settings
+from keyturn.cli.documents import read_proxies, read_settings
 from keyturn.cli.options import (
     DIRECTORY,
     FILE,
@@ -122,7 +122,7 @@ def standalone(  # noqa: PLR0913 - one for each option
 
 
 def _environment(config: str | None) -> StandaloneEnvironment:
-    return StandaloneEnvironment(read_settings(config), now, rand, PendingTokens(time.monotonic))
+    return StandaloneEnvironment(read_settings(config), now, rand, PendingTokens(time.monotonic), read_proxies())
 
 
 def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> NoReturn:

@@ -43,6 +43,7 @@ WATCH_SECONDS = 60
 # Only ends dead connections: the server closes a watch earlier.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
+_START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -172,6 +173,7 @@ class ApiClient:
                 headers=await self._headers(call.headers),
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
+                proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -199,6 +201,7 @@ class ApiClient:
                 headers=headers,
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
+                proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status, content = response.status, await read_body(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableError) as error:
@@ -220,6 +223,7 @@ class ApiClient:
             headers=await self._headers({"Accept": ONE}),
             timeout=_WATCH_TIMEOUT,
             proxy=self._client.rest_client.proxy,
+            proxy_headers=self._client.rest_client.proxy_headers,
         ) as response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
@@ -244,15 +248,22 @@ class ApiClient:
         return session
 
 
+def is_terminating(response: ApiResponse) -> bool:
+    """Whether the API server refused to create an object because the namespace is being deleted."""
+    causes = (response.body.get("details") or {}).get("causes") or []
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
 def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
     """Return the error for a write that was refused.
 
     It contains the API server's message, because a quota or policy explains itself there, but none of `secrets`.
     """
-    causes = (response.body.get("details") or {}).get("causes") or []
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+    if is_terminating(response):
         return BeingDeletedError("the namespace is terminating")
-    message = response.message
+    # A Secret has up to 100,000 pieces, so the search is limited to the start of the message. It cuts no piece.
+    start = _START.match(response.message)
+    message = start[0] if start else ""
     for value in secrets.values():
         # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends: so
         # each piece is replaced.
@@ -265,4 +276,6 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        why = f"the proxy returned HTTP {error.status}"
     return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient as KubernetesClient
@@ -42,6 +40,7 @@ from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.controller.yielding import Yielding
 from keyturn.core.issuance import OUR_LABEL
+from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
@@ -58,7 +57,7 @@ class NoClusterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The operator's command-line options. Without `namespaces`, it watches all of them."""
+    """The operator's command-line options, and `proxies` of the environment. Without `namespaces`, it watches all."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
@@ -69,6 +68,7 @@ class Options:
     lease_namespace: str | None
     issuance_key_secret: str | None = None
     watch_secrets: bool = True
+    proxies: Proxies = NO_PROXIES
 
     @property
     def key_secret(self) -> str:
@@ -116,7 +116,7 @@ class Operator:
         """
         options = self._options
         asyncio.get_running_loop().set_default_executor(lookup_threads(options.concurrent))
-        configuration = await load_configuration(options.kubeconfig)
+        configuration = await load_configuration(options.kubeconfig, options.proxies)
         async with KubernetesClient(configuration) as client:
             electing = ApiClient(client, self._service_health)
             boundary = Boundary("lease", "keeping the Lease", self._metrics)
@@ -206,6 +206,7 @@ class Operator:
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,
             holder=self._instance,
+            proxies=options.proxies,
         ) as deps:
             work_queue = WorkQueue(options.concurrent)
             controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
@@ -251,7 +252,7 @@ class Operator:
 
 
 def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
-    """Return threads for name lookups, by default as many as 6 on a node with two cores.
+    """Return threads for name lookups: asyncio has 6 on a node with two cores, which all tenants share.
 
     A lookup cannot be cancelled: one that a name server of a tenant does not answer occupies a thread for up to 40 s,
     but its worker for only 5 s.
@@ -259,8 +260,11 @@ def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(8 * concurrent, "lookup")
 
 
-async def load_configuration(kubeconfig: str | None) -> Configuration:
-    """Return the configuration from a kubeconfig or the service account. Raises NoClusterError."""
+async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Configuration:
+    """Return the configuration from a kubeconfig or the service account. Raises NoClusterError.
+
+    Its `proxy` has no credentials; `proxy_headers` has them.
+    """
     configuration = Configuration()
     # Otherwise aiohttp looks for a netrc file and proxies in threads before every request: 12 % of all CPU.
     configuration.client_session_kwargs = {"trust_env": False}
@@ -277,7 +281,10 @@ async def load_configuration(kubeconfig: str | None) -> Configuration:
     except TypeError as error:
         # The client raises this if the kubeconfig is empty or not a mapping.
         raise NoClusterError("no cluster: the kubeconfig is empty or invalid") from error
-    if configuration.proxy is None:
-        url = urlsplit(configuration.host)
-        configuration.proxy = None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
+    try:
+        url = configuration.proxy
+        proxy = parse_proxy(url, "proxy-url of the kubeconfig") if url else proxies.for_url(configuration.host)
+    except ValueError as error:
+        raise NoClusterError(f"no cluster: {error}") from None
+    configuration.proxy, configuration.proxy_headers = (proxy.url, proxy.headers) if proxy else (None, None)
     return configuration

@@ -82,7 +82,7 @@ class ClusterScope(Scope):
             seconds=hold_seconds,
             monotonic=monotonic,
         )
-        self._lock = asyncio.Lock()
+        self._creating = asyncio.Lock()
         self._page_size = PageSize()
         self._seen: dict[tuple[str, str], tuple[object, float]] = {}
         self._rival = self._denied = ""
@@ -113,7 +113,7 @@ class ClusterScope(Scope):
             return "the Leases of other installations have not been read in time"
         if namespace in self._claimed:
             return ""
-        async with self._lock:
+        async with self._creating:
             if namespace not in self._claimed and namespace not in self._failures:
                 # A failure lasts until the next check: a namespace may have many requests.
                 self._failures[namespace] = await self._create(namespace)
@@ -135,9 +135,8 @@ class ClusterScope(Scope):
 
     async def _check(self) -> bool:
         try:
-            async with self._lock:
-                await self._stand_by_or_work()
-                self._denied = ""
+            await self._stand_by_or_work()
+            self._denied = ""
         except (RefusedError, ForbiddenError) as error:
             self._denied = error.message
         except KeyturnError as error:
@@ -173,6 +172,8 @@ class ClusterScope(Scope):
         await self._read_namespaces(read_at)
 
     async def _read_namespaces(self, read_at: float) -> None:
+        # Others may make the list slow. Meanwhile namespaces may be claimed, which the list need not show yet.
+        claimed_before = frozenset(self._claimed)
         leases = await self._list(LEASE_NAME)
         self._listed = {lease["metadata"]["namespace"]: lease for lease in leases}
         foreign = {
@@ -181,7 +182,8 @@ class ClusterScope(Scope):
             if label_of(lease) != CLUSTER and holder_of(lease) != self._own.identity
         }
         self._holders = {namespace: holder_of(lease) for namespace, lease in foreign.items() if self._is_alive(lease)}
-        self._claimed = {namespace for namespace, lease in self._listed.items() if label_of(lease) == CLUSTER}
+        listed = {namespace for namespace, lease in self._listed.items() if label_of(lease) == CLUSTER}
+        self._claimed = listed | (self._claimed - claimed_before - self._holders.keys())
         self._failures = {}
         self._read_at = read_at
 

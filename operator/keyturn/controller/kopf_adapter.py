@@ -54,7 +54,7 @@ async def watch_requests(
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:
-        return kopf_session(await kopf_connection(configuration), configuration.proxy, responses)
+        return kopf_session(await kopf_connection(configuration), configuration, responses)
 
     stop, backoff = asyncio.Event(), Backoff()
     while not stop.is_set():
@@ -176,14 +176,28 @@ async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
     )
 
 
-def kopf_session(info: kopf.ConnectionInfo, proxy: str | None, responses: RequestResponses) -> kopf.AiohttpSession:
+def kopf_session(
+    info: kopf.ConnectionInfo, configuration: Configuration, responses: RequestResponses
+) -> kopf.AiohttpSession:
     """Create kopf's session as kopf does, but with our proxy and middleware."""
+
+    async def authenticate_to_proxy(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.update_proxy(request.proxy, None, configuration.proxy_headers)
+        try:
+            return await handler(request)
+        except aiohttp.ClientHttpProxyError as error:
+            # Its repr contains the header. As a lost connection, kopf retries it.
+            raise aiohttp.ClientConnectionError(f"the proxy returned HTTP {error.status}") from None
+
     context = info.as_ssl_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in app.load_configuration
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         headers=info.as_http_headers(),
-        middlewares=(responses,),
-        proxy=proxy,
+        # Not with the credentials in its URL: kopf logs the repr of exceptions, which contains the URL.
+        middlewares=(responses, authenticate_to_proxy) if configuration.proxy else (responses,),
+        proxy=configuration.proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)

@@ -7,14 +7,17 @@ from http import HTTPStatus
 from keyturn.api.base import GROUP
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import ApiClient
-from keyturn.core.errors import RefusedError
+from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
+from keyturn.core.errors import BeingDeletedError, RefusedError
 from keyturn.core.lru import LruDict
-from keyturn.core.pipeline_values import SourceValues, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
 
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 SOURCE_LABEL = (f"{GROUP}/source", "true")
-_HINT = "; allow it with the chart's rbac.serviceAccountTokens and serviceAccountTokenNames"
+_READ_REMEDY = "the chart grants it with rbac.create, in the namespaces of watchNamespaces if there are any"
+_ACCOUNT_REMEDY = (
+    "the chart grants it with rbac.serviceAccountTokens, for rbac.serviceAccountTokenNames if there are any"
+)
 
 
 async def read_source(api: ApiClient, request: Request, *, require_label: bool = False) -> SourceValues:
@@ -39,9 +42,9 @@ async def read_value(
     """Read a value that an exchange refers to, such as a client secret."""
     if isinstance(ref, ConfigMapKeyRef):
         value = (await _read(api, namespace, "ConfigMap", ref.name)).get(ref.key)
-        if not value:
-            raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} has no key {ref.key}, or an empty one")
-        return str(value)
+        if value is None:
+            raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} has no key {ref.key}")
+        return require_content(value, f"key {ref.key} of ConfigMap {ref.name}")
     return _value(ref, {ref.name: await _read(api, namespace, "Secret", ref.name, require_label=require_label)}).strip()
 
 
@@ -58,8 +61,9 @@ class ServiceAccounts:
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
         """Request a token (the token subresource of a ServiceAccount).
 
-        Raises RefusedError: SourceNotFound if the ServiceAccount does not exist or may not be used, and
-        IdentityNotAllowed if the API server accepts the token itself: it would give access to the cluster.
+        Raises RefusedError: SourceNotFound if the ServiceAccount does not exist or its token is refused,
+        SourceForbidden if the operator lacks the right, and IdentityNotAllowed if the API server accepts the token
+        itself: it would give access to the cluster.
         """
         spec = {"audiences": list(audiences), "expirationSeconds": seconds}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
@@ -67,14 +71,21 @@ class ServiceAccounts:
         response = await self._api.request("POST", path, body)
         if not response.is_found:
             raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
+        if response.status == HTTPStatus.FORBIDDEN:
+            right = f"create serviceaccounts/token in namespace {namespace}; {_ACCOUNT_REMEDY}"
+            raise _forbidden(response, f"no token for ServiceAccount {name}", right)
         if response.is_error:
-            hint = _HINT if response.status == HTTPStatus.FORBIDDEN else ""
-            raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}{hint}")
+            raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}")
         token = str(response.body["status"]["token"])
         if not self._checked.get(audiences):
             if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":
                 accepted = ", ".join(audiences)
-                raise RefusedError("IdentityNotAllowed", f"the API server itself accepts tokens for {accepted}")
+                raise RefusedError(
+                    "IdentityNotAllowed",
+                    f"the API server itself accepts tokens for {accepted}, which would give access to the cluster: set"
+                    " source.token.serviceAccount.audiences to an audience that only the recipient accepts and that the"
+                    " operator's settings (sources.audiences) allow",
+                )
             self._checked.put(audiences, value=True)
         return token
 
@@ -84,6 +95,9 @@ async def _read(api: ApiClient, namespace: str, kind: str, name: str, *, require
     response = await api.request("GET", f"/api/v1/namespaces/{namespace}/{kind.lower()}s/{name}")
     if not response.is_found:
         raise RefusedError("SourceNotFound", f"{kind} {name} does not exist")
+    if response.status == HTTPStatus.FORBIDDEN:
+        right = f"get {kind.lower()}s in namespace {namespace}; {_READ_REMEDY}"
+        raise _forbidden(response, f"{kind} {name} may not be read", right)
     if response.is_error:
         raise RefusedError("SourceNotFound", f"{kind} {name} may not be read: {response.message}")
     label, value = SOURCE_LABEL
@@ -93,11 +107,18 @@ async def _read(api: ApiClient, namespace: str, kind: str, name: str, *, require
     return response.body.get("data") or {}
 
 
+def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | BeingDeletedError:
+    if is_terminating(response):
+        return BeingDeletedError("the namespace is terminating")
+    message = f"{what}: {response.message[:300]}; the operator needs the right to {right}"
+    return RefusedError("SourceForbidden", message)
+
+
 def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
-    encoded = data[ref.name].get(ref.key)
-    if not encoded:
-        raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}, or an empty one")
-    return _text(encoded, f"key {ref.key} of Secret {ref.name}")
+    encoded, what = data[ref.name].get(ref.key), f"key {ref.key} of Secret {ref.name}"
+    if encoded is None:
+        raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}")
+    return require_content(_text(encoded, what), what)
 
 
 def _text(encoded: str, what: str) -> str:

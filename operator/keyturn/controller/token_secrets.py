@@ -3,7 +3,7 @@
 import base64
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +12,7 @@ from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.core.errors import BeingDeletedError, UnavailableError
-from keyturn.core.issuance import MANAGED_BY
+from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_secret_name
 
@@ -60,20 +60,20 @@ class TokenSecrets:
             return self._result(request, token, response)
         current = await self.read(request)
         if current is None:
-            return await self._create(request, token, _with_precondition(body, {}))
-        if current.family is None:
+            return await self._create(request, token, body)
+        if current.family is None and not current.is_adoptable:
             raise UnavailableError("Unavailable", f"{_name(request)} is no longer a token Secret of Keyturn; delete it")
-        if token.family and is_superseded(token.family, current.family):
+        if token.family and current.family and is_superseded(token.family, current.family):
             _log.warning("%s contains a newer token than the one that was received late", _name(request))
             return current
-        body = _with_precondition(body, _precondition(current))
+        body = body | {"metadata": _metadata(token, current)}
         return self._result(request, token, await self._api.save("PATCH", _path(request), body, query=_MANAGER))
 
     async def _create(self, request: Request, token: StoredToken, body: dict[str, Any]) -> StoredToken:
         namespace, name = token_secret_name(request)
-        labels = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
-        body = body | {"apiVersion": "v1", "kind": "Secret"}
-        body["metadata"] |= {"name": name, "labels": labels}
+        absent = StoredToken("", None, missing_metadata=_missing_metadata(request, {}))
+        metadata = _metadata(token, absent) | {"name": name}
+        body = body | {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
         response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
         # A proxy may respond with 404, too.
         if not response.is_found and (response.body.get("details") or {}).get("kind") == "namespaces":
@@ -100,20 +100,39 @@ def _ref(request: Request) -> SecretKeyRef:
 def _body(request: Request, token: StoredToken, value: str) -> dict[str, Any]:
     key = _ref(request).key
     values = {key: value, f"{key}.previous": token.previous}
-    annotations = {TOKEN_FAMILY_ANNOTATION: token.family.encoded() if token.family else None}
     return {
-        "metadata": {"annotations": annotations} | _precondition(token),
+        "metadata": _metadata(token, token),
         "data": {name: base64.b64encode(text.encode()).decode() for name, text in values.items()},
     }
 
 
-def _precondition(token: StoredToken) -> dict[str, str]:
-    fields = {"uid": token.uid, "resourceVersion": token.version}
-    return {name: value for name, value in fields.items() if value}
+def _metadata(token: StoredToken, current: StoredToken) -> dict[str, Any]:
+    """Return the metadata to write to the Secret in its current version."""
+    missing, precondition = current.missing_metadata, {"uid": current.uid, "resourceVersion": current.version}
+    family = {TOKEN_FAMILY_ANNOTATION: token.family.encoded() if token.family else None}
+    return {
+        "labels": missing.get("labels", {}),
+        "annotations": {**missing.get("annotations", {}), **family},
+    } | {name: value for name, value in precondition.items() if value}
 
 
-def _with_precondition(body: dict[str, Any], precondition: dict[str, str]) -> dict[str, Any]:
-    return body | {"metadata": {"annotations": body["metadata"]["annotations"]} | precondition}
+def _missing_metadata(request: Request, meta: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the labels and annotations that the Secret should have and does not have.
+
+    Others are never changed: two requests that share a token Secret may disagree, and people may set their own.
+    """
+    save_to = request.spec.source.token.save_to if request.spec.source.token else None
+    spec = save_to.metadata if save_to else None
+    ours = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
+    metadata = {
+        "labels": {**((spec and spec.labels) or {}), **ours},
+        "annotations": (spec and spec.annotations) or {},
+    }
+    return {
+        kind: missing
+        for kind, values in metadata.items()
+        if (missing := {name: value for name, value in values.items() if name not in (meta.get(kind) or {})})
+    }
 
 
 def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
@@ -121,12 +140,15 @@ def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
     if not (meta.get("uid") and meta.get("resourceVersion")):
         # For example, a page of a proxy. A token that it seems to contain was not saved.
         raise UnavailableError("Unavailable", f"the API server's response is not {_name(request)}")
+    annotations = meta.get("annotations") or {}
     return StoredToken(
         value=base64.b64decode(data.get(key, "")).decode(errors="replace"),
-        family=read_family((meta.get("annotations") or {}).get(TOKEN_FAMILY_ANNOTATION, "")),
+        family=read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, "")),
         previous=base64.b64decode(data.get(f"{key}.previous", "")).decode(errors="replace"),
         uid=meta["uid"],
         version=meta["resourceVersion"],
+        is_adoptable=not data and annotations.get(ADOPTABLE_BY) == request.name,
+        missing_metadata=_missing_metadata(request, meta),
     )
 
 

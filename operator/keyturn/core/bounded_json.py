@@ -1,5 +1,6 @@
 """Decodes JSON from systems that Keyturn does not control."""
 
+import json
 import re
 from typing import Any
 
@@ -22,4 +23,18 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return _with_odd_numbers(text)
+
+
+def _with_odd_numbers(text: bytes) -> dict[str, Any] | None:
+    """Decode an object with numbers that msgspec refuses, such as NaN and 1e400: a token beside them must not be lost.
+
+    NaN and Infinity become None, all other numbers floats.
+    """
+    try:
+        value = json.loads(text.decode(), parse_int=float, parse_constant=lambda _: None)
+        # Python accepts half of a surrogate pair, which could not be stored.
+        json.dumps(value, ensure_ascii=False).encode()
+    except ValueError:
         return None
+    return value if isinstance(value, dict) else None

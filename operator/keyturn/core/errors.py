@@ -107,8 +107,8 @@ class ReasonPolicy:
 
 
 _MINUTE = timedelta(minutes=1)
-_FORBIDDEN = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=5))
-_SOURCE_REFUSED = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=30), recheck_interval=_MINUTE)
+_FORBIDDEN = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=5), recheck_interval=_MINUTE)
+_REFUSED = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=30), recheck_interval=_MINUTE)
 
 REASONS = {
     "Unavailable": ReasonPolicy("RenewalFailed"),
@@ -116,16 +116,18 @@ REASONS = {
     "Throttled": ReasonPolicy("RenewalFailed"),
     "AccessDenied": _FORBIDDEN,
     "IdentityNotAllowed": _FORBIDDEN,
-    "InvalidSpec": ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=30)),
-    "SourceInvalid": _SOURCE_REFUSED,
-    "SourceExpired": _SOURCE_REFUSED,
-    "StaleTokenRestored": _SOURCE_REFUSED,
-    "SourceConsumed": _SOURCE_REFUSED,
+    "InvalidSpec": _REFUSED,
+    "SourceInvalid": _REFUSED,
+    "SourceExpired": _REFUSED,
+    "StaleTokenRestored": _REFUSED,
+    "SourceConsumed": _REFUSED,
     "RefreshOutcomeUnknown": ReasonPolicy(
         "RefreshOutcomeUnknown", retry_after=timedelta(minutes=30), recheck_interval=_MINUTE
     ),
-    "TargetConflict": _SOURCE_REFUSED,
+    "TargetConflict": _REFUSED,
     "SourceNotFound": ReasonPolicy("SourceNotFound", retry_after=_MINUTE),
+    "SourceKeyEmpty": ReasonPolicy("SourceKeyEmpty", retry_after=_MINUTE),
+    "SourceForbidden": ReasonPolicy("Stalled", stalled=True, retry_after=_MINUTE),
     "ScopeConflict": ReasonPolicy("ScopeConflict", retry_after=_MINUTE),
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
     "InternalError": ReasonPolicy("InternalError"),

@@ -1,19 +1,16 @@
 """The values that exchanges pass on, each with its own expiration time. An exchange replaces only those it returns."""
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
 
+from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
-from keyturn.core.bounded_json import decode_object
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import KeyturnError, RefusedError
 
 # Servers do not accept longer tokens in a header. The longest names are ARNs.
-MAX_VALUE_LENGTH, _MAX_NAME_LENGTH = 16 * 1024, 2048
-_MAX_LIFETIME = timedelta(days=366)
+MAX_VALUE_LENGTH = 16 * 1024
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
@@ -81,17 +78,20 @@ class PipelineValues:
     """The values that are available to an exchange.
 
     `refresh_token` is the one that the issuer returned last, used in place of the `single_use_credential` once there
-    is one. `renewable` is False if no further renewal is possible. `identity_context` is AWS's signed statement about
-    the user for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is
-    the ARN of the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier
-    ones that have not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last
-    AWS request. `revision` counts the renewals; it stays the same if an exchange is retried.
+    is one. `refresh_expires_at` is when it expires, or the one that was sent if the response contained none.
+    `renewable` is False if no further renewal is possible. `identity_context` is AWS's signed statement about the user
+    for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is the ARN of
+    the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier ones that have
+    not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last AWS request.
+    `revision` counts the renewals; it stays the same if an exchange is retried. `error` is one that the issuer reported
+    together with a new refresh token; it is raised once that token is saved.
     """
 
     source_token: Token | None = None
     access_token: Token | None = None
     id_token: Token | None = None
     refresh_token: str | None = field(repr=False, default=None)
+    refresh_expires_at: datetime | None = None
     single_use_credential: str | None = field(repr=False, default=None)
     renewable: bool = True
     identity_context: str | None = field(repr=False, default=None)
@@ -104,6 +104,7 @@ class PipelineValues:
     request_id: str = ""
     superseded: tuple[Superseded, ...] = ()
     revision: int = 0
+    error: KeyturnError | None = None
 
     @property
     def signing_credentials(self) -> Credentials:
@@ -168,7 +169,7 @@ def check_lengths(values: PipelineValues) -> None:
         "an identity context": values.identity_context or "",
     }
     names = {"a principal": values.principal, "a token ID": values.token_id, "an identity ID": values.identity_id}
-    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, _MAX_NAME_LENGTH)):
+    for texts, maximum in ((tokens, MAX_VALUE_LENGTH), (names, MAX_PRINCIPAL_LENGTH)):
         for what, text in texts.items():
             if len(text) > maximum:
                 raise RefusedError(
@@ -178,18 +179,30 @@ def check_lengths(values: PipelineValues) -> None:
 
 def unwrap(value: str, what: str) -> str:
     """Return a stored token without the newline that `echo` adds and the quotes that `jq` adds."""
-    return require_safe(value.strip().strip("\"'").strip(), what)
+    return require_safe(_unquoted(value), what)
+
+
+def require_content(value: str, what: str) -> str:
+    """Return a stored value; raises RefusedError (SourceKeyEmpty) if it is empty or only white space and quotes."""
+    if not _unquoted(value):
+        raise RefusedError("SourceKeyEmpty", f"{what} is empty")
+    return value
+
+
+def _unquoted(value: str) -> str:
+    return value.strip().strip("\"'").strip()
 
 
 def parse_source(
     token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
 ) -> SourceValues:
-    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceInvalid."""
+    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceKeyEmpty, SourceInvalid."""
     credentials = None
     if keys is not None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            if not keys.get(name):
+            if name not in keys:
                 raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
+            require_content(keys[name], f"key {name} of the Secret of source.credentials")
         session_token = keys.get("AWS_SESSION_TOKEN")
         credentials = Credentials(
             access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
@@ -203,42 +216,3 @@ def parse_source(
             None if single_use_credential is None else unwrap(single_use_credential, "the single-use credential")
         ),
     )
-
-
-def token_expiry(token: str | None, expires_in: Any, requested_at: datetime) -> datetime | None:
-    """Return when a token expires: `expires_in` seconds after the request (RFC 6749 section 5.1), at most 366 days.
-
-    Without a valid `expires_in` it is the `exp` of a token that is a JWT, else None.
-    """
-    try:
-        lifetime = timedelta(seconds=int(expires_in or 0))
-    except (TypeError, ValueError, OverflowError):
-        lifetime = timedelta()
-    return requested_at + min(lifetime, _MAX_LIFETIME) if lifetime > timedelta() else jwt_times(token or "")[1]
-
-
-def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
-    """Return `iat` and `exp` (RFC 7519 section 4.1) of a token without verifying it; None for each that is absent."""
-    claims = jwt_claims(token) or {}
-    return _parse_time(claims.get("iat")), _parse_time(claims.get("exp"))
-
-
-def jwt_claims(token: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT of at most 16 KiB.
-
-    Not by PyJWT, which also decodes and checks the header: any service may have issued the token.
-    """
-    parts = token.split(".", 3) if len(token) <= MAX_VALUE_LENGTH else []
-    if len(parts) != 3:  # noqa: PLR2004 - header, payload and signature
-        return None
-    try:
-        return decode_object(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
-        return None
-
-
-def _parse_time(value: object) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(int(value), UTC)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None

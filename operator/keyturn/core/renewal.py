@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from keyturn.api.target import RenewalSpec
 from keyturn.api.times import whole
 from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
+from keyturn.core.renewal_time import life, when_to_renew
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
@@ -102,54 +102,6 @@ def should_apply_metadata(request: Request, target: TargetSecret) -> bool:
     )
 
 
-def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timedelta, jitter: float) -> datetime:
-    """Return when to renew, truncated to whole seconds.
-
-    `jitter` in [0, 1) moves the time earlier by up to a tenth of the lifetime, so that credentials issued together are
-    not renewed together. The result is stored in the issuance record: drawing it again on each reconciliation would
-    keep moving it.
-    """
-    lifetime = expires_at - issued_at
-    latest = expires_at - min(renew_before, lifetime / 2)
-    return whole(latest - lifetime / 10 * jitter)
-
-
-def renew_before(renewal: RenewalSpec | None, lifetime: timedelta) -> timedelta:
-    """Return how long before the expiry to renew: the value in the spec, or a third of the actual lifetime."""
-    if renewal and renewal.before is not None:
-        return renewal.before
-    if renewal and renewal.renew_before_percentage is not None:
-        return lifetime * renewal.renew_before_percentage / 100
-    return lifetime / 3
-
-
-def when_to_renew(
-    request: Request, issued_at: datetime, expirations: tuple[datetime, datetime | None], jitter: float
-) -> datetime:
-    """Return when to renew. `expirations` are those of the issued credentials and of the source, if it is known.
-
-    A refresh token is replaced only when it is used, and it may expire before the credentials (Keycloak: after 30
-    minutes without use), which would make a renewal impossible. Using any other source does not extend its life.
-    """
-    expires_at, source_expiry = expirations
-    moment = renewal_time(issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter)
-    unused = _refresh_token_life(request, issued_at, source_expiry)
-    return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
-
-
-def life(request: Request, issuance: Issuance) -> timedelta:
-    """Return the lifetime of the credentials, or of the refresh token if it expires first."""
-    lifetime = issuance.expires - issuance.issued
-    return min(lifetime, _refresh_token_life(request, issuance.issued, issuance.source_expires) or lifetime)
-
-
-def _refresh_token_life(request: Request, issued_at: datetime, source_expiry: datetime | None) -> timedelta | None:
-    """Return how long an unused refresh token is valid; None if that is unknown or the source is not consumed."""
-    if request.spec.consumption is None or source_expiry is None or source_expiry <= issued_at:
-        return None
-    return source_expiry - issued_at
-
-
 def exchange_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
     """Return the minimum time between two exchanges of a request.
 
@@ -192,14 +144,6 @@ def next_attempt_time(
 def longest_wait(reason: str) -> timedelta:
     """Return the longest time between two attempts after a failure with this reason."""
     return REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
-
-
-def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
-    """Return when to warn that the source expires: 14 days before, or in the last tenth of a shorter lifetime."""
-    if expires_at is None:
-        return None
-    notice = timedelta(days=14)
-    return expires_at - (min(notice, (expires_at - issued_at) / 10) if issued_at else notice)
 
 
 def next_reconcile(

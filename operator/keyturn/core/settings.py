@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.core.hosts import canonical_host
+from keyturn.core.proxies import parse_proxy
 
 Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z")]
 
@@ -21,30 +22,44 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     endpoints: dict[Annotated[str, Meta(pattern=r"^[a-z-]+(/[a-z0-9-]+)?\Z")], Url] = {}
     fips: bool = False
     dual_stack: bool = False
-    proxy: Url | None = None
+    proxy: str | None = None
     ca_bundle: Annotated[str, Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an invalid proxy."""
+        _check_proxy(self.proxy)
 
     def endpoint(self, service: str, region: str) -> str | None:
         """The URL that replaces botocore's default; None if there is none."""
         return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
 
 
+def _check_proxy(url: str | None) -> None:
+    if url is not None and parse_proxy(url, "proxy").authorization:
+        raise ValueError(
+            "proxy contains a user name or password, and the settings are not secret: set the environment variable"
+            " HTTPS_PROXY from a Secret instead (proxy.existingSecret of the chart)"
+        )
+
+
 class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Which OAuth issuers may be called: `allowed_hosts` (empty for any), at public addresses or in private networks.
 
-    A `proxy` resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
+    A proxy resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
+    Without `allowed_hosts`, `proxy` is refused, and that of the environment is not used.
     `max_concurrent_requests` is the limit for each issuer.
     """
 
     # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it. A name
     # with other letters is written with its A-labels (xn--...), to which it is converted before it is connected to.
     allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
-    proxy: Url | None = None
+    proxy: str | None = None
     allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
     max_concurrent_requests: Annotated[int, Meta(ge=1, le=64)] = 2
 
     def __post_init__(self) -> None:
         """Refuse invalid networks, which would otherwise fail at the first call, and a proxy without allowed hosts."""
+        _check_proxy(self.proxy)
         if self.proxy and not self.allowed_hosts:
             raise ValueError("proxy needs allowedHosts: a proxy resolves host names, so addresses cannot be checked")
         for host in self.allowed_hosts:

@@ -1,8 +1,10 @@
 """The state of a request between reconciliations, and its last failure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError
 from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged
@@ -14,7 +16,8 @@ class Failure:
 
     `inputs` is the hash of the spec, source and target at that attempt, None after a restart; if they change, the next
     attempt is made at once. If the clock shows a time before `failed_at`, it was set back, and `next_attempt_time` no
-    longer counts.
+    longer counts. `values_read` are the fingerprints of the values that the exchanges of that attempt have read from
+    Secrets and ConfigMaps.
     """
 
     error: KeyturnError
@@ -24,6 +27,7 @@ class Failure:
     handled_renew_request: str = ""
     inputs: str | None = None
     failed_at: datetime | None = None
+    values_read: Mapping[ValueRef, str] = field(default_factory=dict)
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
         """Whether `error` is the same failure again, before the time of the next attempt."""

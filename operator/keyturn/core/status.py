@@ -11,7 +11,8 @@ from keyturn.api.times import human_duration, read_time, rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError
 from keyturn.core.issuance import Issuance, is_unchanged
-from keyturn.core.renewal import WAITING_FOR_RENEWAL, Postponed, renew_before
+from keyturn.core.renewal import WAITING_FOR_RENEWAL, Postponed
+from keyturn.core.renewal_time import possible_renew_before, renew_before
 from keyturn.core.state import Failure
 
 
@@ -239,8 +240,9 @@ def _success(request: Request, outcome: Outcome, issuance: Issuance) -> str:
     is_routine = issuance.revision == 1 or outcome.reason in ("", "Due")
     cause = "" if is_routine else f" because of {outcome.reason}"
     lifetime = issuance.expires - issuance.issued
-    is_limited = renew_before(request.spec.renewal, lifetime) > lifetime / 2
-    limit = "; renewBefore is limited to half of the lifetime" if is_limited else ""
+    before = renew_before(request.spec.renewal, lifetime)
+    possible = possible_renew_before(before, lifetime)
+    limit = f"; renewBefore is limited to {human_duration(possible)}" if possible < before else ""
     prospect = f"next renewal at {rfc3339(issuance.renew)}"
     if issuance.once:
         prospect = "no renewal is possible, because the source credential is single-use"

@@ -6,8 +6,9 @@ again (RFC 9700 section 4.14.2). So Keyturn records, before and after each use, 
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -16,9 +17,10 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
 from keyturn.core.errors import RefusedError
+from keyturn.core.token_times import jwt_times
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
-_MAX_FINGERPRINTS = 100
+_MAX_FINGERPRINTS, _MAX_REFUSALS = 100, 20
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -37,6 +39,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The fingerprints of a family: `initial_tokens` from the source, `consumed` ones, and the `live` one.
 
+    `expires` is when the live token expires, as stated by the response that it came with. `refused_attempts` identifies
+    attempts that must not be repeated: they consumed a token, and the access token in return has no known expiry.
     `source_id` names the source by Secret and key, because two sources must not share a token Secret. For a single-use
     source it also names the issuer and the application that the stored token belongs to.
     """
@@ -46,6 +50,8 @@ class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     live: str
     consumed: tuple[str, ...] = ()
     intent: Intent | None = None
+    expires: Moment | None = None
+    refused_attempts: tuple[str, ...] = ()
 
     def encoded(self) -> str:
         """The value of the annotation."""
@@ -66,7 +72,7 @@ class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
             consumed=consumed[-_MAX_FINGERPRINTS:],
         )
 
-    def rotated(self, fingerprint: str) -> "TokenFamily":
+    def rotated(self, fingerprint: str, expires: datetime | None = None) -> "TokenFamily":
         """Return the family, without an intent, after the issuer returned a token: a new one or the live one again.
 
         An empty fingerprint means that the issuer returned none and that the live one cannot be used a second time.
@@ -75,12 +81,21 @@ class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
         if self.live and fingerprint != self.live:
             consumed = (*consumed, self.live)[-_MAX_FINGERPRINTS:]
         return TokenFamily(
-            source_id=self.source_id, initial_tokens=self.initial_tokens, live=fingerprint, consumed=consumed
+            source_id=self.source_id,
+            initial_tokens=self.initial_tokens,
+            live=fingerprint,
+            consumed=consumed,
+            expires=expires,
+            refused_attempts=self.refused_attempts,
         )
 
     def with_intent(self, intent: Intent | None) -> "TokenFamily":
         """Return the family with this intent."""
         return msgspec.structs.replace(self, intent=intent)
+
+    def with_refused_attempt(self, attempt: str) -> "TokenFamily":
+        """Return the family with this attempt among those that must not be repeated."""
+        return msgspec.structs.replace(self, refused_attempts=(*self.refused_attempts, attempt)[-_MAX_REFUSALS:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +103,9 @@ class StoredToken:
     """The content of a token Secret: the live token, the one before it, and their family.
 
     `uid` and `version` identify the stored object; they are empty if it does not exist yet. `family` is None if the
-    object has no valid annotation and so does not belong to Keyturn. `value` is empty once a single-use credential
-    was consumed without a token in return.
+    object has no valid annotation and so does not belong to Keyturn; `is_adoptable` if it is empty and its owner lets
+    the request use it. `value` is empty once a single-use credential was consumed without a token in return.
+    `missing_metadata` are the labels and annotations to add with the next write.
     """
 
     value: str = field(repr=False)
@@ -97,11 +113,27 @@ class StoredToken:
     previous: str = field(repr=False, default="")
     uid: str = ""
     version: str = ""
+    is_adoptable: bool = False
+    missing_metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def is_consumed(self) -> bool:
         """Whether the last token was consumed, so that no renewal is possible."""
         return self.family is not None and not self.family.live
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the live token expires, as stated when it was issued; for the source's own token, its `exp`."""
+        stated = self.family.expires if self.family else None
+        return stated or (None if self.issued_token else jwt_times(self.value)[1])
+
+    def expiry_after_use(self, token: str, stated: datetime | None, now: datetime) -> datetime | None:
+        """Return when a token expires that a use of this one returned: as stated, or as before if it is the same token.
+
+        An expiry that is past was wrong, as the issuer has accepted the token.
+        """
+        is_same = token == self.value and self.expires_at is not None and self.expires_at > now
+        return stated or (self.expires_at if is_same else None)
 
     @property
     def issued_token(self) -> str | None:
@@ -137,13 +169,13 @@ def live_token(
     StaleTokenRestored if the token Secret contains a consumed token, TargetConflict if it belongs to something else.
     """
     source_fingerprint = fingerprint(source_token)
-    if stored is None:
+    if stored is None or stored.is_adoptable:
         family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
-        return StoredToken(source_token, family)
+        return replace(stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False)
     family = _require_same_source(stored, source_id, secret)
     if not family.has_seen(source_fingerprint):
         renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
-        return StoredToken(source_token, renewed, uid=stored.uid, version=stored.version)
+        return replace(stored, value=source_token, family=renewed, previous="")
     if family.source_id != source_id:
         if stored.issued_token is not None:
             # The source's own token may be sent to another issuer; a token that one issuer returned may not.
@@ -160,13 +192,15 @@ def live_token(
 
 
 def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> TokenFamily:
+    advice = "choose another source.token.saveTo"
     if stored.family is None:
         problem = "was not created by Keyturn for a token"
+        advice += ", or remove its data and set its annotation keyturn.dev/adoptable-by to the name of the TokenRequest"
     elif (source := stored.family.source_id.partition(" ")[0]) != source_id.partition(" ")[0]:
         problem = f"contains the token of source {source}"
     else:
         return stored.family
-    raise RefusedError("TargetConflict", f"Secret {secret} {problem}: choose another source.token.saveTo")
+    raise RefusedError("TargetConflict", f"Secret {secret} {problem}: {advice}")
 
 
 def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, secret: str) -> StoredToken:
@@ -179,4 +213,4 @@ def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, se
     if fingerprint != family.live:
         # A process that was believed dead saved the issuer's response late: its token is newer and still valid.
         family = family.rotated(fingerprint)
-    return StoredToken(stored.value, family, stored.previous, stored.uid, stored.version)
+    return replace(stored, family=family)

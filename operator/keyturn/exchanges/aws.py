@@ -17,6 +17,7 @@ from botocore.parsers import ResponseParserError
 from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
+from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
@@ -42,7 +43,7 @@ class AwsResponse:
 class Aws:
     """The AWS clients, the threads that run their calls, and what earlier calls revealed about each service."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a dependency
         self,
         settings: AwsSettings,
         metrics: Metrics,
@@ -51,15 +52,18 @@ class Aws:
         threads: int = 16,
         *,
         allow_ambient: bool = False,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
+        proxies = proxies.or_setting(settings.proxy, "aws.proxy")
         self._service_health = service_health
         self._rate_limiters = RateLimiters()
         self._metrics = metrics
         self._now = now
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
-        self._session = session_without_chain()
+        self._session = session_without_chain(proxies)
         self._clients = AwsClients(settings, threads, lambda: self._session)
-        self._ambient_clients = AwsClients(settings, threads, partial(ambient_session, is_allowed=allow_ambient))
+        ambient = partial(ambient_session, proxies, is_allowed=allow_ambient)
+        self._ambient_clients = AwsClients(settings, threads, ambient)
         self._clock_skews: dict[str, timedelta] = {}
 
     async def call(

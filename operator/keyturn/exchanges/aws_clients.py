@@ -7,7 +7,6 @@ from typing import Any
 
 import boto3
 import botocore.credentials
-import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
@@ -15,7 +14,9 @@ from botocore.exceptions import NoCredentialsError
 
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.aws_proxy import ProxiedSession
 from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A region is free text.
@@ -66,7 +67,6 @@ class AwsClients:
     def _config(self, service: str, region: str, attempts: int) -> Config:
         # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.
         is_default_endpoint = self._settings.endpoint(service, region) is None
-        proxy = self._settings.proxy
         return Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=3,
@@ -75,7 +75,6 @@ class AwsClients:
             max_pool_connections=self._connections,
             use_fips_endpoint=self._settings.fips and is_default_endpoint,
             use_dualstack_endpoint=self._settings.dual_stack and is_default_endpoint,
-            proxies={"http": proxy, "https": proxy} if proxy else None,
         )
 
 
@@ -121,26 +120,27 @@ class _NoChain(CredentialResolver):
         return _ThreadCredentials()
 
 
-def session_without_chain() -> boto3.session.Session:
+def session_without_chain(proxies: Proxies) -> boto3.session.Session:
     """Create a session without the default credential chain and without ~/.aws. `thread_call` signs its calls."""
-    core = botocore.session.Session(
+    core = ProxiedSession(
+        proxies,
         session_vars={
             "profile": (None, None, None, None),
             "config_file": (None, None, os.devnull, None),
             "credentials_file": (None, None, os.devnull, None),
-        }
+        },
     )
     core.register_component("credential_provider", _NoChain())
     return boto3.session.Session(botocore_session=core)
 
 
-def ambient_session(*, is_allowed: bool) -> boto3.session.Session:
+def ambient_session(proxies: Proxies, *, is_allowed: bool) -> boto3.session.Session:
     """Create a session that signs with the operator's own AWS identity, from botocore's default credential chain.
 
     Raises NoCredentialsError if the settings do not allow it, or if there is no identity: a pod's may become available
     after the pod starts. The chain refreshes its credentials itself; a copy of them would expire.
     """
-    session = boto3.session.Session(botocore_session=botocore.session.Session()) if is_allowed else None
+    session = boto3.session.Session(botocore_session=ProxiedSession(proxies)) if is_allowed else None
     if session is None or session.get_credentials() is None:
         raise NoCredentialsError
     return session

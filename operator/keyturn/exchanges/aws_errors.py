@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -18,9 +18,9 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from keyturn.api.times import whole
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.core.token_times import parse_time
 from keyturn.exchanges.rate_limit import parse_retry_after
 
 _FIRST_CLIENT_ERROR, _TOO_MANY_REQUESTS = 400, 429
@@ -33,11 +33,15 @@ _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionErro
 
 @dataclass(frozen=True, slots=True)
 class ErrorClassification:
-    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition."""
+    """The meaning of an AWS error code: a reason, and advice for the person who reads the condition.
+
+    `action_hints` is the advice if AWS reports which IAM action is not allowed, by that action.
+    """
 
     reason: str
     hint: str = ""
     eventually_consistent: bool = False
+    action_hints: Mapping[str, str] = field(default_factory=dict)
 
 
 KEYS = ErrorClassification(
@@ -52,7 +56,6 @@ SIGNED = {
 }
 # Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
 CredentialNames = tuple[str, str, str, str, str]
-_LAST_MILLISECOND = 253402300799000  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class WrongRegionError(RefusedError):
 
 _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
 _REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
+_DENIED_ACTION = re.compile(r"not authorized to perform: ([a-z-]+:[A-Za-z]+)")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
 # Codes that any service may return, even if its model does not list them. botocore itself retries most of them.
@@ -111,6 +115,14 @@ _COMMON = {
 def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: str) -> KeyturnError:
     """Classify an error from botocore. AWS's own message is left out: it may repeat the rejected value."""
     if isinstance(error, ClientError):
+        if error.operation_name.lower() != operation.name.replace("_", ""):
+            # The default credential chain calls STS itself, for example with the web identity token of IRSA.
+            return UnavailableError(
+                "Unavailable",
+                f"{operation.title}: the operator has no AWS identity: {error.operation_name} for its own role failed"
+                f" with {_code(error)}; check the trust policy of the operator's role{clock_hint}",
+                request_id=error.response.get("ResponseMetadata", {}).get("RequestId", ""),
+            )
         return _refusal(operation, error, region, clock_hint)
     if isinstance(error, ParamValidationError):
         return RefusedError(
@@ -120,7 +132,8 @@ def failure(operation: AwsOperation, error: Exception, region: str, clock_hint: 
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
             "Unavailable",
-            f"{operation.title}: the operator has no AWS identity at the moment ({kind})",
+            f"{operation.title}: the operator has no AWS identity at the moment ({kind}); its pod needs a role by IRSA,"
+            " EKS Pod Identity or an instance profile",
             service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
@@ -145,21 +158,23 @@ def member(operation: AwsOperation, members: Mapping[str, Any], name: str) -> An
     return members[name]
 
 
-def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
-    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time.
+def expiration(operation: AwsOperation, members: Mapping[str, Any], name: str) -> datetime:
+    """Return a required expiry; raises UnavailableError if it is missing or cannot be true, such as 0."""
+    expires_at = parse_time(member(operation, members, name))
+    if expires_at is None:
+        raise UnavailableError("Unavailable", f"{operation.title} returned an impossible {name}")
+    return expires_at
 
-    An expiry that is a number is in milliseconds since 1970.
-    """
+
+def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
+    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time."""
     container, *parts = names
     fields = member(operation, members, container)
     key_id, secret, session_token = (
         require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
         for name in parts[:3]
     )
-    expires_at = member(operation, fields, parts[3])
-    if isinstance(expires_at, int):
-        expires_at = datetime.fromtimestamp(max(0, min(expires_at, _LAST_MILLISECOND)) / 1000, UTC)
-    return Credentials(key_id, secret, session_token, whole(expires_at))
+    return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
 
 
 def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hint: str) -> KeyturnError:
@@ -167,7 +182,9 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, clock_hin
     metadata = response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
-    message = f"{operation.title}: {code}" + (f"; {classification.hint}" if classification.hint else "") + clock_hint
+    denied = _DENIED_ACTION.search(str(response.get("Error", {}).get("Message", "")))
+    hint = classification.action_hints.get(denied[1] if denied else "", classification.hint)
+    message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + clock_hint
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""

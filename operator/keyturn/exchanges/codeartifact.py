@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
-from keyturn.api.times import whole
 from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, Token, require_safe
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
 from keyturn.exchanges.context import Call
 
 _CLASSIFICATIONS = SIGNED | {
@@ -75,7 +74,7 @@ async def get_authorization_token(
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
     return replace(
         values,
-        access_token=Token(token, whole(member(_GET_TOKEN, response.members, "expiration"))),
+        access_token=Token(token, expiration(_GET_TOKEN, response.members, "expiration")),
         package_endpoints=(*values.package_endpoints, *endpoints),
         request_id=response.request_id,
     )

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from keyturn.api.exchanges.cognito import CognitoGetCredentialsSpec, CognitoGetOpenIdTokenSpec
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_length, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, require_length, require_safe
+from keyturn.core.token_times import token_expiry
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, credentials_from, member
 from keyturn.exchanges.context import Call
@@ -67,7 +68,7 @@ async def get_open_id_token(call: Call, spec: CognitoGetOpenIdTokenSpec, values:
     """Call cognito-identity GetOpenIdToken. The token expires at its `exp`, or after ten minutes."""
     identity, response = await _call_for_identity(call, spec, values, _GET_OPEN_ID_TOKEN, {})
     token = require_safe(member(_GET_OPEN_ID_TOKEN, response.members, "Token"), "Cognito's token")
-    access_token = Token(token, jwt_times(token)[1] or response.requested_at + _LIFETIME)
+    access_token = Token(token, token_expiry(token, response.requested_at, assumed_lifetime=_LIFETIME))
     return replace(values, access_token=access_token, identity_id=identity, request_id=response.request_id)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.source import ValueRef
 from keyturn.core.errors import RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
@@ -12,6 +12,8 @@ from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
 
+# Is called with each value that an exchange has read, an empty one if it could not be read.
+OnRead = Callable[[ValueRef, str], None]
 MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 
@@ -26,7 +28,7 @@ class ExchangeContext:
 
     aws: Aws
     issuer_client: IssuerClient
-    read_value: Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
+    read_value: Callable[[str, ValueRef], Awaitable[str]]
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
     endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
@@ -48,18 +50,24 @@ class Call:
     is_ambient: bool = False
     consumes: bool = False
     client_token: str = ""
+    on_read: OnRead = lambda _ref, _value: None
 
     def payer(self, arn: str = "") -> str:
         """Return whose limit AWS applies to a call: the account of an ARN or, if it is unknown, this namespace."""
         parts = arn.split(":", 5)
         return parts[4] if len(parts) > 5 else f"{self.namespace}/"  # noqa: PLR2004 - arn:aws:iam::ACCOUNT:role/NAME
 
-    async def secret(self, ref: SecretKeyRef | ConfigMapKeyRef, max_length: int = MAX_VALUE_LENGTH) -> str:
+    async def secret(self, ref: ValueRef, max_length: int = MAX_VALUE_LENGTH) -> str:
         """Read a key of a Secret or ConfigMap in the namespace of the request.
 
         Raises RefusedError (SourceInvalid) if the value is longer than `max_length`.
         """
-        value = await self.context.read_value(self.namespace, ref)
+        try:
+            value = await self.context.read_value(self.namespace, ref)
+        except RefusedError:
+            self.on_read(ref, "")
+            raise
+        self.on_read(ref, value)
         if len(value) > max_length:
             raise RefusedError(
                 "SourceInvalid",

@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
-from keyturn.api.times import whole
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, RegistryLogin, require_safe
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
 from keyturn.exchanges.context import Call
 
 # ecr-public exists only there; in other regions it returns UnsupportedCommandException.
@@ -76,5 +75,5 @@ def _login(operation: AwsOperation, authorization: Mapping[str, Any]) -> Registr
         host=require_safe(endpoint.removeprefix("https://").removeprefix("http://").rstrip("/"), "ECR's endpoint"),
         username=require_safe(username, "ECR's user name"),
         password=require_safe(password, "ECR's password"),
-        expires_at=whole(member(operation, authorization, "expiresAt")),
+        expires_at=expiration(operation, authorization, "expiresAt"),
     )

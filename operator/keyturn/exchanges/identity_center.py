@@ -6,7 +6,8 @@ from typing import Any
 from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_claims, jwt_times, require_safe, token_expiry
+from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
+from keyturn.core.token_times import jwt_claims, jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import KEYS, AwsOperation, ErrorClassification, credentials_from
 from keyturn.exchanges.context import Call
@@ -140,8 +141,11 @@ async def _grant(call: Call, spec: IdentityCenterCreateTokenSpec, values: Pipeli
 def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValues:
     """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
     members = response.members
-    access_token, id_token = members.get("accessToken"), members.get("idToken")
-    expires_at = token_expiry(access_token, members.get("expiresIn"), response.requested_at)
+    access_token, id_token, refresh_token = (
+        members.get(name) or None for name in ("accessToken", "idToken", "refreshToken")
+    )
+    lifetime = {"expires_in": members.get("expiresIn")}
+    expires_at = token_expiry(access_token or "", response.requested_at, lifetime)
     # The claim is signed: STS verifies it, not Keyturn.
     claim = (jwt_claims(id_token or "") or {}).get(_CONTEXT)
     context = (members.get("awsAdditionalDetails") or {}).get("identityContext")
@@ -150,7 +154,8 @@ def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValue
         values,
         access_token=Token(access_token, expires_at) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
-        refresh_token=members.get("refreshToken") or None,
+        refresh_token=refresh_token,
+        refresh_expires_at=refresh_token_expiry(refresh_token, response.requested_at, {}),
         identity_context=context,
         request_id=response.request_id,
     )

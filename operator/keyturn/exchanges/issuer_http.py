@@ -1,14 +1,15 @@
 """HTTPS requests to the issuers that users name: bounded in time and size, and protected against SSRF."""
 
-import codecs
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -18,6 +19,7 @@ from keyturn.api.times import whole
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.hosts import canonical_host
+from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
@@ -27,6 +29,8 @@ from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
+# No white space, quotes, braces or angle brackets: they would be percent-encoded.
+_FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +64,25 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class IssuerRequest:
-    """A form that was encoded, for a host that the settings allow."""
+    """A form that was encoded, for a host that the settings allow, and the proxy to send it through."""
 
     form: Form = field(repr=False)
     host: str
     url: URL
     body: bytes = field(repr=False)
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerResponse:
-    """The response of an issuer. `json` is None if the body is not a JSON object.
+    """The response of an issuer. `members` is None if the body is neither a JSON object nor a form.
 
     `requested_at` is the time of the request in whole seconds.
     """
 
     host: str
     status: int
-    json: dict[str, Any] | None = field(repr=False)
+    members: Mapping[str, Any] | None = field(repr=False)
     retry_after: timedelta
     requested_at: datetime
 
@@ -92,9 +97,13 @@ class IssuerClient:
         now: Callable[[], datetime],
         service_health: ServiceHealth,
         *,
+        proxies: Proxies = NO_PROXIES,
         timeout_seconds: float = 10,
     ) -> None:
         self._settings = settings
+        proxies = proxies.or_setting(settings.proxy, "issuers.proxy")
+        # A proxy connects to any host that it is asked for, so without allowed hosts any tenant could map its network.
+        self._proxies, self._unused_proxies = (proxies, NO_PROXIES) if settings.allowed_hosts else (NO_PROXIES, proxies)
         self._timeout_seconds = timeout_seconds
         self._service_health = service_health
         self._metrics = metrics
@@ -136,9 +145,11 @@ class IssuerClient:
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
-        if not (self._settings.proxy or AddressFilter(self._settings).is_allowed_host(host)):
-            raise UnavailableError("Unreachable", f"{host} could not be reached", service=host)
-        return IssuerRequest(form, host, URL(form.url), urlencode(form.fields).encode())
+        url = URL(form.url)
+        proxy = self._proxies.for_url(str(url))
+        if proxy is None and not AddressFilter(self._settings).is_allowed_host(host):
+            raise self._unreachable(host, url)
+        return IssuerRequest(form, host, url, urlencode(form.fields).encode(), proxy)
 
     async def post(self, exchange: str, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
         """Send a request once. Raises UnavailableError, with `outcome_unknown` if a token may have been consumed."""
@@ -163,18 +174,24 @@ class IssuerClient:
         self._metrics.throttled.labels("oauth").inc()
 
     async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
-        requested_at, form, host = whole(self._now()), request.form, request.host
+        requested_at, form, host, proxy = whole(self._now()), request.form, request.host, request.proxy
         try:
             async with (
-                self._session(form, transmission) as session,
-                session.post(request.url, data=request.body, headers=form.headers, allow_redirects=False) as response,
+                self._session(request, transmission) as session,
+                session.post(
+                    request.url,
+                    data=request.body,
+                    headers=form.headers,
+                    allow_redirects=False,
+                    proxy=proxy.url if proxy else None,
+                    proxy_headers=proxy.headers if proxy else None,
+                ) as response,
             ):
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
                 return IssuerResponse(host, response.status, members, parse_retry_after(retry_after), requested_at)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not transmission.has_begun:
-                # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.
-                raise UnavailableError("Unreachable", f"{host} could not be reached", service=host) from None
+                raise self._unreachable(host, request.url, error) from None
             message = f"{host} returned no complete response ({type(error).__name__})"
             raise UnavailableError("Unreachable", message, service=host, outcome_unknown=form.consumes_token) from None
         except ValueError:
@@ -182,7 +199,17 @@ class IssuerClient:
                 raise
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
-    def _session(self, form: Form, transmission: Transmission) -> aiohttp.ClientSession:
+    def _unreachable(self, host: str, url: URL, error: Exception | None = None) -> UnavailableError:
+        # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.
+        message = f"{host} could not be reached"
+        if self._unused_proxies.for_url(str(url)):
+            message += " directly; the proxy of the environment is used only if issuers.allowedHosts is set"
+        # The same for each host, so it does not help either. Other responses of a proxy depend on the host.
+        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            message += ": the proxy refused the credentials of HTTPS_PROXY (HTTP 407)"
+        return UnavailableError("Unreachable", message, service=host)
+
+    def _session(self, request: IssuerRequest, transmission: Transmission) -> aiohttp.ClientSession:
         """Create a session, which begins the transmission once there is a connection to the issuer itself.
 
         Before that, no token can have reached the issuer. The exceptions do not distinguish this: a proxy that hangs up
@@ -195,18 +222,16 @@ class IssuerClient:
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(begin)
         trace.on_connection_reuseconn.append(begin)
-        proxy = self._settings.proxy
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
             # A proxy resolves the host itself, and has an address of its own.
-            socket_factory=None if proxy else AddressFilter(self._settings).open_socket,
-            ssl=form.trusted or True,
+            socket_factory=None if request.proxy else AddressFilter(self._settings).open_socket,
+            ssl=request.form.trusted or True,
             force_close=True,
             use_dns_cache=False,
         )
         return aiohttp.ClientSession(
             connector=connector,
-            proxy=proxy,
             trace_configs=[trace],
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, connect=5, sock_connect=5),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -214,11 +239,26 @@ class IssuerClient:
         )
 
 
-async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any] | None:
+async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
+    """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB."""
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
             return None
-    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored.
-    return decode_object(body.removeprefix(codecs.BOM_UTF8))
+    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. A character in another encoding, for
+    # example in a description, must not cost a token that was received.
+    members = decode_object(body.decode("utf-8-sig", "replace").encode())
+    if members is None and (response.content_type == _FORM or b"access_token=" in body):
+        return _parse_form(body)
+    return members
+
+
+def _parse_form(body: bytes) -> dict[str, str] | None:
+    """Parse a form; None for anything else, such as an HTML page with a link that contains a token."""
+    try:
+        text = body.decode("ascii").strip()
+        fields = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        return None
+    return dict(fields) if _FORM_TEXT.fullmatch(text) else None

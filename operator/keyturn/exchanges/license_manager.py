@@ -6,7 +6,8 @@ from typing import Any
 
 from keyturn.api.exchanges.license_manager import LicenseManagerCreateTokenSpec, LicenseManagerGetAccessTokenSpec
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, jwt_times, require_length, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Superseded, Token, require_length, require_safe
+from keyturn.core.token_times import token_expiry
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, WrongRegionError, member
 from keyturn.exchanges.context import Call
 
@@ -83,8 +84,7 @@ async def get_access_token(
         parameters["TokenProperties"] = list(spec.token_properties)  # type: ignore[assignment]
     response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters, payer=call.payer())
     token = require_safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
-    _, expires_at = jwt_times(token)
-    access_token = Token(token, expires_at or response.requested_at + _LIFETIME)
+    access_token = Token(token, token_expiry(token, response.requested_at, assumed_lifetime=_LIFETIME))
     return replace(values, access_token=access_token, request_id=response.request_id)
 
 
@@ -122,7 +122,7 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
     lifetime = timedelta(days=spec.expiration_in_days or _DAYS)
     return replace(
         values,
-        access_token=Token(token, jwt_times(token)[1] or response.requested_at + lifetime),
+        access_token=Token(token, token_expiry(token, response.requested_at, assumed_lifetime=lifetime)),
         token_id=str(response.members.get("TokenId", "")),
         superseded=tuple(superseded),
         request_id=response.request_id,

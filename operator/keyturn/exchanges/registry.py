@@ -23,9 +23,10 @@ from keyturn.api.exchanges.sts import (
 from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
+from keyturn.core.token_times import jwt_times
 from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, oauth, sts
-from keyturn.exchanges.context import Call, ExchangeContext
+from keyturn.exchanges.context import Call, ExchangeContext, OnRead
 from keyturn.exchanges.transmission import Send
 
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
@@ -51,10 +52,18 @@ CALLS: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[PipelineVal
 }
 
 
-async def prepare(context: ExchangeContext, request: Request, step: StepSpec, values: PipelineValues) -> Send:
+async def prepare(
+    context: ExchangeContext,
+    request: Request,
+    step: StepSpec,
+    values: PipelineValues,
+    *,
+    on_read: OnRead = lambda _ref, _value: None,
+) -> Send:
     """Prepare one exchange of a pipeline, and return the call that runs it and returns the values with its results.
 
-    Nothing has been sent to the exchange's service then. Raises KeyturnError, and so does the call.
+    Nothing has been sent to the exchange's service then. Raises KeyturnError, and so does the call. Both call `on_read`
+    with each value that they read from a Secret or ConfigMap.
     """
     spec, source, consumption = step.exchange, request.spec.source, request.spec.consumption
     region = spec.region if isinstance(spec, AwsExchangeSpec) else None
@@ -67,6 +76,7 @@ async def prepare(context: ExchangeContext, request: Request, step: StepSpec, va
         is_ambient=source.is_ambient,
         consumes=consumption is not None and consumption.step is spec,
         # An idempotency token of 56 characters: retries, also after a crash, send the same.
+        on_read=on_read,
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
     if source.service_account and values.source_token is None:

@@ -31,6 +31,13 @@ _TRUST = (
     "check that the role exists and that its trust policy allows this caller, and the external ID, tags, source"
     " identity and MFA code if the spec has them"
 )
+_NEEDS = "the role's trust policy and the policies of the caller must allow {}, because the session has {}"
+_NEEDED_ACTIONS = {
+    "sts:SetContext": _NEEDS.format("sts:SetContext", "an identity context of Identity Center"),
+    "sts:SetSourceIdentity": _NEEDS.format("sts:SetSourceIdentity", "a source identity, from the spec or the caller"),
+    "sts:TagSession": _NEEDS.format("sts:TagSession", "tags, from the spec or the transitive tags of the caller"),
+}
+_TAG_NAMES = " and ".join(AMBIENT_TAGS)
 _DURATION = ErrorClassification(
     "InvalidSpec", hint="check that durationSeconds does not exceed the maximum session duration of the role"
 )
@@ -40,7 +47,7 @@ _CREDENTIALS = ("Credentials", "AccessKeyId", "SecretAccessKey", "SessionToken",
 # The codes are not the names of the error shapes: IDPRejectedClaim, not IDPRejectedClaimException.
 _COMMON = {
     "InvalidParameterValue": ErrorClassification(
-        "InvalidSpec", hint="check the tags, including transitive tags from an earlier role"
+        "InvalidSpec", hint="check the tags: none may have the key of a transitive tag of the caller's session"
     ),
     "MalformedPolicyDocument": ErrorClassification("InvalidSpec", hint="check that `policy` is an IAM policy in JSON"),
     "PackedPolicyTooLarge": ErrorClassification(
@@ -52,7 +59,9 @@ _COMMON = {
     "ValidationError": _DURATION,
 }
 _SIGNED = _COMMON | {
-    "AccessDenied": ErrorClassification("AccessDenied", hint=_TRUST, eventually_consistent=True),
+    "AccessDenied": ErrorClassification(
+        "AccessDenied", hint=_TRUST, eventually_consistent=True, action_hints=_NEEDED_ACTIONS
+    ),
     "ExpiredToken": EXPIRED,
     "ExpiredTokenException": EXPIRED,
     "InvalidClientTokenId": KEYS,
@@ -91,8 +100,49 @@ _ASSUME_ROLE = AwsOperation(
         "ValidationError": ErrorClassification(
             "InvalidSpec",
             hint="check that durationSeconds does not exceed the maximum session duration of the role, or 3600 if the"
-            " caller is itself a role, as the operator may be",
+            " caller is itself a role",
         )
+    },
+)
+# Only an administrator of the operator can change its identity, and Keyturn's tags are on each of its sessions.
+_AMBIENT_EXPIRED = ErrorClassification("Unavailable", hint="the operator's own AWS credentials have expired")
+_AMBIENT_KEYS = replace(KEYS, hint="AWS does not accept the operator's own credentials: check the operator's identity")
+_AMBIENT_ASSUME_ROLE = replace(
+    _ASSUME_ROLE,
+    title="STS AssumeRole as the operator",
+    classifications={
+        **_ASSUME_ROLE.classifications,
+        "AccessDenied": ErrorClassification(
+            "AccessDenied",
+            hint="check that the role exists and that its trust policy allows sts:AssumeRole for the operator's role,"
+            f" with conditions that match the tags {_TAG_NAMES}",
+            eventually_consistent=True,
+            action_hints=_NEEDED_ACTIONS
+            | {
+                "sts:TagSession": "the role's trust policy must allow sts:TagSession beside sts:AssumeRole, and so must"
+                f" the policies of the operator's role: Keyturn tags the session with {_TAG_NAMES}"
+            },
+        ),
+        "ExpiredToken": _AMBIENT_EXPIRED,
+        "ExpiredTokenException": _AMBIENT_EXPIRED,
+        "InvalidClientTokenId": _AMBIENT_KEYS,
+        "InvalidParameterValue": ErrorClassification(
+            "InvalidSpec",
+            hint="check the tags: the operator's session passes on a transitive tag whose key is also set by Keyturn"
+            f" ({_TAG_NAMES}) or by `tags`; with EKS Pod Identity, set disableSessionTags in the operator's Pod"
+            " Identity association",
+        ),
+        "PackedPolicyTooLarge": ErrorClassification(
+            "InvalidSpec",
+            hint="shorten policy, policyArns or tags: together they are too large; with EKS Pod Identity, its session"
+            " tags count, too, unless disableSessionTags is set in the operator's Pod Identity association",
+        ),
+        "SignatureDoesNotMatch": _AMBIENT_KEYS,
+        "ValidationError": ErrorClassification(
+            "InvalidSpec",
+            hint="check that durationSeconds does not exceed 3600, the limit for a role that is assumed by the"
+            " operator's role, or the maximum session duration of the role",
+        ),
     },
 )
 _GET_SESSION_TOKEN = AwsOperation(
@@ -167,7 +217,8 @@ async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: Pipeline
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
     signer = AMBIENT if is_ambient else values.signing_credentials
-    return _prepared(call, _mfa_operation(call, _ASSUME_ROLE, spec), parameters, values, signer)
+    operation = _AMBIENT_ASSUME_ROLE if is_ambient else _ASSUME_ROLE
+    return _prepared(call, _mfa_operation(call, operation, spec), parameters, values, signer)
 
 
 async def prepare_get_session_token(call: Call, spec: GetSessionTokenSpec, values: PipelineValues) -> Send:

@@ -5,22 +5,23 @@ import functools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
-from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
+from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.core.token_family import Intent, StoredToken
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext, MakeToken
+from keyturn.exchanges.context import ExchangeContext, MakeToken, OnRead
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
@@ -28,7 +29,7 @@ from keyturn.metrics import Metrics
 from keyturn.reconcile.pending_tokens import PendingTokens
 
 _MAX_INTENTS = 10_000
-ReadValue = Callable[[str, SecretKeyRef | ConfigMapKeyRef], Awaitable[str]]
+ReadValue = Callable[[str, ValueRef], Awaitable[str]]
 
 
 class Store(Protocol):
@@ -69,6 +70,14 @@ class TokenStore(Protocol):
         writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if the namespace or
         the volume certainly does not exist any more.
         """
+
+
+class Prepare(Protocol):
+    """Prepares an exchange, and returns the call that runs it. Both call `on_read` with each value that they read."""
+
+    async def __call__(
+        self, request: Request, step: StepSpec, values: PipelineValues, /, *, on_read: OnRead = ...
+    ) -> Send: ...
 
 
 @dataclass(slots=True)
@@ -127,13 +136,15 @@ def token_secret_name(request: Request) -> NamespacedName:
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
+    `read_value` reads a value of an exchange again after a refusal; the exchanges read their values themselves.
     `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
     """
 
     store: Store
     tokens: TokenStore
-    prepare: Callable[[Request, StepSpec, PipelineValues], Awaitable[Send]]
+    read_value: ReadValue
+    prepare: Prepare
     now: Callable[[], datetime]
     rand: Callable[[], float]
     token_locks: TokenLocks
@@ -144,6 +155,10 @@ class Dependencies:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     min_interval: timedelta = timedelta(seconds=10)
+
+    def recording(self, on_read: OnRead) -> "Dependencies":
+        """Return the same dependencies, whose exchanges call `on_read` with each value that they read."""
+        return replace(self, prepare=functools.partial(self.prepare, on_read=on_read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,24 +184,19 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     token_locks: TokenLocks,
     pending_tokens: PendingTokens,
     holder: str,
+    proxies: Proxies,
     check_lease: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
-    """Yield the dependencies of the reconciler, and close its AWS clients at the end.
-
-    `threads` is the maximum number of concurrent AWS calls.
-    """
-    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=bool(settings.sources.ambient))
-    context = ExchangeContext(
-        aws=aws,
-        issuer_client=IssuerClient(settings.issuers, metrics, clock, service_health),
-        read_value=stores.read_value,
-        make_token=stores.make_token,
-        sources=settings.sources,
-    )
+    """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
+    allow_ambient = bool(settings.sources.ambient)
+    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
+    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies)
+    context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
     with closing(aws):
         yield Dependencies(
             store=stores.targets,
             tokens=stores.tokens,
+            read_value=stores.read_value,
             prepare=functools.partial(prepare, context),
             reserve=functools.partial(reserve, context),
             now=clock,

@@ -1,18 +1,28 @@
 """The initial values of a pipeline, and the issuance record and data made from its result."""
 
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from keyturn.api.times import rfc3339, whole
-from keyturn.api.token_request import Request
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.api.token_request import Request, canonical_hash
+from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.formats.registry import expiry, render
 from keyturn.core.issuance import LONGEST_LIFE, MAX_ITEMS, Issuance, data_hash, kept_identity, recordable
-from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token, jwt_times
-from keyturn.core.renewal import source_warning, when_to_renew
+from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token
+from keyturn.core.renewal_time import source_warning, when_to_renew
 from keyturn.core.state import Failure
 from keyturn.core.token_family import StoredToken
+from keyturn.core.token_times import jwt_times
+from keyturn.reconcile.dependencies import Dependencies
+
+
+class UnknownExpiryError(RefusedError):
+    """The exchanges returned a token that could not be renewed in time: nothing states when it expires."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("InvalidSpec", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +47,49 @@ def check_not_consumed(stored: StoredToken | None, failure: Failure | None) -> N
     raise RefusedError("SourceConsumed", f"the single-use source credential has already been used; {advice}{why}")
 
 
+def check_not_refused(request: Request, stored: StoredToken | None) -> None:
+    """Raise UnknownExpiryError if the same attempt has consumed a token before and was refused."""
+    if stored and stored.family and _attempt(request) in stored.family.refused_attempts:
+        raise UnknownExpiryError(_unknown_expiry(request))
+
+
+async def record_refusal(deps: Dependencies, request: Request) -> None:
+    """Record that this attempt must not be repeated. If that fails, it only consumes one more token."""
+    with suppress(KeyturnError):
+        stored = await deps.tokens.read(request)
+        if stored and stored.family:
+            family = stored.family.with_refused_attempt(_attempt(request))
+            await deps.tokens.keep(request, replace(stored, family=family))
+
+
+def _attempt(request: Request) -> str:
+    """Identify an attempt: a change of the spec, or a renewal that a user requests, makes another one."""
+    return canonical_hash([request.request_hash, request.renew_requested])[-16:]
+
+
+def _unknown_expiry(request: Request) -> str:
+    steps = [(i, step) for i, step in enumerate(request.spec.exchanges) if "token" in step.exchange.PRODUCES]
+    if steps and steps[-1][1].oauth_token:
+        field = f"spec.exchanges[{steps[-1][0]}].oauthToken.assumedLifetime"
+        return f"the issuer does not state when its access token expires, so it cannot be renewed in time; set {field}"
+    return "the expiry of the token to write is unknown, so it cannot be renewed in time"
+
+
 def initial_values(
     request: Request, source: SourceValues, stored: StoredToken | None, context: IssueContext
 ) -> PipelineValues:
     """Return the pipeline's initial values. Raises RefusedError (SourceExpired) for a JWT whose `exp` is past."""
     is_single_use = request.spec.consumption is not None and request.spec.consumption.is_single_use
     value = stored.value if stored and not is_single_use else source.token
-    token = Token(value, jwt_times(value)[1]) if value else None
+    claimed = jwt_times(value or "")[1]
+    expires_at = stored.expires_at if stored and not is_single_use else claimed
     # A refresh token that was issued for a single-use credential may live longer than it.
     is_needed = stored is None or stored.issued_token is None or not is_single_use
-    if is_needed and token and token.expires_at and token.expires_at <= context.now:
-        raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(token.expires_at)}")
+    # A rotated token is sent if its response stated a later expiry, or if its `exp` was past when it was received.
+    if is_needed and claimed and expires_at and max(claimed, expires_at) <= context.now:
+        raise RefusedError("SourceExpired", f"the source token expired at {rfc3339(claimed)}")
     return PipelineValues(
-        source_token=token,
+        source_token=Token(value, expires_at) if value else None,
         credentials=source.credentials,
         revision=context.revision,
         identity_id=kept_identity(context.last, request),
@@ -60,7 +100,7 @@ def initial_values(
 def issue(request: Request, values: PipelineValues, context: IssueContext) -> tuple[Issuance, dict[str, str]]:
     """Return the issuance record and the rendered data, and draw the renewal time.
 
-    Raises RefusedError (InvalidSpec) if the expiry is unknown, UnavailableError if it is past.
+    Raises UnknownExpiryError, and UnavailableError if the expiry is past.
     """
     issued, jitter = whole(context.now), math.floor(context.rand * 1000) / 1000
     expires = _expiry(request, values, context.now)
@@ -98,9 +138,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
 def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime:
     expires = expiry(request.spec.formats, values)
     if expires is None:
-        raise RefusedError(
-            "InvalidSpec", "the expiry of the token to write is unknown, so it cannot be renewed in time"
-        )
+        raise UnknownExpiryError(_unknown_expiry(request))
     if expires <= now:
         raise UnavailableError(
             "Unavailable", "the issuer returned credentials that have already expired; check the node's clock"
@@ -116,7 +154,7 @@ def _source_times(
     is_temporary = not values.renewable or request.spec.source.service_account is not None
     if is_temporary or values.source_token is None:
         return None, None
-    issued, expires = map(recordable, jwt_times(values.source_token.value))
+    issued, expires = recordable(jwt_times(values.source_token.value)[0]), recordable(values.source_token.expires_at)
     # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
     return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires

@@ -39,8 +39,17 @@ from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics, Series
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
-from keyturn.reconcile.issue import IssueContext, check_not_consumed, initial_values, issue
+from keyturn.reconcile.issue import (
+    IssueContext,
+    UnknownExpiryError,
+    check_not_consumed,
+    check_not_refused,
+    initial_values,
+    issue,
+    record_refusal,
+)
 from keyturn.reconcile.token_refresh import consume
+from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
@@ -105,6 +114,15 @@ async def reconcile(
 
 
 async def _renew_if_due(
+    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
+) -> tuple[ReconcileState, Outcome, datetime | None]:
+    """Act if it is time to, or if a value that the failed attempt has read was changed since."""
+    values_read, state = ValuesRead(request), await expedite_after_change(deps, request, state, now)
+    state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
+    return values_read.added_to(state), outcome, requeue_at
+
+
+async def _act_if_due(
     deps: Dependencies, request: Request, state: ReconcileState, now: datetime
 ) -> tuple[ReconcileState, Outcome, datetime | None]:
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
@@ -188,6 +206,8 @@ def _after_bug(
 async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecret | None) -> _Inputs:
     source = await deps.store.read_source(request)
     stored, fingerprint = None, source_fingerprint(source, request)
+    # The credentials that sign a call which consumes a token are not part of the token family.
+    signer = source_fingerprint(dataclasses.replace(source, token=None), request)
     if request.spec.consumption:
         namespace, name = token_secret_name(request)
         stored = live_token(
@@ -200,15 +220,16 @@ async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecre
         fingerprint = stored.family.initial_tokens[-1] if stored.family else fingerprint
     # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
     is_writable = target is not None and not target.immutable and is_ours(request, target)
-    inputs_hash = canonical_hash([request.request_hash, fingerprint, target is None, is_writable])
+    inputs_hash = canonical_hash([request.request_hash, fingerprint, signer, target is None, is_writable])
     return _Inputs(source, stored, fingerprint, inputs_hash)
 
 
 async def _dry_run(
     deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
-    """Refuse a consumed single-use credential, and dry-run the write if its refusal would waste an exchange."""
+    """Refuse an attempt that would waste a token, and dry-run the write if its refusal would waste an exchange."""
     check_not_consumed(stored, state.failure)
+    check_not_refused(request, stored)
     consumption = request.spec.consumption
     is_single_use = (
         consumption is not None and consumption.is_single_use and stored is not None and stored.issued_token is None
@@ -242,7 +263,12 @@ async def _exchange(
         check_lengths(values)
         # The refresh token is already saved; a later step must not use it.
         values = dataclasses.replace(values, refresh_token=None)
-    issuance, data = issue(request, values, context)
+    try:
+        issuance, data = issue(request, values, context)
+    except UnknownExpiryError:
+        if inputs.stored:
+            await record_refusal(deps, request)
+        raise
     return issuance, data, values.request_id
 
 

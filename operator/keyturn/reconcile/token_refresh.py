@@ -20,7 +20,8 @@ from keyturn.core.errors import (
     StorageGoneError,
     UnavailableError,
 )
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
+from keyturn.core.issuance import recordable
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import Send, Transmission
@@ -49,6 +50,7 @@ async def consume(
         values,
         single_use_credential=stored.value if is_single_use and stored.issued_token is None else None,
         refresh_token=stored.issued_token if is_single_use else None,
+        refresh_expires_at=None,
     )
     use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
     # Whatever can fail without the issuer must fail here: an intent means that the token may have been sent.
@@ -113,19 +115,21 @@ async def _exchange_and_save(
             else:
                 await _withdraw_intent(deps, request, intended, _family(stored).intent)
             raise
-    values = use.values
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
-    token = response.refresh_token or ("" if values.single_use_credential else intended.value)
-    family = _family(intended).rotated(token_fingerprint(token, *token_secret_name(request)) if token else "")
+    token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
+    expires_at = stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
+    family = _family(intended).rotated(
+        token_fingerprint(token, *token_secret_name(request)) if token else "", expires_at
+    )
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
     deps.token_locks.observe(token_secret_name(request), None)
     deps.metrics.rotations.labels("rotated" if token != intended.value else "kept").inc()
-    if response.access_token is None and "token" in use.step.exchange.PRODUCES:
-        raise UnavailableError("Unavailable", "the issuer returned a new refresh token and no access token")
+    if response.error or (response.access_token is None and "token" in use.step.exchange.PRODUCES):
+        raise response.error or UnavailableError("Unavailable", "the issuer returned no access token")
     # The renewal time depends on the expiry of the token that is stored now.
-    source_token = Token(token, jwt_times(token)[1]) if token else response.source_token
+    source_token = Token(token, expires_at) if token else response.source_token
     return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError, without_nulls
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import require_content
 from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint
 from keyturn.standalone.source_files import read_text
 from keyturn.strict_yaml import YamlError, load_all_without_aliases
@@ -32,7 +33,7 @@ class ManifestFile:
         """
         self._seen = file_fingerprint(self._path)
         try:
-            body = _load(read_text(self._path))
+            body = _load(require_content(read_text(self._path), str(self._path)))
             metadata = body.get("metadata")
             if isinstance(metadata, dict) and not metadata.get("uid"):
                 name = f"keyturn.dev/{metadata.get('namespace', 'default')}/{metadata.get('name')}"

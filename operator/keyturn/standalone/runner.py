@@ -13,6 +13,7 @@ from pathlib import Path
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
+from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
@@ -42,12 +43,16 @@ class StandaloneFiles:
 
 @dataclass(frozen=True, slots=True)
 class StandaloneEnvironment:
-    """The settings, the clock, a random number generator with values in [0, 1), and what a signal handler reports."""
+    """The settings, the clock, a random number generator with values in [0, 1), and what a signal handler reports.
+
+    `proxies` are those of the environment.
+    """
 
     settings: Settings
     now: Callable[[], datetime]
     rand: Callable[[], float]
     pending_tokens: PendingTokens
+    proxies: Proxies = NO_PROXIES
 
 
 @contextlib.contextmanager
@@ -85,6 +90,7 @@ def open_renewal_loop(
             token_locks=exclusive_token_locks(holder),
             pending_tokens=environment.pending_tokens,
             holder=holder,
+            proxies=environment.proxies,
         ) as deps:
             loop = RenewalLoop(deps, store, manifest, request, publisher)
             metrics.export(loop.series, dict)

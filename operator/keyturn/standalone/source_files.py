@@ -1,6 +1,7 @@
 """Reads sources from files, and the pod's own service account token."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +10,8 @@ from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import SourceValues, jwt_claims, jwt_times, parse_source
+from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
+from keyturn.core.token_times import jwt_claims, jwt_times
 from keyturn.sidecar.mounted_files import (
     MAX_SECRET_BYTES,
     FileFingerprint,
@@ -38,7 +40,8 @@ class SourceFiles:
     async def read_source(self, request: Request) -> SourceValues:
         """Read the source of a request, and the single-use credential of a step if it has one.
 
-        Raises RefusedError: SourceNotFound, SourceInvalid; UnavailableError if the files keep changing.
+        Raises RefusedError: SourceNotFound, SourceKeyEmpty, SourceForbidden, SourceInvalid; UnavailableError if the
+        files keep changing.
         """
         return await asyncio.to_thread(self._read_source, request)
 
@@ -90,6 +93,8 @@ class SourceFiles:
             self._seen |= fingerprints
             try:
                 values = {path: read_text(path) for path in paths if fingerprints[path] or path in required}
+                for path in required:
+                    require_content(values[path], str(path))
             except RefusedError:
                 # The kubelet deletes the previous version immediately, so the file may exist in the new version.
                 if _fingerprints(paths) == fingerprints:
@@ -137,16 +142,21 @@ class ProjectedToken:
 
 
 def read_text(path: Path) -> str:
-    """Read a file; raises RefusedError: SourceNotFound if it is missing or empty, SourceInvalid if it is not text."""
+    """Read a file.
+
+    Raises RefusedError: SourceNotFound if it is missing, SourceForbidden if it may not be read, SourceInvalid if it is
+    not text.
+    """
     try:
         content = read_regular_file(path, MAX_SECRET_BYTES)
     except FileNotFoundError:
         raise RefusedError("SourceNotFound", f"{path} does not exist") from None
+    except PermissionError as error:
+        problem = f"{path} cannot be read: {error.strerror}; let user {os.geteuid()} read it"
+        raise RefusedError("SourceForbidden", problem) from None
     except OSError as error:
         reason = "SourceInvalid" if isinstance(error, IrregularFileError) else "SourceNotFound"
         raise RefusedError(reason, f"{path} cannot be read: {error.strerror}") from None
-    if not content:
-        raise RefusedError("SourceNotFound", f"{path} is empty")
     try:
         return content.decode()
     except UnicodeDecodeError:

@@ -167,7 +167,9 @@ def _finish_save(reserved: Path, path: Path) -> None:
         saved, stored = _family(content), _family(read_regular_file(path, MAX_SECRET_BYTES))
     except (FileNotFoundError, IrregularFileError):
         return
-    if saved and stored and saved.live and saved == stored.rotated(saved.live) and saved.live != stored.live:
+    if not (saved and stored) or saved.live in ("", stored.live):
+        return
+    if saved == stored.rotated(saved.live, saved.expires):
         replace_file(path, content, reserved)
         _log.warning("%s: finished a save that was interrupted", path)
 

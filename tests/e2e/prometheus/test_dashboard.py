@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.support.dependencies import NOW
 from tests.support.prometheus.dashboard import DASHBOARD, dashboard, panels, queries, recorded_series, series_in
 from tests.support.prometheus.rules import RULES
 
-VARIABLES = {"namespace": ".*", "name": ".*", "__rate_interval": "5m"}
+VARIABLES = {"cluster": ".*", "namespace": ".*", "name": ".*", "__rate_interval": "5m"}
 
 
 def exported_series() -> set[str]:
@@ -80,6 +81,16 @@ def test_queries_and_rules_use_existing_series() -> None:
 
     assert used - exported_series() - recorded_series() == set()
     assert recorded_series() - used == set()
+
+
+def test_queries_select_the_cluster() -> None:
+    queried = [(target["expr"], panel["title"]) for panel in panels() for target in panel["targets"]]
+
+    assert [title for text, title in queried if len(series_in(text)) != text.count('{cluster=~"$cluster"')] == [
+        "Firing alerts"
+    ]
+    # Memory and CPU are joined by all labels: pods of two clusters may have the same address.
+    assert [title for text, title in queried if re.search(r"\b(on|ignoring) ?\(", text)] == []
 
 
 def test_chart_ships_the_dashboard_unchanged() -> None:

@@ -107,3 +107,11 @@ def test_only_transitive_tags_are_inherited(new_role: NewRole, assume: Assume) -
 
     assert aws_error(assume, second, RoleArn=plain) == DENIED
     assert assume(not_transitive, RoleArn=plain)
+
+
+def test_inherited_tags_count_as_packed_policy(assume: Assume) -> None:
+    half = {"Tags": LONG_TAGS[25:33], "TransitiveTagKeys": [tag["Key"] for tag in LONG_TAGS[25:33]]}
+    first = assume(**half)
+    second = assume(as_keys(first["Credentials"]), Tags=LONG_TAGS[33:41])
+
+    assert second["PackedPolicySize"] > first["PackedPolicySize"] > 0

@@ -73,3 +73,13 @@ def ambient_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         "AWS_WEB_IDENTITY_TOKEN_FILE": "/not/there",
     }.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove every AWS identity from the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

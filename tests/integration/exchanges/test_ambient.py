@@ -10,6 +10,7 @@ import pytest
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_clients import MAX_CLIENTS, AwsClients, ambient_session
@@ -31,14 +32,7 @@ USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/keyturn"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/AccountConsumer"
 
 
-@pytest.fixture(autouse=True)
-def no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove every AWS identity from the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+pytestmark = pytest.mark.usefixtures("no_identity")
 
 
 def set_user_keys(monkeypatch: pytest.MonkeyPatch, secret: str = USER_SECRET_KEY) -> None:
@@ -99,7 +93,10 @@ async def test_ambient_identity_that_arrives_later_is_found(
         set_user_keys(monkeypatch)
         values = await assume(client)
 
-    assert error.message == "STS AssumeRole: the operator has no AWS identity at the moment (NoCredentialsError)"
+    assert error.message == (
+        "STS AssumeRole as the operator: the operator has no AWS identity at the moment (NoCredentialsError); its pod"
+        " needs a role by IRSA, EKS Pod Identity or an instance profile"
+    )
     assert (error.reason, values.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 
 
@@ -164,7 +161,7 @@ async def test_request_with_own_keys_never_uses_the_ambient_identity(
 
 def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     set_user_keys(monkeypatch)
-    clients = AwsClients(AwsSettings(), 1, partial(ambient_session, is_allowed=True))
+    clients = AwsClients(AwsSettings(), 1, partial(ambient_session, Proxies(), is_allowed=True))
     for number in range(MAX_CLIENTS + 2):
         clients.get("sts", f"eu-west-{number}", 3)
 

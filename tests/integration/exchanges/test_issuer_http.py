@@ -1,16 +1,21 @@
 import asyncio
+import re
 import ssl
+import traceback
+from base64 import b64encode
 
 import pytest
 from aiohttp import web as server
 
 from keyturn.api.times import whole
 from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
+from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_http import Form, IssuerClient, IssuerResponse
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
+from tests.support.cases import cases
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
@@ -21,6 +26,7 @@ from tests.support.tls import CERTIFICATE, served
 pytestmark = pytest.mark.usefixtures("all_closed")
 TRUSTED = ssl.create_default_context(cadata=CERTIFICATE.ca)
 URL = "https://id.example/token"
+FORM = "application/x-www-form-urlencoded"
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
 
@@ -54,7 +60,7 @@ async def test_form_is_sent_and_json_is_returned() -> None:
         response = await post(issuer.url())
 
     assert received == [("POST", "refresh_token=planted", "Basic planted")]
-    assert (response.status, response.json, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
+    assert (response.status, response.members, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
     assert response.retry_after == 7 * SECOND
     assert abs(real_now() - response.requested_at) < 5 * SECOND
     assert response.requested_at == whole(response.requested_at)
@@ -140,17 +146,52 @@ async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
     async with served(send_large_body) as issuer:
         response = await post(issuer.url())
 
-    assert (response.json is not None) is read
+    assert (response.members is not None) is read
     assert bytes_sent < 10 * 1024 * 1024
 
 
-@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", '{"a": "\ud800"}', "\x00", '{"a":NaN}'])
-async def test_body_that_is_no_json_object(text: str) -> None:
+PAGE = '<a href="/login?next=/&access_token=planted">Sign in</a>'
+
+
+@pytest.mark.parametrize("content_type", ["application/json", FORM])
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"a"', "null", "{", "\x00", PAGE, '{"access_token='])
+async def test_body_that_is_neither_a_json_object_nor_a_form(text: str, content_type: str) -> None:
     async def send_text(_: server.Request) -> server.Response:
-        return server.Response(body=text.encode(errors="surrogatepass"))
+        return server.Response(body=text.encode(), headers={"Content-Type": content_type})
 
     async with served(send_text) as issuer:
-        assert (await post(issuer.url())).json is None
+        assert (await post(issuer.url())).members is None
+
+
+@cases(
+    "body, content_type, members",
+    {
+        "form": (b"access_token=a%2Bb&scope=", FORM, {"access_token": "a+b", "scope": ""}),
+        "form with a charset": (b"error=bad_token", f"{FORM}; charset=utf-8", {"error": "bad_token"}),
+        "form as plain text": (
+            b"access_token=a&expires_in=60\n",
+            "text/plain",
+            {"access_token": "a", "expires_in": "60"},
+        ),
+        "form as HTML": (
+            b"token_type=bearer&access_token=a",
+            "text/html",
+            {"token_type": "bearer", "access_token": "a"},
+        ),
+        "error as plain text": (b"error=bad_token", "text/plain", None),
+        "form with a field that is not UTF-8": (b"access_token=a%FF", FORM, None),
+        "JSON as a form": (b'{"access_token": "a"}', FORM, {"access_token": "a"}),
+        "JSON with a form in it": (b'{"hint": "?access_token=a"}', "text/plain", {"hint": "?access_token=a"}),
+        "JSON after a byte order mark": (b'\xef\xbb\xbf{"a": "b"}', "application/json", {"a": "b"}),
+        "JSON in ISO-8859-1": (b'{"access_token": "a", "note": "\xe9"}', "", {"access_token": "a", "note": "\ufffd"}),
+    },
+)
+async def test_body_is_read_by_its_content(body: bytes, content_type: str, members: dict[str, str] | None) -> None:
+    async def send_body(_: server.Request) -> server.Response:
+        return server.Response(body=body, headers={"Content-Type": content_type})
+
+    async with served(send_body) as issuer:
+        assert (await post(issuer.url())).members == members
 
 
 def test_requests_to_an_issuer_are_limited() -> None:
@@ -268,8 +309,11 @@ def test_repr_shows_no_secrets() -> None:
     assert "planted" not in repr(IssuerResponse("host", 200, {"access_token": "planted"}, SECOND, real_now()))
 
 
-def behind(proxy: Proxy) -> IssuerClient:
-    return issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=proxy.url))
+def behind(proxy: Proxy, no_proxy: str = "", networks: tuple[str, ...] = ()) -> IssuerClient:
+    """A client with the proxy of the environment."""
+    settings = IssuerSettings(allowed_hosts=("localhost",), allowed_private_networks=networks)
+    environment = {"HTTPS_PROXY": proxy.url, "NO_PROXY": no_proxy}
+    return issuer_client(settings, proxies=Proxies.from_environment(environment))
 
 
 async def test_proxy_connects_by_host_name() -> None:
@@ -277,6 +321,63 @@ async def test_proxy_connects_by_host_name() -> None:
         response = await post(issuer.url("localhost"), behind(proxy))
 
     assert (response.status, proxy.hosts) == (200, [f"localhost:{issuer.port}"])
+
+
+async def test_proxy_is_a_setting() -> None:
+    async with served(respond) as issuer, running_proxy() as proxy:
+        await post(
+            issuer.url("localhost"), issuer_client(IssuerSettings(allowed_hosts=("localhost",), proxy=proxy.url))
+        )
+
+    assert proxy.hosts == [f"localhost:{issuer.port}"]
+
+
+async def test_proxy_with_credentials() -> None:
+    async with served(respond) as issuer, running_proxy(credentials="us@er:p:/#?%@ wä") as proxy:
+        assert (await post(issuer.url("localhost"), behind(proxy))).status == 200
+
+
+async def test_refused_credentials_of_a_proxy_are_reported_and_not_shown() -> None:
+    async with served(respond) as issuer, running_proxy(credentials="user:right") as proxy:
+        error = await unavailable(issuer.url("localhost"), behind(Proxy(proxy.url.replace("right", "planted"))))
+
+    assert (
+        error.message == "localhost could not be reached: the proxy refused the credentials of HTTPS_PROXY (HTTP 407)"
+    )
+    assert not error.outcome_unknown
+    shown = "".join(traceback.format_exception(error))
+    assert not {"planted", b64encode(b"user:planted").decode()} & set(re.findall(r"[\w+/=]+", shown))
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "networks", "is_sent"),
+    [
+        pytest.param("localhost", ("127.0.0.0/8", "::1/128"), True, id="in an allowed network"),
+        pytest.param("localhost", (), False, id="in no allowed network"),
+        pytest.param("*", (), False, id="everything, in no allowed network"),
+    ],
+)
+async def test_host_in_no_proxy_needs_an_allowed_address(
+    no_proxy: str, networks: tuple[str, ...], *, is_sent: bool
+) -> None:
+    async with served(respond) as issuer, running_proxy() as proxy:
+        client = behind(proxy, no_proxy, networks)
+        if is_sent:
+            await post(issuer.url("localhost"), client)
+        else:
+            await unavailable(issuer.url("localhost"), client)
+
+    assert (issuer.requests, proxy.hosts) == (int(is_sent), [])
+
+
+async def test_proxy_of_the_environment_needs_allowed_hosts() -> None:
+    async with served(respond) as issuer, running_proxy() as proxy:
+        client = issuer_client(IssuerSettings(), proxies=Proxies.from_environment({"HTTPS_PROXY": proxy.url}))
+        error = await unavailable(issuer.url("localhost"), client)
+
+    hint = "the proxy of the environment is used only if issuers.allowedHosts is set"
+    assert error.message == f"localhost could not be reached directly; {hint}"
+    assert (issuer.requests, proxy.hosts) == (0, [])
 
 
 @pytest.mark.parametrize("status", [403, pytest.param(0, id="the proxy closes the connection")])

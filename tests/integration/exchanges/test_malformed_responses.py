@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from botocore.compat import HTTPHeaders
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from tests.support.dependencies import request
+from tests.support.clock import real_now
+from tests.support.dependencies import DAY, HOUR, MINUTE, request, signed
 from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 from tests.support.manifests.tokens import BEARER
 
@@ -134,3 +136,59 @@ async def test_refresh_token_survives_other_malformed_members(member: str, unexp
 
     assert isinstance(values, PipelineValues)
     assert values.refresh_token == "refresh"
+
+
+@pytest.mark.parametrize("moment", [0, -1, 1000])
+@pytest.mark.parametrize(
+    ("operation", "path"),
+    [
+        ("identityCenterGetRoleCredentials", ("roleCredentials", "expiration")),
+        ("cognitoGetCredentials", ("Credentials", "Expiration")),
+        ("codeArtifactGetAuthorizationToken", ("expiration",)),
+        ("ecrGetAuthorizationToken", ("authorizationData", 0, "expiresAt")),
+    ],
+)
+async def test_impossible_expiration_is_unavailable(
+    operation: str, path: tuple[Any, ...], moment: int, fake_aws: FakeAws
+) -> None:
+    error = await fake_aws.call(operation, json.dumps(_with_value(RESPONSES[operation], path, moment)))
+
+    assert isinstance(error, KeyturnError)
+    assert error.reason == "Unavailable"
+    assert f"no {path[-1]}" in error.message or f"an impossible {path[-1]}" in error.message
+
+
+async def test_impossible_expiration_of_sts_is_unavailable(fake_aws: FakeAws) -> None:
+    error = await fake_aws.call("assumeRole", STS.replace("2100-01-01T00:00:00Z", "1970-01-01T00:00:00Z"))
+
+    assert isinstance(error, KeyturnError)
+    assert error.message == "STS AssumeRole returned an impossible Expiration"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("opaque", id="opaque"),
+        pytest.param(signed(exp=0), id="exp 0"),
+        pytest.param(signed(exp=-1), id="exp -1"),
+        pytest.param(signed(iat=2 * 10**9, exp=10**9), id="exp before iat"),
+        pytest.param(signed(exp=10**9), id="exp that is over"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("operation", "member", "lifetime"),
+    [
+        ("licenseManagerGetAccessToken", "AccessToken", HOUR),
+        ("licenseManagerCreateToken", "Token", 365 * DAY),
+        ("cognitoGetOpenIdToken", "Token", 10 * MINUTE),
+    ],
+)
+async def test_impossible_exp_is_replaced_by_the_documented_lifetime(
+    operation: str, member: str, lifetime: timedelta, token: str, fake_aws: FakeAws
+) -> None:
+    values = await fake_aws.call(operation, json.dumps(RESPONSES[operation] | {member: token}))
+
+    assert isinstance(values, PipelineValues)
+    assert values.access_token
+    assert values.access_token.expires_at
+    assert abs(values.access_token.expires_at - real_now() - lifetime) < MINUTE

@@ -1,15 +1,21 @@
 """Calls to AWS through a corporate proxy that terminates TLS with certificates of its own CA."""
 
+import asyncio
+import traceback
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from keyturn.core.errors import UnavailableError
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.aws_clients import ambient_session
+from tests.support.dependencies import ROLE
 from tests.support.emulator.client import Emulator
-from tests.support.exchange_steps import assume_role, aws, get_access_token
-from tests.support.proxy import running_proxy
+from tests.support.exchange_steps import assume_role, aws, emulator_settings, get_access_token
+from tests.support.proxy import Proxy, running_proxy
 from tests.support.tls import CERTIFICATE, SERVER_CONTEXT
 
 # Only the proxy forwards these to the emulator.
@@ -35,15 +41,58 @@ async def test_proxy_with_its_own_ca(emulator: Emulator, bundle: str) -> None:
     assert set(proxy.hosts) == {"localhost:9"}
 
 
-async def test_proxy_from_the_environment(emulator: Emulator, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_proxy(upstream=emulator.url, tls=SERVER_CONTEXT) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
-        with closing(aws(AwsSettings(endpoints=HOSTS, ca_bundle=bundle))) as client:
+def environment(proxy: Proxy, no_proxy: str = "") -> Proxies:
+    """The proxies of an environment with this one."""
+    return Proxies.from_environment({"HTTPS_PROXY": proxy.url, "HTTP_PROXY": proxy.url, "NO_PROXY": no_proxy})
+
+
+async def test_proxy_of_the_environment_with_credentials(emulator: Emulator, bundle: str) -> None:
+    credentials = "us@er:p:/#?%@ wä"
+    async with running_proxy(upstream=emulator.url, tls=SERVER_CONTEXT, credentials=credentials) as proxy:
+        with closing(aws(AwsSettings(endpoints=HOSTS, ca_bundle=bundle), proxies=environment(proxy))) as client:
             await get_access_token(client, emulator.refresh_token())
 
-    assert proxy.hosts
+    assert set(proxy.hosts) == {"localhost:9"}
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.0/8", "10.0.0.0/8, 127.0.0.1", "*"])
+async def test_host_in_no_proxy_is_called_directly(emulator: Emulator, no_proxy: str) -> None:
+    async with running_proxy(502) as proxy:
+        with closing(aws(emulator_settings(emulator), proxies=environment(proxy, no_proxy))) as client:
+            await get_access_token(client, emulator.refresh_token())
+        settings = AwsSettings(endpoints=HOSTS, proxy=proxy.url)
+        with closing(aws(settings, proxies=environment(proxy, no_proxy))) as client, pytest.raises(UnavailableError):
+            await get_access_token(client, emulator.refresh_token())
+
+    assert proxy.hosts == ([] if no_proxy == "*" else ["localhost:9"] * 3)
+
+
+async def test_credential_chain_uses_the_proxy(
+    emulator: Emulator, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("invalid")
+    variables = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "AWS_CA_BUNDLE": bundle}
+    for name, value in (variables | {"AWS_ENDPOINT_URL_STS": HOSTS["sts"], "AWS_REGION": "eu-west-1"}).items():
+        monkeypatch.setenv(name, value)
+    async with running_proxy(upstream=emulator.url, tls=SERVER_CONTEXT, credentials="user:password") as proxy:
+        session = ambient_session(environment(proxy), is_allowed=True)
+        with pytest.raises(ClientError):
+            await asyncio.to_thread(session.client("sts").get_caller_identity)
+
+    assert set(proxy.hosts) == {"localhost:9"}
+    assert emulator.calls("AssumeRoleWithWebIdentity")
+
+
+async def test_refused_credentials_of_a_proxy_are_not_shown(emulator: Emulator) -> None:
+    # botocore replaces the first occurrence of the password in the URL of the proxy, which is not the password here.
+    async with running_proxy(credentials="user:right") as proxy:
+        wrong = environment(Proxy(proxy.url.replace("right", "http")))
+        settings = AwsSettings(endpoints=HOSTS)
+        with closing(aws(settings, proxies=wrong)) as client, pytest.raises(UnavailableError) as raised:
+            await get_access_token(client, emulator.refresh_token())
+
+    assert "ProxyConnectionError" in raised.value.message
+    assert ":http@" not in "".join(traceback.format_exception(raised.value))
 
 
 async def test_nothing_is_sent_without_the_ca_of_the_proxy(emulator: Emulator) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import time
@@ -5,11 +6,13 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 
 from tests.support.cluster.namespace import count_exchanges, token_request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_ID, OIDC_ROLE_ARN
 from tests.support.processes import until
+from tests.support.proxy import running_proxy
 from tests.support.secret_search import find_secrets
 from tests.support.standalone_process import StandaloneDirectory, caller_arn, is_ready, renewals
 
@@ -73,6 +76,22 @@ def test_sdk_follows_the_output_files(directory: StandaloneDirectory, aws: Emula
 
         assert caller_arn(aws, session) == SESSION
         assert (directory.path / "write" / "credentials.json").stat().st_mode & 0o777 == 0o440
+
+
+async def test_issuer_behind_an_authenticating_proxy(
+    directory: StandaloneDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.write_rotating()
+    settings = yaml.safe_load((directory.path / "settings.yaml").read_text())
+    settings["issuers"] = {"allowedHosts": ["127.0.0.1"]}
+    (directory.path / "settings.yaml").write_text(yaml.safe_dump(settings))
+    async with running_proxy(credentials="user:p@ss word") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,.svc")
+        done = await asyncio.to_thread(directory.run_once, "state")
+
+    assert (done.returncode, len(proxy.hosts)) == (0, 1)
+    assert "p%40ss" not in done.stderr
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])

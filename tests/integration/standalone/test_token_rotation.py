@@ -10,6 +10,7 @@ import pytest
 from tests.support.cluster.namespace import token_request
 from tests.support.disk import full, read_only, small_disk
 from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.processes import until
 from tests.support.sidecar_process import Sidecar
 from tests.support.standalone_process import StandaloneDirectory, is_ready, renewals, rotating, with_renew_request
@@ -45,6 +46,25 @@ def test_twenty_renewals_consume_twenty_tokens_in_order(directory: StandaloneDir
     family = aws.family(first_token)
 
     assert (family.consumed, family.reuses, family.revoked) == (list(range(20)), 0, False)
+
+
+@pytest.mark.parametrize("code", ["incorrect_client_credentials", "bad_refresh_token"])
+def test_refused_token_is_sent_again_with_a_new_client_secret(
+    directory: StandaloneDirectory, aws: Emulator, code: str
+) -> None:
+    """GitHub reports every refusal with status 200 and a code of its own."""
+    first_token = directory.write_rotating()
+    directory.put_source("client", secret="old", ca=aws.ca)
+    aws.fault("oauth:token", times=None, status=200, code=code)
+    with directory.running("state") as sidecar:
+        until(lambda: "HTTP 200 with a non-standard error" in directory.get_credentials(sidecar)[1])
+        time.sleep(2)
+        assert aws.calls("oauth:token") == 1
+        aws.clear_faults()
+        directory.put_source("client", secret=CLIENT_SECRET, ca=aws.ca)
+        until(lambda: is_ready(sidecar))
+
+    assert (aws.family(first_token).consumed, aws.family(first_token).reuses) == ([0], 0)
 
 
 def test_killed_process_continues_with_the_live_token(directory: StandaloneDirectory, aws: Emulator) -> None:

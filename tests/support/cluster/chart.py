@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.support.controlplane import binary
 
 CHART = Path(__file__).parents[3] / "charts" / "keyturn"
@@ -27,11 +29,23 @@ def chart_objects(
     namespace: str = "keyturn",
     only: Sequence[str] = (),
     serves: Sequence[str] = NEWEST,
+    chart: Path = CHART,
 ) -> str:
     """Render a release as YAML, or only the templates in `only`, for a cluster that serves these kinds."""
     show = [argument for name in only for argument in ("--show-only", f"templates/{name}.yaml")]
     api_versions = [f"--api-versions={kind}" for kind in serves]
-    return helm("template", release, str(CHART), "--namespace", namespace, *show, *api_versions, values=values)
+    return helm("template", release, str(chart), "--namespace", namespace, *show, *api_versions, values=values)
+
+
+def parent_chart(directory: Path, *aliases: str) -> Path:
+    """Create a chart that contains Keyturn's once for each alias, each with the condition ALIAS.enabled."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    keyturn = {"name": "keyturn", "version": version, "repository": f"file://{CHART}"}
+    dependencies = [keyturn | {"alias": alias, "condition": f"{alias}.enabled"} for alias in aliases]
+    metadata = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": dependencies}
+    (directory / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    helm("dependency", "update", str(directory))
+    return directory
 
 
 def helm(*arguments: str, values: Values | None = None, kubeconfig: Path | None = None) -> str:

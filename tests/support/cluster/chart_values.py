@@ -29,7 +29,8 @@ RENDERINGS: dict[str, Values] = {
         "nameOverride": "other-name",
         "namespaceOverride": "other-namespace",
         "commonLabels": {"label-of": "everything"},
-        "global": {"imagePullSecrets": [{"name": "global-pull"}], "of_another_chart": 1},
+        "enabled": True,
+        "global": {"imagePullSecrets": [{"name": "global-pull"}, "named-pull"], "of_another_chart": 1},
         "crds": {"annotations": {"annotation-of": "crd"}},
         "image": {"repository": "registry.test/keyturn", "digest": DIGEST, "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "own-pull"}],
@@ -43,6 +44,7 @@ RENDERINGS: dict[str, Values] = {
         "concurrent": 13,
         "log": {"level": "debug", "format": "text"},
         "config": {"renewal": {"minIntervalSeconds": 3600}},
+        "proxy": {"existingSecret": "own-proxy", "noProxy": [".internal.test", "10.0.0.0/8"]},
         "extraArgs": ["--extra-argument"],
         "extraEnv": [{"name": "EXTRA_VARIABLE", "value": "1"}],
         "http": {"port": 7070},
@@ -122,3 +124,9 @@ RENDERINGS: dict[str, Values] = {
     },
     "no aggregation": {"rbac": {"aggregateToView": False, "aggregateToEdit": False, "aggregateToAdmin": False}},
 }  # fmt: skip
+
+# Two installations in one cluster. Only one of them can own the CRD.
+TWO_INSTANCES: tuple[Values, Values] = (
+    {"watchNamespaces": ["billing"]},
+    {"watchNamespaces": ["other"], "crds": {"enabled": False}},
+)

@@ -20,9 +20,23 @@ def refusing(
     `kinds` are plurals, such as "secrets" or "tokenrequests/status". `quote` is a CEL expression of a text that the
     message repeats. The policy is in force inside the context.
     """
+    expression = f"!(object.metadata.name in {json.dumps([_PROBE, *names])})"
+    with _policy(namespace, expression, f"'{POLICY_MESSAGE} ' + {quote}", kinds):
+        yield
+
+
+@contextmanager
+def requiring_label(namespace: Namespace, label: str) -> Iterator[None]:
+    """Let the API server refuse Secrets without a label, with POLICY_MESSAGE."""
+    expression = f"has(object.metadata.labels) && '{label}' in object.metadata.labels"
+    with _policy(namespace, expression, f"'{POLICY_MESSAGE}'"):
+        yield
+
+
+@contextmanager
+def _policy(namespace: Namespace, expression: str, message: str, kinds: tuple[str, ...] = ()) -> Iterator[None]:
     name = f"refuse-in-{namespace.name}"
     common = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
-    expression = f"!(object.metadata.name in {json.dumps([_PROBE, *names])})"
     rule = {
         "apiGroups": ["", "keyturn.dev"],
         "apiVersions": ["*"],
@@ -31,7 +45,7 @@ def refusing(
     }
     policy = {
         "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": expression, "messageExpression": f"'{POLICY_MESSAGE} ' + {quote}"}],
+        "validations": [{"expression": expression, "messageExpression": message}],
     }
     here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here}

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from tests.support.emulator import (
+    ambient,
     codeartifact,
     cognito,
     control,
@@ -45,13 +46,14 @@ _BY_PATH = {
 
 
 def make_app(state: State) -> web.Application:
-    """Create the application: the AWS operations, the registries and the control endpoint."""
+    """Create the application: the AWS operations, the registries, ambient identities and the control endpoint."""
     app = web.Application()
     app[STATE] = state
     app.router.add_post("/", _handle)
     for method, path in _BY_PATH:
         app.router.add_route(method, path, _handle)
     registries.add_routes(app)
+    ambient.add_routes(app)
     control.add_routes(app, _OPERATIONS | {OAUTH_OPERATION})
     return app
 

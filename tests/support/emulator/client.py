@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.emulator.constants import APPLICATION_ARN, CLIENT_ID
+from tests.support.emulator.constants import ACCOUNT, APPLICATION_ARN, CLIENT_ID
 from tests.support.emulator.oauth.token_families import History
 
 _ROOT = Path(__file__).parents[3]
@@ -70,6 +70,17 @@ class Emulator:
         """Return the serial number of the user's MFA device, and a code that is valid once within 90 seconds."""
         mfa = self.control("POST", "mfa-codes")
         return mfa["serial"], mfa["code"]
+
+    def role(self, name: str, *statements: dict[str, Any], max_session_seconds: int = 3600) -> str:
+        """Create a role whose trust policy has these statements; return its ARN."""
+        arn = f"arn:aws:iam::{ACCOUNT}:role/{name}"
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        self.control("POST", "roles", arn=arn, trust_policy=policy, max_session_seconds=max_session_seconds)
+        return arn
+
+    def ambient(self, **identity: str | bool) -> None:
+        """Give a pod a role by EKS Pod Identity (roleArn, disableSessionTags) or an instance one (instance_role)."""
+        self.control("POST", "ambient", **identity)
 
     def trust_issuer(self, url: str, jwks: dict[str, Any], audience: str) -> str:
         """Register another issuer by its public keys; return the ARN of a role that trusts this audience."""

@@ -15,7 +15,16 @@ from tests.support.emulator.directory import Application, AuthorizationCode, Use
 from tests.support.emulator.faults import Fault
 from tests.support.emulator.license_manager import issue
 from tests.support.emulator.oauth.issuer import Client
-from tests.support.emulator.state import AccessKey, LicenseToken, Principal, Settings, State, iam_id, random_secret
+from tests.support.emulator.state import (
+    AccessKey,
+    LicenseToken,
+    PodIdentityAssociation,
+    Principal,
+    Settings,
+    State,
+    iam_id,
+    random_secret,
+)
 from tests.support.emulator.tokens import PublicKeys, in_seconds, validity
 
 
@@ -61,6 +70,11 @@ def _add_user(state: State, name: str) -> dict[str, str]:
     user = Principal(f"arn:aws:iam::{ACCOUNT}:user/{name}", iam_id("AIDA"))
     key = state.add_access_key(AccessKey(iam_id("AKIA"), random_secret(30), user))
     return {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}
+
+
+def _set_ambient(state: State, instance_role: str = "", **association: Any) -> None:
+    state.instance_role = instance_role
+    state.pod_identity = msgspec.convert(association, PodIdentityAssociation) if association else None
 
 
 def _add_mfa_code(state: State) -> dict[str, str]:
@@ -143,6 +157,7 @@ _ROUTES: dict[str, Callable[..., Any]] = {
     "POST settings": _change_settings,
     "POST roles": State.add_role,
     "POST users": _add_user,
+    "POST ambient": _set_ambient,
     "POST mfa-codes": _add_mfa_code,
     "POST refresh-tokens": _add_license_token,
     "POST oidc-providers": _trust_issuer,

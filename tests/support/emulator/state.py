@@ -83,6 +83,19 @@ class Role:
     max_session_seconds: int
     role_id: str = field(default_factory=lambda: iam_id("AROA"))
 
+    def session(self, name: str, **passed_on: Any) -> Principal:
+        """Return the principal of a session of this role."""
+        account, path = self.arn.split(":", 5)[4:]
+        arn = f"arn:aws:sts::{account}:assumed-role/{path.rpartition('/')[2]}/{name}"
+        return Principal(arn, f"{self.role_id}:{name}", self.arn, **passed_on)
+
+
+class PodIdentityAssociation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The role of a pod by EKS Pod Identity."""
+
+    role_arn: str
+    disable_session_tags: bool = False
+
 
 @dataclass(slots=True)
 class LicenseToken:
@@ -140,6 +153,8 @@ class State:
         self.licenses = {constants.LICENSE_ARN}
         self.license_tokens: dict[str, LicenseToken] = {}
         self.mfa_codes: dict[tuple[str, str], datetime] = {}
+        self.pod_identity: PodIdentityAssociation | None = None
+        self.instance_role = ""
         self.domains = {constants.DOMAIN: frozenset({constants.REPOSITORY, "other"})}
         self.package_tokens, self.registry_passwords = dict[str, datetime](), dict[str, datetime]()
         self.pools, self.identities = dict[str, IdentityPool](), dict[str, Identity]()

@@ -2,8 +2,10 @@
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -45,19 +47,17 @@ def _start_role_session(call: Call, role: Role, **passed_on: Any) -> dict[str, A
     if call.caller and call.caller.principal.role_arn and seconds > _CHAINED_SECONDS_MAX:
         message = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
         raise AwsError("ValidationError", message)
-    account, path = role.arn.split(":", 5)[4:]
-    arn = f"arn:aws:sts::{account}:assumed-role/{path.rpartition('/')[2]}/{name}"
-    principal = Principal(arn, f"{role.role_id}:{name}", role.arn, **passed_on)
+    principal = role.session(name, **passed_on)
     return {
-        **_packed_policy_size(call.params),
+        **_packed_policy_size(call.params, principal.transitive_tags),
         "Credentials": start_session(call, principal, seconds),
-        "AssumedRoleUser": {"AssumedRoleId": principal.unique_id, "Arn": arn},
+        "AssumedRoleUser": {"AssumedRoleId": principal.unique_id, "Arn": principal.arn},
     }
 
 
-def _packed_policy_size(params: dict[str, Any]) -> dict[str, int]:
-    """Check session policies and tags and return PackedPolicySize, in percent."""
-    policy, tags = params.get("Policy", ""), _session_tags(params)
+def _packed_policy_size(params: dict[str, Any], inherited: Mapping[str, str] = MappingProxyType({})) -> dict[str, int]:
+    """Check session policies and tags, also the inherited ones, and return PackedPolicySize, in percent."""
+    policy, tags = params.get("Policy", ""), {**inherited, **_session_tags(params)}
     plain = policy + "".join(it.get("arn", "") for it in params.get("PolicyArns", []))
     if policy and not _is_json_object(policy):
         raise AwsError("MalformedPolicyDocument", "The policy is not in the valid JSON format.")

@@ -56,5 +56,6 @@ def in_seconds(now: datetime, seconds: float) -> datetime:
 
 
 def validity(issued_at: datetime, expires_at: datetime) -> dict[str, int]:
-    """Return the claims `iat` and `exp`."""
+    """Return the claims `iat` and `exp`. A token that has expired was issued before that."""
+    issued_at = min(issued_at, expires_at - timedelta(seconds=1))
     return {"iat": int(issued_at.timestamp()), "exp": int(expires_at.timestamp())}

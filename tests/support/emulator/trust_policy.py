@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 Operator = Literal["Bool", "StringEquals", "ForAnyValue:StringLike"]
-PrincipalType = Literal["AWS", "Federated"]
+PrincipalType = Literal["AWS", "Federated", "Service"]
 # The names of a caller: a role session also has those of its role and its account.
 Principals = dict[PrincipalType, set[str]]
 ConditionContext = dict[str, list[str]]

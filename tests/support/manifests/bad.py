@@ -140,6 +140,11 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "saveTo the source Secret": with_source_token(saveTo={"secretName": "license"})
     },
     "secretName": {"saveTo without a name": with_source_token(saveTo={})},
+    "saveTo.metadata": {
+        "label of Keyturn on the token Secret": with_source_token(
+            saveTo={"secretName": "live", "metadata": {"labels": {"keyturn.dev/token-of": "x"}}}
+        )
+    },
     "token is missing: set source.token, or put an exchange that produces a token before": {
         "License Manager without a token": with_user_keys(ACCESS_TOKEN),
         "web identity after a role without a token": with_user_keys(assume(), ASSUME_ROLE),

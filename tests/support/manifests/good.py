@@ -77,6 +77,13 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "source Secret with the longest name, which is not consumed": source_token("a" * 253),
     "saveTo": refresh() | with_source_token(saveTo={"secretName": "license-live"}),
+    "saveTo with labels and annotations": refresh()
+    | with_source_token(
+        saveTo={
+            "secretName": "license-keyturn",
+            "metadata": {"labels": {"team": "blue"}, "annotations": {"example.com/owner": "billing"}},
+        }
+    ),
     "target with the default name of the token Secret, and saveTo": refresh()
     | with_source_token(saveTo={"secretName": "license-live"})
     | {"target": {"secretName": "license-keyturn"}},

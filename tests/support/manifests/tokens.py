@@ -81,6 +81,8 @@ GOOD: dict[str, dict[str, Any]] = {
         extraParameters={"tenant.id": "a b", "requested_token_use": "on_behalf_of"},
         caBundleFrom={"configMapKeyRef": {"name": "acme", "key": "ca.crt"}},
     ),
+    "shortest assumed lifetime": oauth(assumedLifetime="60s"),
+    "longest assumed lifetime": oauth(assumedLifetime="8784h"),
     "token-exchange grant without clientId": token_exchange(clientId=None, clientSecretFrom=None),
     "jwt-bearer grant without clientId": oauth(grantType=BEARER, clientId=None, clientSecretFrom=None),
     "jwt-bearer grant with an earlier ID token": {
@@ -153,6 +155,14 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "keyId and algorithm require clientKeyFrom": {
         "key id without a key": oauth(keyId="1"),
         "algorithm without a key": oauth(algorithm="ES256"),
+    },
+    "assumedLifetime must be from 1m to 8784h": {
+        "assumed lifetime of less than a minute": oauth(assumedLifetime="59s"),
+        "assumed lifetime of more than 366 days": oauth(assumedLifetime="8784h1s"),
+    },
+    "oauthToken.assumedLifetime": {
+        "assumed lifetime without a unit": oauth(assumedLifetime="3600"),
+        "empty assumed lifetime": oauth(assumedLifetime=""),
     },
     "oauthToken.algorithm": {
         "algorithm HS256": oauth(clientSecretFrom=None, clientKeyFrom=secret_at("key"), algorithm="HS256"),

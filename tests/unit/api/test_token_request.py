@@ -6,7 +6,7 @@ import pytest
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.status import Condition, Status, read_status
-from keyturn.api.token_request import RENEW_REQUESTED, parse
+from keyturn.api.token_request import RENEW_REQUESTED, Request, parse
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, manifest, request
 from tests.support.manifests import MANIFESTS, NAMES
 
@@ -138,6 +138,29 @@ def test_spec_change_changes_its_hash_only(spec: dict[str, Any], changed: str) -
     assert (before.request_hash != after.request_hash) == (changed in ("exchange", "request"))
     assert (before.exchange_hash != after.exchange_hash) == (changed == "exchange")
     assert (before.metadata_hash != after.metadata_hash) == (changed == "metadata")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"uid": "\ud800"}, {"namespace": "\ud800"}, {"annotations": {RENEW_REQUESTED: "\ud800"}}],
+    ids=["uid", "namespace", "annotation"],
+)
+def test_lone_surrogate_in_metadata_is_refused(metadata: dict[str, Any]) -> None:
+    body = manifest()
+    with pytest.raises(InvalidSpecError, match="half of a surrogate pair"):
+        parse(body | {"metadata": body["metadata"] | metadata})
+
+
+def test_metadata_of_the_token_secret_changes_no_hash() -> None:
+    def moved(**save_to: Any) -> Request:
+        ref = {"name": "license", "key": "license_token"}
+        return request(source={"token": {"secretKeyRef": ref, "saveTo": {"secretName": "live", **save_to}}})
+
+    before, after = moved(), moved(metadata={"labels": {"team": "blue"}})
+
+    assert (before.request_hash, before.exchange_hash) == (after.request_hash, after.exchange_hash)
+    assert before.metadata_hash == after.metadata_hash
+    assert before.request_hash != request().request_hash
 
 
 def test_hash_ignores_the_order_of_fields() -> None:

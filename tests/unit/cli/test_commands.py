@@ -105,6 +105,17 @@ def test_operator_reports_a_missing_cluster_in_one_line(flags: list[str], tmp_pa
     assert "ERROR   keyturn: " in result.stderr
 
 
+@pytest.mark.parametrize("command", ["operator --kubeconfig=/not/there", "run --filename={} --output-dir={}"])
+def test_invalid_proxy_ends_the_command_and_is_not_quoted(command: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").touch()
+    arguments = command.format(tmp_path / "r.yaml", tmp_path).split()
+    result = run_keyturn(*arguments, HTTPS_PROXY="socks5://user:hunter2@proxy.example")
+
+    assert result.exit_code == 1
+    assert "Error: HTTPS_PROXY is not an http:// or https:// URL" in result.stderr
+    assert "hunter2" not in result.output
+
+
 def test_json_logs_have_level_and_logger() -> None:
     result = run_keyturn("operator", "--kubeconfig=/not/there", "--log-format=json")
 

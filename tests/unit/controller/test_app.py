@@ -1,10 +1,12 @@
 import asyncio
+import json
 import threading
 from pathlib import Path
 
 import pytest
 
 from keyturn.controller.app import NoClusterError, Options, load_configuration, lookup_threads
+from keyturn.core.proxies import Proxies, Proxy
 
 
 def options(lease_namespace: str | None) -> Options:
@@ -29,12 +31,56 @@ def options(lease_namespace: str | None) -> Options:
     ],
 )
 async def test_invalid_kubeconfig_raises_no_cluster_error(content: str | None, tmp_path: Path) -> None:
-    kubeconfig = tmp_path / "config"
+    path = tmp_path / "config"
     if content is not None:
-        kubeconfig.write_text(content)
+        path.write_text(content)
 
     with pytest.raises(NoClusterError, match="no cluster: "):
-        await load_configuration(str(kubeconfig))
+        await load_configuration(str(path), Proxies())
+
+
+def kubeconfig(directory: Path, server: str, **cluster: str) -> str:
+    content = {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "a", "user": {}}],
+    }
+    (directory / "config").write_text(json.dumps(content))
+    return str(directory / "config")
+
+
+@pytest.mark.parametrize(
+    ("server", "no_proxy", "is_proxied"),
+    [
+        pytest.param("https://cluster.example", "", True, id="a name"),
+        pytest.param("https://10.96.0.1", "10.96.0.0/12", False, id="an address in a network of NO_PROXY"),
+        pytest.param("https://[fd00::1]:443", "fd00::1", False, id="an IPv6 address in NO_PROXY"),
+        pytest.param("https://10.96.0.1:6443", "10.96.0.1:443", True, id="another port"),
+    ],
+)
+async def test_api_server_is_reached_through_the_proxy_of_the_environment(
+    tmp_path: Path, server: str, no_proxy: str, *, is_proxied: bool
+) -> None:
+    proxies = Proxies.from_environment({"HTTPS_PROXY": "http://user:password@proxy.example", "NO_PROXY": no_proxy})
+    configuration = await load_configuration(kubeconfig(tmp_path, server), proxies)
+
+    assert configuration.proxy == ("http://proxy.example" if is_proxied else None)
+    assert bool(configuration.proxy_headers) is is_proxied
+
+
+async def test_proxy_of_the_kubeconfig_wins(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, "https://cluster.example", **{"proxy-url": "http://user:password@other.example"})
+    configuration = await load_configuration(path, Proxies(https=Proxy("http://proxy.example"), no_proxy="*"))
+
+    assert configuration.proxy == "http://other.example"
+    assert configuration.proxy_headers == {"Proxy-Authorization": "Basic dXNlcjpwYXNzd29yZA=="}
+
+
+async def test_unsupported_proxy_of_the_kubeconfig_is_refused(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, "https://cluster.example", **{"proxy-url": "socks5://user:password@other.example"})
+    with pytest.raises(NoClusterError, match=r"^no cluster: proxy-url of the kubeconfig is not an http://"):
+        await load_configuration(path, Proxies())
 
 
 @pytest.mark.parametrize(("option", "namespace"), [("keyturn", "keyturn"), (None, "default")])

@@ -1,13 +1,19 @@
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
-from typing import Any
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, cast
 
+import aiohttp
 import kopf
 import pytest
 from aiohttp import web
+from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 
+from keyturn.controller.api_client import ApiClient
 from keyturn.controller.kopf_adapter import (
     _AllTasks,
     _EndlessBackoff,
@@ -18,8 +24,13 @@ from keyturn.controller.kopf_adapter import (
 )
 from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Boundary
+from keyturn.core.errors import UnavailableError
+from keyturn.core.proxies import parse_proxy
+from keyturn.core.service_health import ServiceHealth
 from keyturn.metrics import Metrics
+from tests.support import tls
 from tests.support.api_endpoints import served
+from tests.support.proxy import running_proxy
 
 GROUPS = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [{"name": "keyturn.dev"}]}
 KINDS = {"kind": "APIResourceList", "apiVersion": "v1", "resources": [{"name": "tokenrequests"}]}
@@ -79,12 +90,60 @@ async def test_kopf_uses_the_proxy_of_the_kubeconfig() -> None:
         return web.Response(text=request.raw_path)
 
     async with served(response) as api:
-        info, proxy = kopf.ConnectionInfo(server="http://cluster.example"), api._client.configuration.host
+        info = kopf.ConnectionInfo(server="http://cluster.example")
+        configuration = Configuration(proxy=api._client.configuration.host)
         responses = RequestResponses(api, _ignore, Boundary("request_watch", "the watch", Metrics()))
-        async with kopf_session(info, proxy, responses).aiohttp_session as session:
+        async with kopf_session(info, configuration, responses).aiohttp_session as session:
             url = await (await session.get("http://cluster.example/version")).text()
 
     assert url == "http://cluster.example/version"
+
+
+@asynccontextmanager
+async def behind_proxy(password: str) -> AsyncIterator[tuple[str, Configuration]]:
+    """The URL of a server, and a configuration with a proxy whose password is "right"."""
+
+    async def response(_: web.Request) -> web.Response:
+        return web.json_response(KINDS)
+
+    async with tls.served(response) as api, running_proxy(credentials="user:right") as proxy:
+        used = parse_proxy(proxy.url.replace("right", password), "HTTPS_PROXY")
+        configuration = Configuration(api.url(), proxy=used.url, proxy_headers=used.headers, retries=0)
+        configuration.verify_ssl = False
+        yield api.url(), configuration
+
+
+def session_of(url: str, configuration: Configuration) -> aiohttp.ClientSession:
+    api = ApiClient(cast("Any", None), ServiceHealth())
+    responses = RequestResponses(api, _ignore, Boundary("request_watch", "the watch", Metrics()))
+    info = kopf.ConnectionInfo(server=url, insecure=True)
+    return kopf_session(info, configuration, responses).aiohttp_session
+
+
+async def test_kopf_and_the_client_authenticate_to_the_proxy() -> None:
+    async with behind_proxy("right") as (url, configuration), session_of(url, configuration) as session:
+        assert await (await session.get(url)).json() == KINDS
+        async with KubernetesClient(configuration) as client:
+            response = await ApiClient(client, ServiceHealth()).request("GET", "/version")
+
+    assert response.status == HTTPStatus.OK
+
+
+async def test_kopf_never_shows_the_password_of_the_proxy() -> None:
+    async with behind_proxy("planted") as (url, configuration), session_of(url, configuration) as session:
+        with pytest.raises(aiohttp.ClientConnectionError, match="the proxy returned HTTP 407") as refused:
+            await session.get(url)
+        with pytest.raises(aiohttp.ClientConnectionError) as unreachable:
+            await session.get(url, proxy="http://127.0.0.1:9")
+    encoded = parse_proxy("http://user:planted@proxy.example", "HTTPS_PROXY").authorization
+    for error in (refused.value, unreachable.value):
+        assert not any(part in repr(error) for part in ("planted", encoded))
+
+
+async def test_refusal_of_the_proxy_is_reported() -> None:
+    async with behind_proxy("wrong") as (_, configuration), KubernetesClient(configuration) as client:
+        with pytest.raises(UnavailableError, match=r"the API server did not respond \(the proxy returned HTTP 407\)"):
+            await ApiClient(client, ServiceHealth()).request("GET", "/version")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import aiohttp
 import kopf
 import pytest
 from aiohttp import web
+from kubernetes.aio.client import Configuration
 from yarl import URL
 
 from keyturn.controller.kopf_adapter import kopf_session
@@ -91,7 +92,7 @@ async def connected(api: FakeApi) -> AsyncIterator[Recorder]:
         info = kopf.ConnectionInfo(server=client._client.configuration.host)
         boundary = Boundary("request_watch", "the watch", recorder.metrics)
         responses = RequestResponses(client, recorder.on_list, boundary)
-        async with kopf_session(info, None, responses).aiohttp_session as recorder.session:
+        async with kopf_session(info, Configuration(), responses).aiohttp_session as recorder.session:
             recorder.session._base_url = URL(info.server)
             recorder.unlisted = responses.unlisted
             yield recorder

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from keyturn.controller.api_client import ApiResponse
+from keyturn.controller.response_body import Page
 from keyturn.controller.scope import HOLD_SECONDS
 from keyturn.core.errors import UnavailableError
+from tests.support.api_server import ApiServer
 from tests.support.scope import Installations
 from tests.support.virtual_time import VirtualTime
 
@@ -297,5 +299,33 @@ def test_installation_that_others_cannot_verify_renews_nothing() -> None:
         del installations.server.responses[path]
         await wide.check()
         assert await wide.claim("web") == ""
+
+    run(test())
+
+
+class SlowServer(ApiServer):
+    """Takes `pause[0]` seconds for each list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pause = [0]
+
+    async def list_page(self, *args: Any, **more: Any) -> Page | None:
+        await asyncio.sleep(self.pause[0])
+        return await super().list_page(*args, **more)
+
+
+def test_slow_list_of_leases_does_not_delay_a_claim() -> None:
+    async def test() -> None:
+        server = SlowServer()
+        one = await Installations(server).start("one")
+        server.pause[0] = 20
+        check = asyncio.ensure_future(one.check())
+        await asyncio.sleep(1)
+
+        async with asyncio.timeout(1):
+            assert await one.claim("web") == ""
+        await check
+        assert one.is_held("web")
 
     run(test())

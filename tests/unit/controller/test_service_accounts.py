@@ -2,8 +2,9 @@ import pytest
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.source_reader import ServiceAccounts
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from tests.support.api_server import ApiServer
+from tests.support.cases import cases
 
 PATH = "POST /api/v1/namespaces/billing/serviceaccounts/app/token"
 USER = "system:serviceaccount:billing:app"
@@ -40,7 +41,9 @@ async def test_audience_is_checked_once() -> None:
 async def test_token_that_the_api_server_accepts_is_refused() -> None:
     accounts = ServiceAccounts(Server(USER))
     for _ in range(2):
-        with pytest.raises(RefusedError, match="the API server itself accepts tokens for sts") as refused:
+        with pytest.raises(
+            RefusedError, match=r"accepts tokens for sts.*: set source\.token\.service.*sources\.audiences"
+        ) as refused:
             await accounts.make_token(*ARGUMENTS)
 
         assert refused.value.reason == "IdentityNotAllowed"
@@ -51,28 +54,40 @@ async def test_review_that_returns_another_user_is_ignored() -> None:
     assert await ServiceAccounts(Server("system:admin")).make_token(*ARGUMENTS) == "planted"
 
 
-@pytest.mark.parametrize(
-    ("response", "message"),
-    [
-        pytest.param(ApiResponse(404, {}), "ServiceAccount app does not exist", id="account missing"),
-        pytest.param(
+@cases(
+    "response, reason, message",
+    {
+        "account missing": (ApiResponse(404, {}), "SourceNotFound", "ServiceAccount app does not exist"),
+        "right missing": (
             ApiResponse(403, {"message": "forbidden"}),
-            r"no token for ServiceAccount app: forbidden; allow it with the chart's rbac\.serviceAccountTokens and"
-            r" serviceAccountTokenNames$",
-            id="permission missing",
+            "SourceForbidden",
+            (
+                "no token for ServiceAccount app: forbidden; the operator needs the right to create"
+                " serviceaccounts/token in namespace billing; the chart grants it with rbac.serviceAccountTokens, for"
+                " rbac.serviceAccountTokenNames if there are any"
+            ),
         ),
-        pytest.param(
-            ApiResponse(422, {"message": "too short"}), "no token for ServiceAccount app: too short$", id="refused"
+        "refused": (
+            ApiResponse(422, {"message": "too short"}),
+            "SourceNotFound",
+            "no token for ServiceAccount app: too short",
         ),
-    ],
+    },
 )
-async def test_refused_token_request_is_reported(response: ApiResponse, message: str) -> None:
+async def test_refused_token_request_is_reported(response: ApiResponse, reason: str, message: str) -> None:
     server = Server()
     server.responses[PATH] = response
-    with pytest.raises(RefusedError, match=message) as refused:
+    with pytest.raises(RefusedError) as refused:
         await ServiceAccounts(server).make_token(*ARGUMENTS)
 
-    assert refused.value.reason == "SourceNotFound"
+    assert (refused.value.reason, refused.value.message) == (reason, message)
+
+
+async def test_terminating_namespace_is_no_missing_right() -> None:
+    server = Server()
+    server.responses[PATH] = ApiResponse(403, {"details": {"causes": [{"reason": "NamespaceTerminating"}]}})
+    with pytest.raises(BeingDeletedError):
+        await ServiceAccounts(server).make_token(*ARGUMENTS)
 
 
 async def test_missing_response_is_unavailable() -> None:

@@ -10,11 +10,14 @@ from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
+from tests.support.cases import cases
 from tests.support.dependencies import CODE, request
 from tests.support.secret_store import SECRETS
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "planted/key+"}
 TOKEN_SOURCE = {"token": {"secretKeyRef": {"name": "license", "key": "license_token"}}}
+SECRET_REF = SecretKeyRef(name="client", key="secret")
+CONFIG_MAP_REF = ConfigMapKeyRef(name="ca", key="ca.crt")
 SESSION: list[dict[str, Any]] = [{"getSessionToken": {}}]
 
 
@@ -108,7 +111,10 @@ async def test_token_and_keys_of_one_secret_are_one_read() -> None:
         pytest.param(
             {"AWS_ACCESS_KEY_ID": "x"}, "SourceNotFound", "has no key AWS_SECRET_ACCESS_KEY", id="secret key missing"
         ),
-        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceNotFound", "AWS_ACCESS_KEY_ID", id="an empty key id"),
+        pytest.param(KEYS | {"AWS_ACCESS_KEY_ID": ""}, "SourceKeyEmpty", "AWS_ACCESS_KEY_ID", id="an empty key id"),
+        pytest.param(
+            KEYS | {"AWS_SECRET_ACCESS_KEY": '"" \n'}, "SourceKeyEmpty", "AWS_SECRET_ACCESS_KEY", id="only quotes"
+        ),
         pytest.param(KEYS | {"AWS_SECRET_ACCESS_KEY": b"\xff"}, "SourceInvalid", "is not text", id="binary value"),
         pytest.param(
             KEYS | {"AWS_SESSION_TOKEN": "a b"}, "SourceInvalid", "AWS_SESSION_TOKEN is", id="space in a value"
@@ -125,32 +131,41 @@ async def test_unreadable_credentials_are_refused(
     assert "planted" not in error.message
 
 
-async def test_forbidden_secret_is_refused() -> None:
-    api = server(base=dict(KEYS))
-    api.responses[f"GET {SECRETS}/base"] = ApiResponse(403, {"message": "secrets is forbidden"})
-    error = await refusal(api)
+@cases("kind, ref", {"Secret": ("Secret", SECRET_REF), "ConfigMap": ("ConfigMap", CONFIG_MAP_REF)})
+async def test_missing_right_is_named(kind: str, ref: SecretKeyRef | ConfigMapKeyRef) -> None:
+    api, resource = server(), f"{kind.lower()}s"
+    path = f"{SECRETS.replace('secrets', resource)}/{ref.name}"
+    api.responses[f"GET {path}"] = ApiResponse(403, {"message": f"{resource} is forbidden"})
+    with pytest.raises(RefusedError) as refused:
+        await read_value(api, "billing", ref)
 
-    assert (error.reason, error.message) == ("SourceNotFound", "Secret base may not be read: secrets is forbidden")
+    assert refused.value.reason == "SourceForbidden"
+    assert refused.value.message == (
+        f"{kind} {ref.name} may not be read: {resource} is forbidden; the operator needs the right to get {resource} in"
+        " namespace billing; the chart grants it with rbac.create, in the namespaces of watchNamespaces if there are"
+        " any"
+    )
 
 
 async def test_value_of_an_exchange_is_stripped() -> None:
     api = server(client={"secret": " s3cr et\n"})
 
-    assert await read_value(api, "billing", SecretKeyRef(name="client", key="secret")) == "s3cr et"
+    assert await read_value(api, "billing", SECRET_REF) == "s3cr et"
 
 
 @pytest.mark.parametrize(
     ("data", "reason", "message"),
     [
-        ({"other": "x"}, "SourceNotFound", "Secret client has no key secret, or an empty one"),
-        ({"secret": ""}, "SourceNotFound", "Secret client has no key secret, or an empty one"),
+        ({"other": "x"}, "SourceNotFound", "Secret client has no key secret"),
+        ({"secret": ""}, "SourceKeyEmpty", "key secret of Secret client is empty"),
+        ({"secret": " \n"}, "SourceKeyEmpty", "key secret of Secret client is empty"),
         ({"secret": b"\xff"}, "SourceInvalid", "key secret of Secret client is not text"),
     ],
-    ids=["no key", "an empty key", "binary value"],
+    ids=["no key", "an empty key", "white space", "binary value"],
 )
 async def test_unreadable_value_is_refused(data: dict[str, str | bytes], reason: str, message: str) -> None:
     with pytest.raises(RefusedError) as refused:
-        await read_value(server(client=data), "billing", SecretKeyRef(name="client", key="secret"))
+        await read_value(server(client=data), "billing", SECRET_REF)
 
     assert (refused.value.reason, refused.value.message) == (reason, message)
 
@@ -170,9 +185,6 @@ async def test_request_without_a_source_reads_nothing() -> None:
     assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == SourceValues()
 
 
-CONFIG_MAP_REF = ConfigMapKeyRef(name="ca", key="ca.crt")
-
-
 async def test_value_is_read_from_a_config_map() -> None:
     api = ApiServer()
     api.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data={"ca.crt": "PEM"})
@@ -181,18 +193,18 @@ async def test_value_is_read_from_a_config_map() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "reason", "message"),
     [
-        pytest.param(None, "ConfigMap ca does not exist", id="no ConfigMap"),
-        pytest.param({}, "ConfigMap ca has no key ca.crt, or an empty one", id="no key"),
-        pytest.param({"ca.crt": ""}, "ConfigMap ca has no key ca.crt, or an empty one", id="an empty key"),
+        pytest.param(None, "SourceNotFound", "ConfigMap ca does not exist", id="no ConfigMap"),
+        pytest.param({}, "SourceNotFound", "ConfigMap ca has no key ca.crt", id="no key"),
+        pytest.param({"ca.crt": ""}, "SourceKeyEmpty", "key ca.crt of ConfigMap ca is empty", id="an empty key"),
     ],
 )
-async def test_missing_value_in_a_config_map_is_refused(data: dict[str, str] | None, message: str) -> None:
+async def test_missing_value_in_a_config_map_is_refused(data: dict[str, str] | None, reason: str, message: str) -> None:
     api = ApiServer()
     if data is not None:
         api.put(f"{SECRETS.replace('secrets', 'configmaps')}/ca", data=data)
     with pytest.raises(RefusedError) as refused:
         await read_value(api, "billing", CONFIG_MAP_REF)
 
-    assert (refused.value.reason, refused.value.message) == ("SourceNotFound", message)
+    assert (refused.value.reason, refused.value.message) == (reason, message)

@@ -1,11 +1,13 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.token_secrets import TOKEN_OF, TokenSecrets
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
-from keyturn.core.issuance import MANAGED_BY
+from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from tests.support.api_server import ApiServer
 from tests.support.cases import cases
@@ -162,3 +164,74 @@ async def test_token_is_stored_in_the_secret_of_save_to() -> None:
     await TokenSecrets(server).create(moved, STORED)
 
     assert [*server.objects] == [f"{SECRETS}/live"]
+
+
+def labelled(team: str, name: str = "acme") -> Request:
+    """Return a request whose token Secret gets a label and an annotation."""
+    metadata = {"labels": {"team": team}, "annotations": {"example.com/owner": team}}
+    ref = {"name": "license", "key": "license_token"}
+    save_to = {"secretName": "license-keyturn", "metadata": metadata}
+    return rotating(name, source={"token": {"secretKeyRef": ref, "saveTo": save_to}})
+
+
+async def test_token_secret_has_the_metadata_of_the_spec() -> None:
+    server = ApiServer()
+    await TokenSecrets(server).create(labelled("blue"), STORED)
+    meta = server.meta(TOKEN)
+
+    assert meta.labels == {"team": "blue", MANAGED_BY: "keyturn", TOKEN_OF: "license"}
+    assert meta.annotations.keys() == {"example.com/owner", "keyturn.dev/token-family"}
+
+
+async def test_existing_token_secret_gets_missing_labels_only() -> None:
+    server, tokens, _ = await cluster()
+    server.put(TOKEN, metadata={"labels": {"note": "by a person"}, "annotations": {"example.com/owner": "a person"}})
+    stored = await tokens.read(labelled("blue"))
+    assert stored
+
+    await tokens.keep(labelled("blue"), stored, dry_run=True)
+    assert "team" not in server.meta(TOKEN).labels
+
+    await tokens.keep(labelled("blue"), stored)
+    meta = server.meta(TOKEN)
+    assert (meta.labels["team"], meta.labels["note"]) == ("blue", "by a person")
+    assert meta.annotations["example.com/owner"] == "a person"
+
+
+async def test_requests_that_disagree_about_a_label_do_not_alternate() -> None:
+    server = ApiServer()
+    tokens = TokenSecrets(server)
+    await tokens.create(labelled("blue"), STORED)
+    for request in (labelled("red", "other"), labelled("blue"), labelled("red", "other")):
+        stored = await tokens.read(request)
+        assert stored
+        await tokens.keep(request, stored)
+        assert server.meta(TOKEN).labels["team"] == "blue"
+
+
+@cases(
+    "secret, is_adoptable",
+    {
+        "empty, with consent": ({"metadata": {"annotations": {ADOPTABLE_BY: "acme"}}}, True),
+        "empty, for another request": ({"metadata": {"annotations": {ADOPTABLE_BY: "other"}}}, False),
+        "empty, without consent": ({}, False),
+        "with data": ({"metadata": {"annotations": {ADOPTABLE_BY: "acme"}}, "data": {"other": "eA=="}}, False),
+    },
+)
+async def test_only_an_empty_secret_with_consent_is_adoptable(secret: dict[str, Any], *, is_adoptable: bool) -> None:
+    server = ApiServer()
+    server.put(TOKEN, **secret)
+    stored = await TokenSecrets(server).read(REQUEST)
+
+    assert stored
+    assert stored.is_adoptable is is_adoptable
+
+
+async def test_save_writes_to_a_secret_that_was_emptied_meanwhile() -> None:
+    server, tokens, stored = await cluster()
+    del server.objects[TOKEN]
+    server.put(TOKEN, metadata={"labels": {"team": "blue"}, "annotations": {ADOPTABLE_BY: "acme"}})
+    await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
+
+    assert server.data(TOKEN)["license_token"] == "planted-after"
+    assert server.meta(TOKEN).labels == {"team": "blue", MANAGED_BY: "keyturn", TOKEN_OF: "license"}

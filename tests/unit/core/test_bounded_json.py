@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 from collections.abc import Iterator
 
@@ -24,6 +25,20 @@ def test_object_is_decoded() -> None:
     text = b'{"a": [1, {"b": null}], "c": "[[[[{{{{\\"[[[["}'
 
     assert decode_object(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "value"), [(b"NaN", None), (b"-Infinity", None), (b"1e400", math.inf), (b"9" * 5000, math.inf)]
+)
+def test_odd_number_does_not_spoil_the_other_members(number: bytes, value: float | None) -> None:
+    assert decode_object(b'{"a": %b, "b": "\xc3\xa9"}' % number) == {"a": value, "b": "é"}
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"a": NaN, "b": "\\ud800"}', b'{"a": NaN, "b": "\xff"}', b"[NaN]", b"NaN"], ids=repr
+)
+def test_odd_number_does_not_allow_other_mistakes(text: bytes) -> None:
+    assert decode_object(text) is None
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"null", b"\xff", b'{"a":"\xff"}', b'{"a":"'], ids=repr)

@@ -1,7 +1,5 @@
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-import jwt
 import pytest
 
 from keyturn.core.errors import RefusedError
@@ -11,13 +9,10 @@ from keyturn.core.pipeline_values import (
     PipelineValues,
     Token,
     check_lengths,
-    jwt_times,
     require_safe,
     unwrap,
 )
-from tests.support.dependencies import HOUR, NOW, signed
 
-NEITHER = (None, None)
 TOO_LONG = "x" * (MAX_VALUE_LENGTH + 1)
 
 
@@ -67,47 +62,6 @@ def test_unsafe_value_is_refused_without_repeating_it(value: str) -> None:
 )
 def test_token_is_unwrapped(stored: str) -> None:
     assert unwrap(stored, "the token") == "token"
-
-
-@pytest.mark.parametrize(
-    ("token", "times"),
-    [
-        pytest.param(signed(NOW, NOW + HOUR), (NOW, NOW + HOUR), id="both"),
-        pytest.param(signed(expires=NOW), (None, NOW), id="exp only"),
-        pytest.param(signed(), NEITHER, id="neither"),
-        pytest.param(signed(exp=1.9), (None, datetime.fromtimestamp(1, UTC)), id="a fraction is cut"),
-        pytest.param(signed(exp="soon"), NEITHER, id="a word"),
-        pytest.param(signed(exp=None), NEITHER, id="null"),
-        pytest.param(signed(exp=10**30), NEITHER, id="a number that is not a time"),
-        pytest.param(signed(exp=float("inf")), NEITHER, id="infinity"),
-        pytest.param(signed(exp=[1]), NEITHER, id="a list"),
-        pytest.param("", NEITHER, id="nothing"),
-        pytest.param("opaque", NEITHER, id="not a JWT"),
-        pytest.param("a.b.c", NEITHER, id="something with two dots"),
-        pytest.param(jwt.encode({}, "k" * 32, "HS256").replace(".", ".e", 1), NEITHER, id="broken claims"),
-    ],
-)
-def test_jwt_times_are_read_or_none(token: str, times: tuple[datetime | None, datetime | None]) -> None:
-    assert jwt_times(token) == times
-
-
-@pytest.mark.parametrize(
-    ("size", "times"),
-    [
-        pytest.param(1000, (NOW, NOW + HOUR), id="an ordinary token"),
-        pytest.param(MAX_VALUE_LENGTH, NEITHER, id="a token of more than 16 KiB"),
-    ],
-)
-def test_long_token_is_not_decoded(size: int, times: tuple[datetime | None, datetime | None]) -> None:
-    assert jwt_times(signed(NOW, NOW + HOUR, padding="x" * size)) == times
-
-
-def test_deeply_nested_claims_are_not_decoded() -> None:
-    claims: list[object] = []
-    for _ in range(100):
-        claims = [claims]
-
-    assert jwt_times(signed(NOW, NOW + HOUR, claims=claims)) == NEITHER
 
 
 @pytest.mark.parametrize("read", [require_safe, unwrap])

@@ -141,10 +141,10 @@ def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
             NOW + MINUTE,
             id="the source was refused: every minute",
         ),
-        pytest.param(None, failure("AccessDenied"), NOW, NOW + 30 * MINUTE, id="access denied: at the next attempt"),
+        pytest.param(None, failure("WriteDenied"), NOW, NOW + 30 * MINUTE, id="write denied: at the next attempt"),
         pytest.param(
             replace_struct(ISSUED, expires=NOW + 5 * MINUTE),
-            failure("AccessDenied"),
+            failure("WriteDenied"),
             NOW,
             NOW + 5 * MINUTE,
             id="failed: at the expiry, which changes the status",

@@ -87,7 +87,13 @@ def test_default_allows_sts_audience_and_no_ambient_identity() -> None:
             r"\$.issuers.allowedPrivateNet",
             id="a network that is a word",
         ),
-        pytest.param({"aws": {"proxy": "proxy:3128"}}, r"\$.aws.proxy", id="a proxy that is not a URL"),
+        pytest.param({"aws": {"proxy": "ftp://a"}}, r"^proxy is not an http://", id="a proxy of another scheme"),
+        *(
+            pytest.param(
+                {part: {"proxy": "http://u:p@a"}}, r"^proxy contains a user name.*HTTPS_PROXY", id=f"{part}.proxy"
+            )
+            for part in ("aws", "issuers")
+        ),
         pytest.param({"aws": {"caBundle": ""}}, r"\$.aws.caBundle", id="an empty CA bundle"),
         pytest.param({"sources": {"audiences": [""]}}, r"\$.sources.audiences", id="an empty audience"),
         pytest.param({"sources": {"ambient": [{"roles": ["*"]}]}}, "namespaces", id="ambient roles without namespaces"),

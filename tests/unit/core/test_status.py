@@ -251,9 +251,9 @@ def test_failure_message_has_request_id_and_next_attempt() -> None:
             id="routine renewal",
         ),
         pytest.param(
-            request(renewal={"renewBefore": "50m"}, exchanges=[ACCESS_TOKEN]),
+            request(renewal={"renewBefore": "59m"}, exchanges=[ACCESS_TOKEN]),
             Outcome(NOW, ISSUED, "SecretMissing"),
-            "issued for 1h; renewBefore is limited to half of the lifetime; next renewal at 2026-01-02T03:44:05Z",
+            "issued for 1h; renewBefore is limited to 57m; next renewal at 2026-01-02T03:44:05Z",
             id="renewBefore that is too long",
         ),
     ],

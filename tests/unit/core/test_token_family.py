@@ -120,6 +120,12 @@ def test_first_token_of_a_source_starts_a_family() -> None:
     assert find("first", None) == StoredToken("first", family(live="first"))
 
 
+def test_empty_secret_with_consent_starts_a_family() -> None:
+    empty = StoredToken("", None, uid="secret-1", version="7", is_adoptable=True)
+
+    assert find("first", empty) == StoredToken("first", family(live="first"), uid="secret-1", version="7")
+
+
 @pytest.mark.parametrize("source_token", ["first", "consumed", "live"])
 def test_source_token_that_was_seen_is_ignored(source_token: str) -> None:
     expected = stored("live", family("first", "consumed"))
@@ -145,7 +151,11 @@ def test_stored_token_that_cannot_be_live_is_refused(value: str) -> None:
 @pytest.mark.parametrize(
     ("token_family", "source_id", "message"),
     [
-        pytest.param(None, SOURCE, "was not created by Keyturn for a token: choose another", id="a foreign Secret"),
+        pytest.param(
+            None, SOURCE,
+            r"was not created by Keyturn for a token: choose another source\.token\.saveTo, or .*adoptable-by",
+            id="a foreign Secret",
+        ),
         pytest.param(
             msgspec.structs.replace(family(), source_id="license/other_token"), SOURCE,
             "contains the token of source license/other_token", id="another source",

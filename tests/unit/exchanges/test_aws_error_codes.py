@@ -73,6 +73,8 @@ ROWS = [
     ("License Manager G", "AccessDeniedException", "AccessDenied", "may have been deleted"),
     ("License Manager G", "ValidationException", "SourceInvalid", "malformed, expired"),
     ("STS (AssumeRole$|Get)", "ExpiredToken ExpiredTokenException", "SourceExpired", "have expired"),
+    ("STS AssumeRole as", "ExpiredToken ExpiredTokenException", "Unavailable", "the operator's own"),
+    ("STS AssumeRole as", "InvalidClientTokenId SignatureDoesNotMatch", "SourceInvalid", "the operator's own"),
     ("STS (AssumeRole$|Get)", "InvalidClientTokenId SignatureDoesNotMatch", "SourceInvalid", "access key that signs"),
     (SIGNED_JSON, "ExpiredTokenException", "SourceExpired", "have expired"),
     (SIGNED_JSON, "InvalidSignatureException UnrecognizedClientException", "SourceInvalid", "access key that signs"),
@@ -86,7 +88,10 @@ def failures(pattern: str, code: str) -> list[KeyturnError]:
     """What the operations with this title make of the code. With status 302, an unknown code is Unavailable."""
     response = {"Error": {"Code": code, "Message": "planted"}, "ResponseMetadata": {"HTTPStatusCode": 302}}
     operations = [operation for title, operation in OPERATIONS.items() if re.match(pattern, title)]
-    return [failure(one, ClientError(response, "x"), "us-east-1", "") for one in operations]  # type: ignore[arg-type]
+    return [
+        failure(one, ClientError(response, one.name.replace("_", "")), "us-east-1", "")  # type: ignore[arg-type]
+        for one in operations
+    ]
 
 
 @pytest.mark.parametrize(("pattern", "codes", "reason", "hint"), ROWS)

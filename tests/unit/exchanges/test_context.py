@@ -18,6 +18,26 @@ async def test_secrets_are_read_in_the_namespace_of_the_request() -> None:
         assert await call.secret(SecretKeyRef(name="client", key="secret")) == "billing/client/secret"
 
 
+async def test_values_are_reported_as_they_are_read() -> None:
+    async def read_value(_: str, ref: SecretKeyRef | ConfigMapKeyRef) -> str:
+        if ref.name == "missing":
+            raise RefusedError("SourceNotFound", "it does not exist")
+        return "value"
+
+    client, missing = SecretKeyRef(name="client", key="secret"), ConfigMapKeyRef(name="missing", key="ca.crt")
+    received: list[tuple[object, str]] = []
+    with closing(aws()) as aws_client:
+        exchange_context = ExchangeContext(aws_client, issuer_client(), read_value, no_token)
+        call = Call(
+            exchange_context, "billing", "us-east-1", "acme", on_read=lambda ref, value: received.append((ref, value))
+        )
+        await call.secret(client)
+        with pytest.raises(RefusedError):
+            await call.secret(missing)
+
+    assert received == [(client, "value"), (missing, "")]
+
+
 async def test_secret_value_over_16_kib_is_refused() -> None:
     ref = SecretKeyRef(name="client", key="secret")
     with closing(aws()) as client:

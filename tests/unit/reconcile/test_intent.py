@@ -173,7 +173,7 @@ def test_call_that_times_out_unsent_is_not_sent_later() -> None:
     """A thread that calls AWS outlives the timeout, and may have signed its request only then."""
     transmissions: list[Transmission] = []
 
-    async def prepare(_: Request, __: StepSpec, ___: PipelineValues) -> Send:
+    async def prepare(_: Request, __: StepSpec, ___: PipelineValues, *, on_read: object = None) -> Send:
         async def send(transmission: Transmission) -> PipelineValues:
             transmissions.append(transmission)
             await asyncio.sleep(HOUR.total_seconds())

@@ -12,6 +12,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, read_issuance
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded, Token
 from keyturn.core.state import ReconcileState
+from keyturn.core.token_times import jwt_times
 from keyturn.reconcile.issue import IssueContext, issue
 from tests.support.dependencies import (
     ACCESS_TOKEN,
@@ -130,7 +131,7 @@ async def test_token_with_a_distant_expiry_is_issued_once(expires: datetime) -> 
 def test_refresh_token_expiry_warning(issued: timedelta | None, lifetime: timedelta, warned_before: timedelta) -> None:
     token = signed(None if issued is None else NOW + issued, NOW + lifetime)
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
-    values = PipelineValues(source_token=Token(token), credentials=keys)
+    values = PipelineValues(source_token=Token(token, NOW + lifetime), credentials=keys)
     issuance, _ = issue(rotating(), values, IssueContext("source", None, 1, 0.0, NOW))
 
     assert issuance.source_warns == NOW + lifetime - warned_before
@@ -138,7 +139,7 @@ def test_refresh_token_expiry_warning(issued: timedelta | None, lifetime: timede
 
 def test_unchanged_refresh_token_keeps_the_default_warning_time() -> None:
     keys = Credentials("AKIA", "key", "session", NOW + HOUR)
-    values = PipelineValues(source_token=Token(signed(expires=NOW + 90 * DAY)), credentials=keys)
+    values = PipelineValues(source_token=Token("opaque", NOW + 90 * DAY), credentials=keys)
     first, _ = issue(rotating(), values, IssueContext("source", None, 1, 0.0, NOW))
     second, _ = issue(rotating(), values, IssueContext("source", first, 2, 0.0, NOW))
 
@@ -155,7 +156,8 @@ def test_unchanged_refresh_token_keeps_the_default_warning_time() -> None:
     ],
 )
 def test_source_with_odd_times_has_a_record_that_can_be_read(claims: dict[str, Any]) -> None:
-    values = PipelineValues(source_token=Token(signed(**claims)), access_token=Token("token", NOW + HOUR))
+    token = signed(**claims)
+    values = PipelineValues(source_token=Token(token, jwt_times(token)[1]), access_token=Token("token", NOW + HOUR))
     issuance, _ = issue(request(exchanges=[ACCESS_TOKEN]), values, IssueContext("source", None, 1, 0.5, NOW))
 
     assert read_issuance({ISSUANCE_ANNOTATION: issuance.encoded()}) == issuance

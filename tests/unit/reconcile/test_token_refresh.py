@@ -210,6 +210,26 @@ async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
     assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
 
 
+async def test_new_token_is_saved_before_the_error_beside_it_is_reported() -> None:
+    class NarrowingIssuer(RotatingIssuer):
+        def refresh(self, token: str, now: datetime) -> PipelineValues:
+            values = super().refresh(token, now)
+            return dataclasses.replace(values, access_token=None, error=RefusedError("InvalidSpec", "invalid_scope"))
+
+    env = environment("seed")
+    env.aws.issuer = NarrowingIssuer()
+    outcome = await env.reconcile(rotating())
+    stored = env.stored_token()
+
+    assert outcome.failure
+    assert (outcome.failure.error.reason, outcome.failure.error.message) == ("InvalidSpec", "invalid_scope")
+    assert stored.family
+    assert (stored.value, stored.family.intent) == ("refresh-1", None)
+    # The next attempt sends the token that was saved.
+    env.aws.issuer = RotatingIssuer(live="refresh-1")
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+
+
 async def test_unreachable_issuer_leaves_no_intent() -> None:
     env = await consumed()
     env.aws.issuer.unavailable = 1

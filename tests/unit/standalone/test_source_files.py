@@ -47,8 +47,9 @@ async def test_access_keys_and_single_use_credential_are_read(tmp_path: Path) ->
     assert (source.credentials, source.single_use_credential) == (Credentials("AKIA", "key", "session"), "the-code")
 
 
-async def test_session_token_is_optional(tmp_path: Path) -> None:
-    put(tmp_path, "base", **KEYS)
+@pytest.mark.parametrize("more", [{}, {"AWS_SESSION_TOKEN": ""}], ids=["no file", "an empty file"])
+async def test_session_token_is_optional(tmp_path: Path, more: dict[str, str]) -> None:
+    put(tmp_path, "base", **KEYS, **more)
 
     assert (await SourceFiles(tmp_path).read_source(WITH_ACCESS_KEYS)).credentials == Credentials("AKIA", "key")
 
@@ -83,7 +84,8 @@ async def test_projected_volume_is_read(tmp_path: Path) -> None:
     ("content", "reason", "message"),
     [
         pytest.param(None, "SourceNotFound", "license/license_token does not exist", id="no file"),
-        pytest.param(b"", "SourceNotFound", "license/license_token is empty", id="empty"),
+        pytest.param(b"", "SourceKeyEmpty", "license/license_token is empty", id="empty"),
+        pytest.param(b'""\n', "SourceKeyEmpty", "license/license_token is empty", id="only quotes"),
         pytest.param(b"\xff\xfe", "SourceInvalid", "license/license_token is not UTF-8", id="not text"),
         pytest.param(b"x" * (1024 * 1024 + 1), "SourceInvalid", "larger than 1048576 bytes", id="too long"),
         pytest.param(b"a b", "SourceInvalid", "contains characters that are not valid in a token", id="not a token"),
@@ -236,7 +238,7 @@ async def test_projected_token_is_reread_each_time(tmp_path: Path) -> None:
         ),
         pytest.param(projected_token(NOW), "SourceExpired", "expired at 2026-01-02T03:04:05Z", id="expired"),
         pytest.param("planted", "SourceInvalid", "does not contain a JWT", id="not a JWT"),
-        pytest.param("", "SourceNotFound", "is empty", id="empty"),
+        pytest.param("", "SourceKeyEmpty", "is empty", id="empty"),
         pytest.param(None, "SourceNotFound", "does not exist", id="no file"),
     ],
 )  # fmt: skip

@@ -215,14 +215,13 @@ async def test_clean_up_removes_leftovers_of_a_crash(tmp_path: Path) -> None:
 async def test_clean_up_finishes_an_interrupted_save(tmp_path: Path) -> None:
     tokens, _ = await stored(tmp_path)
     reserved = tmp_path / "..license-keyturn.reserved"
-    reserved.write_bytes(
-        content_with(token="after", family=json.loads(FAMILY.rotated("3").encoded())).encode() + bytes(9)
-    )
+    family = FAMILY.rotated("3", NOW)
+    reserved.write_bytes(content_with(token="after", family=json.loads(family.encoded())).encode() + bytes(9))
     tokens.clean_up()
     loaded = await tokens.read(REQUEST)
 
     assert loaded
-    assert (loaded.value, loaded.family, names(tmp_path)) == ("after", NEXT.family, ["license-keyturn.json"])
+    assert (loaded.value, loaded.family, names(tmp_path)) == ("after", family, ["license-keyturn.json"])
 
 
 @pytest.mark.parametrize(

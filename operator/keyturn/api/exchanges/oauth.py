@@ -1,6 +1,7 @@
 """OAuth 2.0, for any issuer."""
 
 import re
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from keyturn.api.exchanges.base import (
     TokenToRead,
 )
 from keyturn.api.source import BundleValue, SecretValue
+from keyturn.api.times import DURATION, duration, is_duration
 
 _Scope = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")]
 _Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
@@ -129,6 +131,14 @@ _RULES = (
             for name in spec.extra_parameters or {}
         ),
     ),
+    Rule(
+        message="assumedLifetime must be from 1m to 8784h",
+        cel=f"""
+            !has(self.assumedLifetime) || !({is_duration("self.assumedLifetime")}) ||
+            (duration(self.assumedLifetime) >= duration('1m') && duration(self.assumedLifetime) <= duration('8784h'))
+        """,
+        is_met_by=lambda spec: spec.assumed is None or timedelta(minutes=1) <= spec.assumed <= timedelta(hours=8784),
+    ),
 )
 
 
@@ -236,6 +246,26 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     ca_bundle_from: (
         Annotated[BundleValue, Meta(description="CA certificates (PEM) to trust instead of the system's.")] | None
     ) = None
+    assumed_lifetime: (
+        Annotated[
+            str,
+            Meta(
+                min_length=2,
+                max_length=20,
+                pattern=DURATION,
+                description="Lifetime of the access token, such as 30m, for an issuer that does not state it: neither"
+                " in its response (expires_in, expires_at, expires_on) nor as `exp` of a JWT. Ignored if the issuer"
+                " states it. From 1m to 8784h. Default: a token without a stated lifetime can be used by the next"
+                " exchange but not written to the Secret, because Keyturn could not renew it in time.",
+            ),
+        ]
+        | None
+    ) = None
+
+    @property
+    def assumed(self) -> timedelta | None:
+        """`assumedLifetime` as a timedelta."""
+        return None if self.assumed_lifetime is None else duration(self.assumed_lifetime)
 
     @property
     def required_kinds(self) -> tuple[Kind, ...]:

@@ -7,7 +7,7 @@ import msgspec
 from keyturn.api.base import Rule
 from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
 from keyturn.api.exchanges.registry import EXCHANGES
-from keyturn.api.target import is_duration
+from keyturn.api.times import is_duration
 
 TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
 # Ternaries and has() instead of orValue(''): the API server's cost estimate knows no size limit for its result.

@@ -102,6 +102,8 @@ def describe_family(view: SecretView, family: TokenFamily, now: datetime) -> Ite
         f"{len(family.initial_tokens)} from the source, {len(family.consumed)} consumed (at most 100 each)",
     )
     yield row("Contains", _token_state(view, family, key))
+    if family.expires:
+        yield row("Token expires", absolute_and_relative(rfc3339(family.expires), now))
     intent = family.intent
     if intent:
         age = human_duration(max(now - intent.start, timedelta()))

@@ -64,11 +64,12 @@ def registry_logins(values: PipelineValues) -> tuple[RegistryLogin, ...]:
 
 
 def package_password(values: PipelineValues) -> str:
-    """Return the password for the package endpoints. Raises RefusedError (SourceInvalid) if RFC 6750 forbids it."""
+    """Return the password for the package endpoints. Raises RefusedError (InvalidSpec) if RFC 6750 forbids it."""
     token = values.access_token
     if token is None or not _B64TOKEN.fullmatch(token.value):
         raise RefusedError(
-            "SourceInvalid", "the token has characters that RFC 6750 does not allow, so package managers cannot use it"
+            "InvalidSpec",
+            "the issued token has characters that RFC 6750 does not allow, so package managers cannot use it",
         )
     return token.value
 
@@ -76,7 +77,7 @@ def package_password(values: PipelineValues) -> str:
 def package_endpoint(package_format: str, repository: str | None, values: PipelineValues) -> PackageEndpoint:
     """Return the endpoint of a repository for a package format, such as pypi; without a name, of the only one.
 
-    Raises RefusedError: InvalidSpec if none or several match, SourceInvalid if its URL is not plain.
+    Raises RefusedError (InvalidSpec) if none or several match, or if its URL is not plain.
     """
     candidates = [endpoint for endpoint in values.package_endpoints if endpoint.format == package_format]
     matches = [endpoint for endpoint in candidates if repository in (None, endpoint.repository)]
@@ -88,7 +89,7 @@ def package_endpoint(package_format: str, repository: str | None, values: Pipeli
 
 
 def check_endpoint(endpoint: PackageEndpoint) -> PackageEndpoint:
-    """Return the endpoint; raises RefusedError (SourceInvalid) if its URL could break a file."""
+    """Return the endpoint; raises RefusedError (InvalidSpec) if its URL could break a file."""
     if not _URL.fullmatch(endpoint.url):
-        raise RefusedError("SourceInvalid", f"the endpoint of repository {endpoint.repository} is not a plain URL")
+        raise RefusedError("InvalidSpec", f"the endpoint of repository {endpoint.repository} is not a plain URL")
     return endpoint

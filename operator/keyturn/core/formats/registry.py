@@ -1,5 +1,6 @@
 """Renders a request's formats into the data of its Secret. Each format escapes in its own way."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -9,18 +10,22 @@ from keyturn.api.formats.aws import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.formats.registry import FormatSpec
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
+from keyturn.core.errors import RefusedError
 from keyturn.core.formats.aws import aws_config, credential_process, credentials_file, env
 from keyturn.core.formats.context import FormatContext, registry_logins, require_credentials
 from keyturn.core.formats.packages import docker_config_json, maven, npm, pip
 from keyturn.core.formats.template import template, template_values
-from keyturn.core.pipeline_values import PipelineValues, require_safe
+from keyturn.core.pipeline_values import PipelineValues
+
+# RFC 6749 appendix A.12, without white space at either end, which clients remove from a file.
+_TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 def render(request: Request, values: PipelineValues) -> dict[str, str]:
     """Return the data of the Secret: the keys of each format and, if anything expires, `expiration`.
 
-    Raises RefusedError: InvalidSpec for a value that the exchanges do not provide and for data over 1 MiB,
-    SourceInvalid for a value that the format cannot represent.
+    Raises RefusedError (InvalidSpec) for a value that the exchanges do not provide or the format cannot represent, and
+    for data over 1 MiB.
     """
     data: dict[str, str] = {}
     expires_at = expiry(request.spec.formats, values)
@@ -52,8 +57,12 @@ def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime 
 
 
 def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:
+    token = context.values.current_token.value
+    if not _TOKEN.fullmatch(token):
+        key, problem = context.options.keys[0], "the issued token has characters that RFC 6749 does not allow"
+        raise RefusedError("InvalidSpec", f"the token for key {key} cannot be written: {problem}")
     # No newline: the SDKs for Go, Java, JavaScript and Rust refuse a token file that ends in one.
-    return require_safe(context.values.current_token.value, "the token")
+    return token
 
 
 _EXPIRATION_TIMES: Mapping[Kind, Callable[[PipelineValues], Iterable[datetime | None]]] = {

@@ -8,7 +8,8 @@ from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
 from keyturn.core.formats.context import FormatContext, check_endpoint, registry_logins
-from keyturn.core.pipeline_values import PipelineValues, Token, jwt_times
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_times import jwt_times
 
 # Characters with no special meaning in shells, quoted strings, JSON, XML and INI: the syntax of the text is unknown.
 _PLAIN = re.compile(r"[-A-Za-z0-9._~+/=:,@]+")
@@ -26,8 +27,7 @@ def template_values(options: TemplateFormat, values: PipelineValues) -> Iterator
 def template(context: FormatContext[TemplateFormat]) -> str:
     """Insert the values into the text in a single pass: `{{` inside a value is not expanded again.
 
-    Raises RefusedError: InvalidSpec for a value that is missing and for a text that is too large, SourceInvalid for a
-    value that is not plain.
+    Raises RefusedError (InvalidSpec) for a value that is missing or not plain, and for a text that is too large.
     """
     expiration = rfc3339(context.expires_at) if context.expires_at else None
     settings = {"region": context.request.spec.region, "expiration": expiration}
@@ -36,7 +36,7 @@ def template(context: FormatContext[TemplateFormat]) -> str:
         if name in _GETTERS:
             text = _require(name, _GETTERS[name](context.values)).value
             if not _PLAIN.fullmatch(text):
-                raise RefusedError("SourceInvalid", f"the value of {name} has characters that need escaping")
+                raise _not_plain(name, context.options.key)
         else:
             text = _require(name, _optional_token(settings[name])).value
         texts[name] = text
@@ -52,6 +52,12 @@ def _require(name: str, value: Token | None) -> Token:
         count = " exactly one" if name.startswith(("registry", "package")) else ""
         raise RefusedError("InvalidSpec", f"a template uses {name}, but the exchanges do not provide{count or ' it'}")
     return value
+
+
+def _not_plain(name: str, key: str) -> RefusedError:
+    hint = "use the format token, which writes the token as it is" if name == "accessToken" else "use another format"
+    problem = f"the value of {name} contains characters that a template would have to escape"
+    return RefusedError("InvalidSpec", f"the template for key {key} cannot be rendered: {problem}; {hint}")
 
 
 def _optional_token(value: str | None, expires_at: datetime | None = None) -> Token | None:

@@ -106,7 +106,7 @@ def test_token_that_a_file_could_misread_is_refused(name: str, token: str) -> No
     with pytest.raises(RefusedError) as error:
         file(name, f"planted{token}")
 
-    assert (error.value.reason, "planted" in error.value.message) == ("SourceInvalid", False)
+    assert (error.value.reason, "planted" in error.value.message) == ("InvalidSpec", False)
 
 
 @pytest.mark.parametrize("name", ["pip", "npm", "maven"])

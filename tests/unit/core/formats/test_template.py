@@ -91,12 +91,31 @@ def test_missing_value_is_refused_by_name(name: str, values: PipelineValues) -> 
     assert error.value.reason == "InvalidSpec"
 
 
-@pytest.mark.parametrize("value", ["{{idToken}}", "'b", " b", "$a", "\nb", "<a>", "#b", ";b", "`a`", '"', "\\"])
+@pytest.mark.parametrize(
+    "value", ["{{idToken}}", "'b", " b", "$a", "\nb", "<a>", "#b", ";b", "`a`", '"', "\\", "!b", "|b", "é"]
+)
 def test_value_that_needs_escaping_is_refused(value: str) -> None:
-    with pytest.raises(RefusedError, match=r"^the value of accessToken has characters that") as error:
+    with pytest.raises(RefusedError) as error:
         filled("{{ accessToken }}", replace(ALL, access_token=Token(f"planted{value}")))
 
-    assert (error.value.reason, "planted" in error.value.message) == ("SourceInvalid", False)
+    assert error.value.reason == "InvalidSpec"
+    assert error.value.message == (
+        "the template for key file cannot be rendered: the value of accessToken contains characters that a template"
+        " would have to escape; use the format token, which writes the token as it is"
+    )
+
+
+@pytest.mark.parametrize("token", ["00D!AQ.a", "a|b", 'a"b', "a\\b", "a b", "a'b", "{{a}}", "$(a)", "<a>", "a;b#c"])
+def test_format_token_writes_what_a_template_refuses(token: str) -> None:
+    assert rendered({"token": {}}, values=replace(ALL, access_token=Token(token)))["token"] == token
+
+
+@pytest.mark.parametrize("token", ["plantedé", "planted\nb", "planted\x00", "planted ", " planted"])
+def test_format_token_refuses_what_oauth_does_not_allow(token: str) -> None:
+    with pytest.raises(RefusedError, match="RFC 6749 does not allow") as error:
+        rendered({"token": {}}, values=replace(ALL, access_token=Token(token)))
+
+    assert (error.value.reason, "planted" in error.value.message) == ("InvalidSpec", False)
 
 
 @pytest.mark.parametrize(

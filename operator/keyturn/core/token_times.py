@@ -1,0 +1,130 @@
+"""When tokens expire, as their issuers state it: in a response, or in the claims of a JWT.
+
+A statement that cannot be true is ignored: no number or time, zero, negative, before the token was issued, already over
+when the token is received. Issuers use 0 and -1 for "does not expire".
+"""
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from keyturn.api.times import whole
+from keyturn.core.bounded_json import decode_object
+from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
+
+_LONGEST_LIFETIME = timedelta(days=366)
+# A larger number is a time, which some issuers state in place of a lifetime.
+_LARGEST_LIFETIME_SECONDS = timedelta(days=20 * 366).total_seconds()
+_FIRST_YEAR = 2000
+# A number of seconds since 1970 that is later than the year 9999 is a number of milliseconds.
+_LAST_SECOND = datetime.max.replace(tzinfo=UTC).timestamp()
+_NO_MEMBERS: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Members(NamedTuple):
+    """Names of the members with a lifetime in seconds, and of those with a time."""
+
+    lifetimes: tuple[str, ...]
+    times: tuple[str, ...]
+
+
+# RFC 6749 section 5.1; Square, Entra ID and Squarespace.
+_ACCESS_TOKEN = _Members(("expires_in",), ("expires_at", "expires_on", "access_token_expires_at"))
+# Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit; Square and Squarespace.
+_REFRESH_TOKEN = _Members(
+    ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"), ("refresh_token_expires_at",)
+)
+
+
+def token_expiry(
+    token: str,
+    requested_at: datetime,
+    members: Mapping[str, Any] = _NO_MEMBERS,
+    assumed_lifetime: timedelta | None = None,
+) -> datetime | None:
+    """Return when an access token expires: by its response (within 366 days), else the `exp` of a JWT, else as assumed.
+
+    Only if nothing else is known, it is an `exp` that is already over: a wrong clock is the most likely cause.
+    """
+    if stated := _stated(_ACCESS_TOKEN, members, requested_at):
+        return min(stated, requested_at + _LONGEST_LIFETIME)
+    expires_at = jwt_times(token)[1]
+    if expires_at and expires_at > requested_at:
+        return expires_at
+    return requested_at + assumed_lifetime if assumed_lifetime else expires_at
+
+
+def refresh_token_expiry(token: str | None, requested_at: datetime, members: Mapping[str, Any]) -> datetime | None:
+    """Return when a refresh token expires: by its response, else the `exp` of a JWT, else None.
+
+    `token` is None if the response contains none, so that the one that was sent stays valid.
+    """
+    if stated := _stated(_REFRESH_TOKEN, members, requested_at):
+        return stated
+    expires_at = jwt_times(token or "")[1]
+    return expires_at if expires_at and expires_at > requested_at else None
+
+
+def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
+    """Return `iat` and `exp` (RFC 7519 section 4.1) of a token without verifying it.
+
+    None for each that is absent or cannot be true.
+    """
+    claims = jwt_claims(token) or {}
+    issued_at, expires_at = parse_time(claims.get("iat")), parse_time(claims.get("exp"))
+    return issued_at, None if issued_at and expires_at and expires_at <= issued_at else expires_at
+
+
+def jwt_claims(token: str) -> dict[str, Any] | None:
+    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT of at most 16 KiB.
+
+    Not by PyJWT, which also decodes and checks the header: any service may have issued the token.
+    """
+    parts = token.split(".", 3) if len(token) <= MAX_VALUE_LENGTH else []
+    if len(parts) != 3:  # noqa: PLR2004 - header, payload and signature
+        return None
+    try:
+        return decode_object(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+
+
+def parse_time(value: object) -> datetime | None:
+    """Parse a time from 2000 on, truncated to seconds: a `datetime`, a number, or ISO 8601 with a time zone, else None.
+
+    A number counts seconds since 1970; it may be a string.
+    """
+    try:
+        if isinstance(value, datetime):
+            moment = value
+        elif (number := _number(value)) is not None:
+            moment = datetime.fromtimestamp(int(number / 1000 if number > _LAST_SECOND else number), UTC)
+        else:
+            moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+        # A time without a zone may be hours off.
+        return whole(moment) if moment.tzinfo and moment.year >= _FIRST_YEAR else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _stated(names: _Members, members: Mapping[str, Any], requested_at: datetime) -> datetime | None:
+    for name in names.lifetimes:
+        seconds = _number(members.get(name))
+        if seconds and 1 <= seconds <= _LARGEST_LIFETIME_SECONDS:
+            return requested_at + timedelta(seconds=int(seconds))
+    times = (parse_time(members.get(name)) for name in (*names.times, *names.lifetimes))
+    return next((moment for moment in times if moment and moment > requested_at), None)
+
+
+def _number(value: object) -> float | None:
+    """Parse a finite number, also from a string: many issuers quote it, as the examples in RFC 6749 seem to."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,152 @@
+"""The response of a token endpoint: which tokens it contains, or which error. Its content decides, not its status."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+from keyturn.api.exchanges.base import ID_TOKEN_TYPE, REFRESH_TOKEN_TYPE
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.token_times import jwt_times, refresh_token_expiry, token_expiry
+from keyturn.exchanges.issuer_http import IssuerResponse
+
+_SUCCESS, _REDIRECTS_AND_CLIENT_ERRORS = range(200, 300), range(300, 500)
+# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed.
+_NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
+# An issuer's own code does not concern the token then: Keycloak returns 404 if the realm does not exist.
+_NOT_ABOUT_TOKEN = (*_NOT_HANDLED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_TOKENS = ("access_token", "id_token", "refresh_token")
+
+# RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target, and invalid_request also of a bad subject token),
+# RFC 8628 section 3.5 (slow_down), RFC 6749 section 4.1.2.1 (the last three). Keycloak returns unauthorized_client
+# for a wrong secret, and invalid_client for an unknown audience.
+_ERRORS = {
+    "invalid_request": (
+        "InvalidSpec",
+        "a parameter is missing or invalid, or the issuer refuses the subject token of a token exchange",
+    ),
+    "invalid_client": (
+        "AccessDenied",
+        "check clientId, its secret or key, clientAuthentication and audience",
+    ),
+    "invalid_grant": (
+        "SourceInvalid",
+        "the token has expired, has been revoked or consumed, or belongs to another client; sign in again",
+    ),
+    "unauthorized_client": ("AccessDenied", "check that the client may use this grant, and its secret or key"),
+    "unsupported_grant_type": ("InvalidSpec", "the issuer does not support this grant"),
+    "invalid_scope": ("InvalidSpec", "the issuer refuses the scope"),
+    "invalid_target": ("InvalidSpec", "the issuer refuses the audience or the resource"),
+    "slow_down": ("Throttled", ""),
+    "access_denied": (
+        "AccessDenied",
+        "the issuer denies access: check the client, its permissions and the audience",
+    ),
+    "temporarily_unavailable": ("Unavailable", ""),
+    "server_error": ("Unavailable", ""),
+}
+
+
+def read_token_response(
+    values: PipelineValues,
+    response: IssuerResponse,
+    assumed_lifetime: timedelta | None = None,
+    *,
+    sends_token: bool,
+    consumes: bool,
+) -> PipelineValues:
+    """Add the tokens of a response to the values; raises the error that it contains.
+
+    `assumed_lifetime` is that of an access token if the issuer states none.
+    `sends_token`: the request contained a token, not only the client's credentials. `consumes`: the issuer may have
+    consumed it. Then an error that comes with a new refresh token is not raised but returned in `error`, because the
+    refresh token must be saved first. For the same reason, nothing is raised for a token that is unfit: that is checked
+    later.
+    """
+    members = response.members or {}
+    results = _with_tokens(values, response, members, assumed_lifetime)
+    is_saved_first = consumes and results.refresh_token is not None
+    error = _error(response, members, sends_token=sends_token, consumes=consumes and not is_saved_first)
+    if error is None and results.access_token is None and not consumes:
+        # The next exchange would use the source token instead.
+        error = UnavailableError("Unavailable", f"{response.host} returned no access token")
+    if error and not is_saved_first:
+        raise error
+    return replace(results, error=error)
+
+
+def _error(
+    response: IssuerResponse, members: Mapping[str, Any], *, sends_token: bool, consumes: bool
+) -> KeyturnError | None:
+    """Return the error that a response reports, None if it reports success."""
+    host, status, is_success = response.host, response.status, response.status in _SUCCESS
+    has_token = any(_text(members, name) for name in _TOKENS)
+    # Okta uses the second name if the client is unknown. Some issuers return an object in place of a code.
+    error = members.get("error") or members.get("errorCode")
+    code = error if isinstance(error, str) else ""
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)
+    is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
+    # Some issuers return every error with status 200.
+    if code in _ERRORS or (code and is_about_token) or (error and is_success and not has_token):
+        return _refusal(response, code, sends_token=sends_token, consumes=consumes)
+    if is_success and has_token:
+        return None
+    if status in _NOT_HANDLED:
+        return UnavailableError("Unavailable", f"{host} returned HTTP {status}")
+    if status in _REDIRECTS_AND_CLIENT_ERRORS:
+        message = f"{host} returned HTTP {status} without an OAuth error; check that tokenUrl is its token endpoint"
+        # Some issuers describe a refused token in members of their own.
+        is_own_error = status == HTTPStatus.BAD_REQUEST and bool(members)
+        return RefusedError("InvalidSpec", message, may_concern_token=is_own_error)
+    return UnavailableError("Unavailable", f"{host} returned HTTP {status} without a token", outcome_unknown=consumes)
+
+
+def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes: bool) -> KeyturnError:
+    own_reason = "AccessDenied" if response.status in _DENIED or "client" in code.lower() else "SourceInvalid"
+    # The text of the issuer's own code is not repeated: it may contain what was sent.
+    reason, hint = _ERRORS.get(code, (own_reason, "check the client, its secret or key, the token and tokenUrl"))
+    if reason == "SourceInvalid" and not sends_token:
+        # Only the client can have been refused.
+        reason, hint = "AccessDenied", "check the client, its secret or key, and tokenUrl"
+    shown_code = code if code in _ERRORS else f"HTTP {response.status} with a non-standard error"
+    message = f"{response.host}: {shown_code}" + (f"; {hint}" if hint else "")
+    if reason == "Throttled":
+        return ThrottledError(message, retry_after=response.retry_after)
+    if reason == "Unavailable":
+        is_failure = code == "server_error" and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        is_unknown = consumes and is_failure and response.status not in _NOT_HANDLED
+        return UnavailableError(reason, message, outcome_unknown=is_unknown)
+    # All other codes of RFC 6749 section 5.2 concern the client or the request, or name the token.
+    return RefusedError(reason, message, may_concern_token=code not in _ERRORS or code == "access_denied")
+
+
+def _with_tokens(
+    values: PipelineValues, response: IssuerResponse, members: Mapping[str, Any], assumed_lifetime: timedelta | None
+) -> PipelineValues:
+    """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
+    access_token, id_token, refresh_token = (
+        _text(members, name) for name in ("access_token", "id_token", "refresh_token")
+    )
+    if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
+        # RFC 8693 section 2.2.1: the issued token is in access_token and its lifetime in expires_in, whatever its type.
+        access_token, refresh_token = None, access_token
+        members = {"refresh_token_expires_in": members.get("expires_in"), **members}
+    if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
+        id_token = access_token
+    expires_at = token_expiry(access_token or "", response.requested_at, members, assumed_lifetime)
+    return replace(
+        values,
+        refresh_token=refresh_token,
+        refresh_expires_at=refresh_token_expiry(refresh_token, response.requested_at, members),
+        access_token=Token(access_token, expires_at) if access_token else None,
+        id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
+    )
+
+
+def _text(members: Mapping[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,76 @@
+"""The Secrets and ConfigMaps that exchanges read, such as a client secret: a change ends the wait after a refusal.
+
+A routine renewal reads each of them once, in the exchange that needs it. They are read again only while a refusal
+waits.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from keyturn.api.source import ValueRef
+from keyturn.api.token_request import Request
+from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
+from keyturn.core.issuance import fingerprint
+from keyturn.core.state import Failure, ReconcileState
+from keyturn.reconcile.dependencies import Dependencies
+
+# These do not depend on the values. After an unknown outcome, only a new token in the source leads to another attempt.
+_INDEPENDENT = ("RefreshOutcomeUnknown", "SourceConsumed", "StaleTokenRestored", "TargetConflict", "WriteDenied")
+
+
+class ValuesRead:
+    """The fingerprints of the values that the exchanges of one attempt have read; empty for one that does not exist."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._fingerprints: dict[ValueRef, str] = {}
+
+    def note(self, ref: ValueRef, value: str) -> None:
+        """Note a value that was read, or an empty one if it could not be read."""
+        self._fingerprints[ref] = fingerprint(value, self._request) if value else ""
+
+    def added_to(self, state: ReconcileState) -> ReconcileState:
+        """Return the state after the attempt: if it failed, with the values that it has read."""
+        if state.failure is None or not self._fingerprints:
+            return state
+        return dataclasses.replace(
+            state, failure=dataclasses.replace(state.failure, values_read=dict(self._fingerprints))
+        )
+
+
+async def expedite_after_change(
+    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
+) -> ReconcileState:
+    """Move the next attempt forward if a value that the failed one has read was changed since.
+
+    After a restart it is not known what was read. Then the current values count as those of the failed attempt. The
+    minimum interval between exchanges is respected.
+    """
+    failure = state.failure
+    if failure is None or not _depends_on_values(failure) or now >= failure.next_attempt_time:
+        return state
+    is_restored = failure.inputs is None
+    refs = request.spec.exchange_references if is_restored else failure.values_read
+    try:
+        values_read = await _read(deps, request, refs)
+    except UnavailableError:
+        return state
+    if not is_restored and values_read != failure.values_read:
+        earliest = max(now, state.exchanged_at + deps.min_interval) if state.exchanged_at else now
+        failure = dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, earliest))
+    return dataclasses.replace(state, failure=dataclasses.replace(failure, values_read=values_read))
+
+
+def _depends_on_values(failure: Failure) -> bool:
+    return not isinstance(failure.error, ThrottledError) and failure.error.reason not in _INDEPENDENT
+
+
+async def _read(deps: Dependencies, request: Request, refs: Iterable[ValueRef]) -> Mapping[ValueRef, str]:
+    values_read: dict[ValueRef, str] = {}
+    for ref in refs:
+        try:
+            values_read[ref] = fingerprint(await deps.read_value(request.namespace, ref), request)
+        except RefusedError:
+            values_read[ref] = ""
+    return values_read
