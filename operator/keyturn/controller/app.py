@@ -254,7 +254,7 @@ class Operator:
 def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
     """Return threads for name lookups: asyncio has 6 on a node with two cores, which all tenants share.
 
-    A lookup cannot be cancelled: one that a name server of a tenant does not answer occupies a thread for up to 40 s,
+    A lookup cannot be cancelled: if the name server of a tenant does not respond, it occupies a thread for up to 40 s,
     but its worker for only 5 s.
     """
     return ThreadPoolExecutor(8 * concurrent, "lookup")

@@ -89,13 +89,13 @@ def test_lease_namespace_is_the_option_or_default(option: str | None, namespace:
 
 
 async def test_slow_name_lookups_of_a_tenant_do_not_delay_others() -> None:
-    loop, answered = asyncio.get_running_loop(), threading.Event()
+    loop, has_responded = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(lookup_threads(16))
-    # What a minute of lookups that are never answered leaves behind, with a new one in each worker every five seconds.
-    slow = [loop.run_in_executor(None, answered.wait, 30) for _ in range(100)]
+    # What a minute of lookups that never end leaves behind, with a new one in each worker every five seconds.
+    slow = [loop.run_in_executor(None, has_responded.wait, 30) for _ in range(100)]
     try:
         async with asyncio.timeout(5):
             assert await loop.getaddrinfo("127.0.0.1", 443)
     finally:
-        answered.set()
+        has_responded.set()
         await asyncio.gather(*slow)
