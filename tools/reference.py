@@ -18,6 +18,7 @@ from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
 
 Node = Mapping[str, Any]
 Field = tuple[str, Node, bool]
+_RULES = "x-kubernetes-validations"
 _EXCHANGES, _FORMATS = "spec.exchanges[]", "spec.target.formats[]"
 _NAMES = {"string": " characters", "array": " items", "object": " entries"}
 _LIMITS = {
@@ -103,7 +104,7 @@ def _limits(node: Node) -> str:
     inner = _inner(node)
     limits = [_range(node)] + ([_range(inner)] if inner is not node else [])
     limits += ["one of " + ", ".join(f"`{value}`" for value in inner["enum"])] if "enum" in inner else []
-    limits += ["`" + inner["pattern"].replace("|", "\\|") + "`"] if "pattern" in inner else []
+    limits += [_line(rule["message"]) for rule in inner.get(_RULES, ()) if inner["type"] == "string"]
     return ", ".join(limit for limit in limits if limit)
 
 
@@ -118,7 +119,7 @@ def _range(node: Node) -> str:
 def _rules(nodes: Mapping[str, Node], section: str) -> Iterator[str]:
     for path, node in nodes.items():
         field = f"`{path.removeprefix(section).lstrip('.')}`: " if path != section else ""
-        rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ()) if "message" in rule]
+        rules = [rule["message"] for rule in node.get(_RULES, ()) if "message" in rule and node["type"] != "string"]
         # The CRD merges the rules of the spec: they have a messageExpression.
         for message in [rule.message for rule in TokenRequestSpec.RULES] if path == "spec" else rules:
             yield f"- {field}{_line(message)}"

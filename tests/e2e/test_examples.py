@@ -32,6 +32,15 @@ PORTAL_ARN = f"{APPLICATION_ARN[:-1]}a"
 EXTERNAL_ID = "partner/1"
 _ROLE = re.compile(r"arn:aws:iam::[0-9]{12}:role/[A-Za-z-]+")
 Values = dict[str, dict[str, str]]
+_TENANT = "11111111-2222-3333-4444-555555555555"
+# Token endpoints and audiences of issuers that the emulator's issuer stands for, and its paths; the longest first.
+FOREIGN_ISSUERS = {
+    "https://sts.partner.example/token": "/token",
+    "https://keycloak.example.com/realms/acme/protocol/openid-connect/token": "/token",
+    "https://keycloak.example.com/realms/acme": "",
+    f"https://login.microsoftonline.com/{_TENANT}/oauth2/v2.0/token": "/token",
+    "api://AzureADTokenExchange": "",
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
@@ -56,7 +65,8 @@ def ambient_operator(
     directory = tmp_path_factory.mktemp("examples")
     (directory / "ca.crt").write_text(own_aws.ca)
     ambient = {"namespaces": ["test-*"], "roles": [f"arn:aws:iam::{ACCOUNT}:role/billing-*"]}
-    settings = LOOPBACK | {"sources": {"ambient": [ambient]}}
+    audiences = ["sts.amazonaws.com", own_aws.issuer_url]
+    settings = LOOPBACK | {"sources": {"ambient": [ambient], "audiences": audiences}}
     installed.kubectl("create", "clusterrole", "token-creator", "--verb=create", "--resource=serviceaccounts/token")
     installed.kubectl("create", "clusterrolebinding", "token-creator", "--clusterrole=token-creator",
                       "--serviceaccount=keyturn:keyturn")  # fmt: skip
@@ -82,7 +92,8 @@ class Environment:
         text = text.replace("https://issuer.example.com/oauth2/token", f"{self.aws.issuer_url}/token")
         for name in ("issuer.example.com", "login.example.com"):
             text = text.replace(name, self.issuer.removeprefix("https://"))
-        text = text.replace("https://sts.partner.example/token", f"{self.aws.issuer_url}/token")
+        for name, replacement in FOREIGN_ISSUERS.items():
+            text = text.replace(name, f"{self.aws.issuer_url}{replacement}")
         text = text.replace("the one in the Secret", EXTERNAL_ID).replace("role/Keyturn", "user/keyturn")
         text = text.replace('kubernetes-namespace": "billing', f'kubernetes-namespace": "{self.namespace.name}')
         return text.replace(":serviceaccount:billing:", f":serviceaccount:{self.namespace.name}:")
@@ -185,6 +196,12 @@ def _account(environment: Environment) -> Values:
     return {}
 
 
+def _federated_client(environment: Environment) -> Values:
+    subject = f"system:serviceaccount:{environment.namespace.name}:app"
+    environment.aws.oauth_client("66666666-7777-8888-9999-000000000000", federated_subject=subject)
+    return _account(environment)
+
+
 def _keys(_: Environment) -> Values:
     return {"base-aws": USER_KEYS}
 
@@ -196,9 +213,11 @@ PREPARE: dict[str, Callable[[Environment], Values]] = {
     "cognito": _login,
     "cognito-basic-flow": _login,
     "cross-account": lambda _: {"base-aws": USER_KEYS, "partner-secret": {"external_id": EXTERNAL_ID}},
+    "entra-workload-identity": _federated_client,
     "identity-center": _sign_in,
     "identity-center-exchange": _portal,
     "identity-center-trusted-issuer": _reader,
+    "keycloak-federated-client": _federated_client,
     "license-manager": _license,
     "oauth-refresh-token": _billing,
     "service-account": _account,
@@ -211,7 +230,7 @@ WITH_REQUEST = [example for example in EXAMPLES if _requests(example.read_text()
 @pytest.mark.usefixtures("ambient_operator")
 @pytest.mark.parametrize("example", WITH_REQUEST, ids=lambda path: path.stem)
 def test_example_is_issued_and_renewed_twice(example: Path, own_aws: Emulator, namespace: Namespace) -> None:
-    of_cluster = example.stem == "service-account"
+    of_cluster = PREPARE.get(example.stem) in (_account, _federated_client)
     issuer = service_account_issuer(namespace.plane) if of_cluster else own_aws.issuer_url
     environment = Environment(namespace, own_aws, issuer)
     text = environment.adapt(example.read_text())

@@ -88,3 +88,16 @@ def test_secret_type_follows_the_exchanges(operator: Operator, aws: Emulator, na
 
     assert seen == [(DOCKER, True), ("Opaque", False)]
     assert namespace.events("acme") == ["Issued"]
+
+
+def test_template_of_registry_logins_has_their_type(aws: Emulator, namespace: Namespace) -> None:
+    aws.settings(registry_url=aws.url)
+    hosts = ("{{ registryHost }}", "111122223333.dkr-ecr.us-east-1.on.aws")
+    login = '{"username": "{{ registryUsername }}", "password": "{{ registryPassword }}"}'
+    text = '{"auths": {' + ", ".join(f'"{host}": {login}' for host in hosts) + "}}"
+    issue(namespace, ECR, target={"formats": [{"template": {"key": ".dockerconfigjson", "text": text}}]})
+
+    first, second = json.loads(namespace.secret_data("acme")[".dockerconfigjson"])["auths"].items()
+    assert namespace.get("secret", "acme")["type"] == DOCKER
+    assert (second[0], second[1]) == (hosts[1], first[1])
+    assert is_authorized(f"http://{first[0]}/v2/", basic(first[1]["username"], first[1]["password"]))

@@ -30,7 +30,7 @@ _PARAMETERS = (
     "repositories[].repository requestedTokenType resource[] roleArn roleArns[] roleName roleSessionName scope[] "
     "serialNumber sourceIdentity subjectTokenType tags[].key tags[].value tokenProperties[] transitiveTagKeys[]"
 )
-_WRITTEN = "formats[].*.key annotations.* labels.* mountPath profile formats[].*.repository scope serverId text"
+_WRITTEN = "formats[].*.key annotations.* labels.* mountPath profile formats[].*.repository hosts[] scope serverId text"
 # How each string field of a TokenRequest is used. A new field fails the test until it is listed.
 USES = {
     "an object": "secretKeyRef.name configMapKeyRef.name secretRef.name secretName serviceAccount.name",
@@ -38,9 +38,10 @@ USES = {
     "a host of AWS": "region",
     "a host that the user chooses": "tokenUrl",
     "an audience of a ServiceAccount token": "serviceAccount.audiences[]",
+    "a part of the signed assertion of a client": "clientAssertion.audience claims.* headers.*",
     "a parameter of AWS or the issuer": _PARAMETERS,
     "a part of the written Secret": _WRITTEN,
-    "a time": "renewBefore gracePeriod",
+    "a time": "renewBefore gracePeriod assumedLifetime",
 }
 # Separated by spaces; a valid value with a newline and an empty one are added.
 _HOSTILE = {
@@ -48,8 +49,8 @@ _HOSTILE = {
     "a key of an object": "../treasure a/b ..",
     "a host of AWS": "us-east-1.evil.example evil.example/ evil.example# a@evil 127.0.0.1 a:1 a%2Eb [::1] -",
     "a host that the user chooses": (
-        "http://id.example file:///etc/passwd https://me@id.example https://id.example?a //id.example "
-        "https://id.example#a https:///token https://"
+        "http://id.example file:///etc/passwd https://me@id.example https://me@id.example?a //id.example "
+        "https://id.example#a https://id.example?a#b https:///token https://?a https://"
     ),
 }
 _VALID = {"a host of AWS": "us-east-1", "a host that the user chooses": "https://id.example/"}

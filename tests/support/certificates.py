@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -67,13 +68,17 @@ def issue_certificate(
     return ServerCertificate(_sign(ca, ca_key), _sign(server, ca_key), private_key)
 
 
+def issue_client_certificate(now: datetime, key: Any) -> x509.Certificate:
+    """Create a self-signed certificate for a private key of any kind that can sign certificates."""
+    subject = _name("Test client")
+    return _certificate(subject, subject, key, now).sign(key, hashes.SHA256())
+
+
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
-) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, key: Any, now: datetime) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
     return builder.not_valid_before(now - _DAY).not_valid_after(now + _DAY)
 

@@ -34,7 +34,7 @@ from tests.support.emulator.constants import (
     USER_KEY_ID,
     USER_SECRET_KEY,
 )
-from tests.support.manifests.tokens import EXCHANGE
+from tests.support.manifests.tokens import EXCHANGE, oauth
 
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 AMBIENT_SETTINGS = SourceSettings(ambient=(AmbientRule(namespaces=("billing",), roles=(ACCOUNT_ROLE_ARN,)),))
@@ -258,11 +258,15 @@ class OauthIssuer:
     def __init__(self, client: Aws, emulator: Emulator) -> None:
         self.client, self.emulator, self.issuers = client, emulator, issuer_client()
         self.values = {"client": CLIENT_SECRET, "ca": emulator.ca}
+        self.make_token: MakeToken = no_token
+        self.sources = SourceSettings()
 
     async def call(self, values: PipelineValues, **changes: Any) -> PipelineValues:
         before = [REFRESH] if "from" in changes else []
+        if "pipeline" in (changes.get("clientAssertionFrom") or {}):
+            before = oauth()["exchanges"]
         token_request = refresh_request(self.emulator, *before, **changes)
-        exchange_context = context(self.client, self.issuers, self.values)
+        exchange_context = context(self.client, self.issuers, self.values, self.sources, self.make_token)
         return await exchange(exchange_context, token_request, token_request.spec.exchanges[-1], values)
 
     async def fail(self, values: PipelineValues, **changes: Any) -> KeyturnError:

@@ -43,7 +43,7 @@ class StandaloneDirectory:
             "aws": {"endpoints": endpoints(self.aws.url)},
             "renewal": {"minIntervalSeconds": 1},
             "issuers": {"allowedPrivateNetworks": ["127.0.0.0/8"]},
-            "sources": {"audiences": [CLIENT_ID]},
+            "sources": {"audiences": [CLIENT_ID, self.aws.issuer_url]},
         }
         (self.path / "settings.yaml").write_text(yaml.safe_dump(settings))
         (self.path / "sources").mkdir()

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 import yaml
 
+from keyturn.api.base import EXPECTATION
 from keyturn.core.settings import Settings
 
 CHART = Path(__file__).parents[2] / "charts" / "keyturn"
+_REMOVED = ("title", "description", "default", EXPECTATION)
 LINE = re.compile(r"( *)(?:# ?(.*)|([A-Za-z]+):.*)")
 
 
@@ -26,10 +28,10 @@ def schema(text: str) -> str:
 
 
 def _bare(node: Any) -> Any:
-    """Remove titles, descriptions and defaults."""
+    """Remove titles, descriptions, defaults and expectations."""
     if not isinstance(node, dict):
         return [_bare(one) for one in node] if isinstance(node, list) else node
-    kept = {key: value for key, value in node.items() if key not in ("title", "description", "default")}
+    kept = {key: value for key, value in node.items() if key not in _REMOVED}
     named = {name: _bare(value) for name, value in kept.pop("properties", {}).items()}
     return {key: _bare(value) for key, value in kept.items()} | ({"properties": named} if named else {})
 

@@ -10,15 +10,59 @@ GROUP = "keyturn.dev"
 
 # Of the name of an object, and of a key.
 MAX_NAME_LENGTH = 253
-# Patterns end in \Z, which the CRD shows as $: Python's $ would accept a newline at the end.
+# The key of a schema for what its pattern expects, in words.
+EXPECTATION = "x-expectation"
+
+
+def matching(
+    pattern: str,
+    expectation: str,
+    *,
+    min_length: int | None = None,
+    max_length: int | None = None,
+    description: str | None = None,
+) -> Meta:
+    r"""Return the constraints of a string whose pattern is shown only in words: it "must be" what `expectation` says.
+
+    A pattern ends in \Z, for which RE2 has $: Python's $ would accept a newline at the end.
+    """
+    return Meta(
+        pattern=pattern,
+        min_length=min_length,
+        max_length=max_length,
+        description=description,
+        extra_json_schema={EXPECTATION: expectation},
+    )
+
+
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
-Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
+_NAME = (
+    NAME_PATTERN,
+    "lower-case letters, digits, '-' and '.', with a letter or digit before and after each '.' and at both ends",
+)
+Name = Annotated[str, matching(*_NAME, min_length=1, max_length=MAX_NAME_LENGTH)]
 # The token Secret has the same name with the suffix -keyturn.
-ConsumedSecretName = Annotated[str, Meta(min_length=1, max_length=245, pattern=NAME_PATTERN)]
-Key = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z")]
+ConsumedSecretName = Annotated[str, matching(*_NAME, min_length=1, max_length=245)]
+Key = Annotated[
+    str,
+    matching(
+        r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z",
+        "letters, digits, '-', '_' and '.', not '.' alone and not '..' at the start",
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+    ),
+]
 # Namespace and name of an object.
 NamespacedName = tuple[str, str]
-Region = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z")]
+Region = Annotated[
+    str,
+    matching(
+        r"^[a-z0-9]+(-[a-z0-9]+)*\Z",
+        "the name of a region, such as us-east-1: lower-case letters and digits, with '-' between them",
+        min_length=1,
+        max_length=63,
+    ),
+]
 
 # Letters, separators and digits of any language: AWS and RE2 write \p{L}\p{Z}\p{N}, which Python's re does not support.
 TEXT = r"\w \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"

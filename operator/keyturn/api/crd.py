@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from keyturn.api.base import GROUP, ApiStruct, Rule, api_structs, in_re2
+from keyturn.api.base import EXPECTATION, GROUP, ApiStruct, Rule, api_structs, in_re2
 from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 
 _COLUMNS = (
@@ -134,12 +134,15 @@ def _merged(rules: Sequence[Rule], variables: Mapping[str, str]) -> dict[str, st
 
 
 def _strings(node: dict[str, Any]) -> dict[str, Any]:
-    """Add the type to enums, translate patterns to RE2, and dedent docstrings."""
+    """Add the type to enums, turn patterns into rules, and dedent docstrings."""
     if "description" in node:
         node["description"] = inspect.cleandoc(node["description"])
     if "enum" in node:
         node["type"] = "string"
-    if "pattern" in node:
-        node["pattern"] = in_re2(node["pattern"])
+    if isinstance(node.get("pattern"), str):
+        # The API server would show a pattern itself to the user; of a rule it shows the message.
+        pattern, expectation = in_re2(node.pop("pattern")), node.pop(EXPECTATION)
+        rule = {"rule": f"self.matches(r'{pattern}')", "message": f"must be {expectation}"}
+        node["x-kubernetes-validations"] = [rule]
     node.pop("propertyNames", None)
     return node

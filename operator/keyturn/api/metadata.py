@@ -5,15 +5,35 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Rule, in_re2
+from keyturn.api.base import ApiStruct, Rule, in_re2, matching
 
 # The syntax of label keys. Annotation keys have the same syntax, except that their prefix may have capital letters.
 LABEL_NAME = (
     r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 )
-LabelValue = Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")]
-RESERVED_PREFIX = r"^([^/]*\.)?(keyturn\.dev|kubernetes\.io|k8s\.io)/"
+LABEL_WORDS = (
+    "1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at the start and at the end, and perhaps a"
+    " prefix such as example.com/"
+)
+LabelValue = Annotated[
+    str,
+    matching(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z",
+        "empty, or letters, digits, '-', '_' and '.', with a letter or digit at the start and at the end",
+        max_length=63,
+    ),
+]
+RESERVED_PREFIX = r"^([^/]*\.)?keyturn\.dev/"
+# Keyturn sets the first one. With the others, kubectl or a controller of Kubernetes deletes the Secret or trusts it.
+RESERVED_NAMES = [
+    "app.kubernetes.io/managed-by",
+    "applyset.kubernetes.io/id",
+    "applyset.kubernetes.io/part-of",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kubernetes.io/service-account.name",
+    "kubernetes.io/service-account.uid",
+]
 _LABELS_AND_ANNOTATIONS = "[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}]"
 
 
@@ -41,14 +61,19 @@ class SecretMetadata(ApiStruct, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            message="names of labels and annotations must have 1 to 63 letters, digits, '-', '_' or '.', must start and"
-            " end with a letter or digit, and may have a prefix such as example.com/",
+            message=f"names of labels and annotations must be {LABEL_WORDS}",
             cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, k.matches(r'{in_re2(LABEL_NAME)}')))",
             is_met_by=lambda metadata: all(re.search(LABEL_NAME, name) for name in _names(metadata)),
         ),
         Rule(
-            message="labels and annotations with the prefixes keyturn.dev, kubernetes.io and k8s.io are reserved",
-            cel=f"{_LABELS_AND_ANNOTATIONS}.all(m, m.all(k, !k.matches(r'{RESERVED_PREFIX}')))",
-            is_met_by=lambda metadata: not any(re.search(RESERVED_PREFIX, name) for name in _names(metadata)),
+            message="labels and annotations must not have the prefix keyturn.dev/, which Keyturn uses, or one of the"
+            f" names {', '.join(RESERVED_NAMES)}",
+            cel=f"""
+                {_LABELS_AND_ANNOTATIONS}.all(m, m.all(k,
+                    !(k in {RESERVED_NAMES}) && !k.matches(r'{RESERVED_PREFIX}')))
+            """,
+            is_met_by=lambda metadata: (
+                not any(name in RESERVED_NAMES or re.search(RESERVED_PREFIX, name) for name in _names(metadata))
+            ),
         ),
     )

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of
+from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
 from keyturn.api.metadata import SecretMetadata
 
 
@@ -81,13 +81,18 @@ class SaveTo(ApiStruct, frozen=True):
     ) = None
 
 
+Audience = Annotated[
+    str, matching(r"^[!-~]+\Z", "printable ASCII characters without spaces", min_length=1, max_length=1024)
+]
+
+
 class ServiceAccountTokenSpec(ApiStruct, frozen=True):
     """A token of a ServiceAccount in the namespace of the TokenRequest. Each renewal requests a new one."""
 
     name: Annotated[Name, Meta(description="Name of the ServiceAccount.")]
     audiences: (
         Annotated[
-            tuple[Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+\Z")], ...],
+            tuple[Audience, ...],
             Meta(
                 min_length=1,
                 max_length=4,

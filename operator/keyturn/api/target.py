@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Name, Rule
+from keyturn.api.base import ApiStruct, Name, Rule, matching
 from keyturn.api.formats.registry import FormatSpec, key_in_cel
 from keyturn.api.metadata import SecretMetadata
-from keyturn.api.times import DURATION, duration, is_duration
+from keyturn.api.times import DURATION, DURATION_WORDS, duration, is_duration
 
 
 class TargetSpec(ApiStruct, frozen=True):
@@ -69,10 +69,11 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before: (
         Annotated[
             str,
-            Meta(
+            matching(
+                DURATION,
+                DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                pattern=DURATION,
                 description="How long before expiry, such as 20m or 1h30m. At most 95% of the actual lifetime is"
                 " used, and half of it if renewBefore is not shorter than the lifetime.",
             ),

@@ -12,6 +12,7 @@ from keyturn.api.base import in_re2
 Moment = Annotated[datetime, Meta(tz=True)]
 # A duration in a manifest, such as 1h30m. CEL's duration() accepts the same.
 DURATION = r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z"
+DURATION_WORDS = "a duration in hours, minutes and seconds, such as 1h30m"
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 

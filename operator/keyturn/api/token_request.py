@@ -18,19 +18,22 @@ from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS, FormatSpec
 from keyturn.api.rules.consumption import CONSUMPTION_RULES
-from keyturn.api.rules.exchanges import AMBIENT_RULES, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
+from keyturn.api.rules.exchanges import AMBIENT_RULES, ASSERTION_TOKEN_RULE, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
 from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
+from keyturn.api.validation_messages import validation_message
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 # Secret types.
-OPAQUE, DOCKER = "Opaque", "kubernetes.io/dockerconfigjson"
+OPAQUE, DOCKER, DOCKER_LEGACY = "Opaque", "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
+# The key that the API server requires in a Secret of a type, with a JSON object.
+JSON_KEYS = {DOCKER: ".dockerconfigjson", DOCKER_LEGACY: ".dockercfg"}
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 
 
@@ -91,6 +94,7 @@ class TokenRequestSpec(ApiStruct, frozen=True):
             *ROLE_RULES,
             *CONSUMPTION_RULES,
             ID_TOKEN_RULE,
+            ASSERTION_TOKEN_RULE,
             RENEWAL_RULE,
         ),
         (*PACKAGE_RULES, *TEMPLATE_RULES),
@@ -114,8 +118,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
 
     @property
     def secret_type(self) -> str:
-        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed."""
-        return DOCKER if any(choice.docker_config_json for choice in self.formats) else OPAQUE
+        """The type of the Secret that the formats require. The type of an existing Secret cannot be changed.
+
+        Only of these types: kubelets ignore logins in a Secret of another type. Programs find other keys whatever the
+        type is (tls.crt, ssh-privatekey, username), and the API server would require more keys than were asked for.
+        """
+        keys = {choice.options.keys[0] for choice in self.formats if choice.docker_config_json or choice.template}
+        return next((kind for kind, key in JSON_KEYS.items() if key in keys), OPAQUE)
 
     @property
     def consumption(self) -> Consumption | None:
@@ -129,12 +138,13 @@ class TokenRequestSpec(ApiStruct, frozen=True):
         token = self.source.token
         if token is None or token.secret_key_ref is None:
             return None
+        is_source_read = True
         for step in steps:
-            if step.is_refresh_grant or step.is_token_single_use:
+            # A refresh grant always reads the source token.
+            if step.is_refresh_grant or (step.is_token_single_use and is_source_read):
                 is_single_use = not step.is_refresh_grant
                 return Consumption(step, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
-            if "token" in step.PRODUCES:
-                return None
+            is_source_read = is_source_read and "token" not in step.PRODUCES
         return None
 
     @property
@@ -222,7 +232,7 @@ def parse(body: Mapping[str, Any]) -> Request:
     try:
         return _parse(body)
     except msgspec.ValidationError as error:
-        raise InvalidSpecError(with_path(str(error))) from None
+        raise InvalidSpecError(validation_message(error, TokenRequest)) from None
     except UnicodeEncodeError:
         raise InvalidSpecError("the manifest contains half of a surrogate pair") from None
 
@@ -277,13 +287,3 @@ def renew_requested(annotations: object) -> str:
 def canonical_hash(value: object) -> str:
     """Return `v1:` and 128 bits of SHA-256 of the JSON of `value`, with sorted keys and no spaces."""
     return "v1:" + hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]
-
-
-def with_path(message: str) -> str:
-    """Turn msgspec's "MESSAGE - at `$.spec.x`" into "MESSAGE (at spec.x)", on one line.
-
-    The message may contain the name of an unknown field, which may be any text.
-    """
-    plain = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)
-    message, _, path = plain.partition(" - at `$")
-    return f"{message} (at {path.rstrip('`').lstrip('.') or 'the manifest'})" if path else message

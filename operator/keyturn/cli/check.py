@@ -7,11 +7,11 @@ from typing import Annotated, Any, NamedTuple
 
 import click
 import msgspec
-from msgspec import Meta
 
-from keyturn.api.base import GROUP, InvalidSpecError, without_nulls
-from keyturn.api.metadata import LABEL_NAME, LabelValue
-from keyturn.api.token_request import KIND, Request, parse, with_path
+from keyturn.api.base import GROUP, InvalidSpecError, matching, without_nulls
+from keyturn.api.metadata import LABEL_NAME, LABEL_WORDS, LabelValue
+from keyturn.api.token_request import KIND, Request, parse
+from keyturn.api.validation_messages import validation_message
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.terminal import echo
@@ -43,7 +43,7 @@ class Diagnostic(NamedTuple):
     is_error: bool = True
 
 
-_Name = Annotated[str, Meta(max_length=317, pattern=LABEL_NAME)]
+_Name = Annotated[str, matching(LABEL_NAME, LABEL_WORDS, max_length=317)]
 
 
 class _ObjectMeta(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -135,7 +135,7 @@ def _parse_request(body: dict[str, Any]) -> Request:
     try:
         msgspec.convert({"metadata": body.get("metadata")}, _Object)
     except msgspec.ValidationError as error:
-        raise InvalidSpecError(with_path(str(error))) from None
+        raise InvalidSpecError(validation_message(error, _Object)) from None
     meta = body["metadata"]
     if not meta.get("name") and meta.get("generateName"):
         body = body | {"metadata": meta | {"name": f"{meta['generateName'][:248]}xxxxx"}}

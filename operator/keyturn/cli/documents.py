@@ -13,6 +13,7 @@ import click
 import msgspec
 import yaml
 
+from keyturn.api.validation_messages import validation_message
 from keyturn.cli.terminal import printable
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import Settings, parse_settings
@@ -75,7 +76,9 @@ def read_settings(path: str | None) -> Settings:
     except UnreadableError as error:
         raise click.BadParameter(printable(str(error)), param_hint="--config") from error
     except msgspec.ValidationError as error:
-        raise click.BadParameter(printable(f"{path}: {error}"), param_hint="--config") from error
+        raise click.BadParameter(
+            printable(f"{path}: {validation_message(error, Settings)}"), param_hint="--config"
+        ) from error
 
 
 def read_proxies() -> Proxies:

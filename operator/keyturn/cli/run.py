@@ -48,7 +48,9 @@ def _file_options(command: Command) -> Command:
     for add in (
         option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings file (YAML)."),
         option(
-            "--service-account-token-file", type=FILE, help="Projected token, for a source with token.serviceAccount."
+            "--service-account-token-file",
+            type=FILE,
+            help="Projected token, for token.serviceAccount and clientAssertionFrom.serviceAccount.",
         ),
         option("--state-dir", type=DIRECTORY, help="Directory for rotated refresh tokens; it must survive restarts."),
         option(

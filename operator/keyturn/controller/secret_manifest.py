@@ -9,7 +9,7 @@ import msgspec
 
 from keyturn.api.base import GROUP
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import DOCKER, KIND, OPAQUE, VERSION, Request
+from keyturn.api.token_request import JSON_KEYS, KIND, OPAQUE, VERSION, Request
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import (
     EXPIRES_AT,
@@ -25,8 +25,8 @@ from keyturn.core.issuance import (
 )
 from keyturn.core.issuance_keys import IssuanceKeys
 
-# The API server checks the data of this type; a dry run has none yet.
-_DRY_RUN_DATA = {DOCKER: {".dockerconfigjson": "{}"}}
+# The API server checks the data of these types; a dry run has none yet.
+_DRY_RUN_DATA = {kind: {key: "{}"} for kind, key in JSON_KEYS.items()}
 _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/last-applied-configuration"})
 
 

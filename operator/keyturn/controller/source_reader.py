@@ -8,6 +8,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
+from keyturn.core.der import binary_hint
 from keyturn.core.errors import BeingDeletedError, RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
@@ -83,7 +84,7 @@ class ServiceAccounts:
                 raise RefusedError(
                     "IdentityNotAllowed",
                     f"the API server itself accepts tokens for {accepted}, which would give access to the cluster: set"
-                    " source.token.serviceAccount.audiences to an audience that only the recipient accepts and that the"
+                    " the audiences of serviceAccount to an audience that only the recipient accepts and that the"
                     " operator's settings (sources.audiences) allow",
                 )
             self._checked.put(audiences, value=True)
@@ -122,7 +123,9 @@ def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
 
 
 def _text(encoded: str, what: str) -> str:
+    content = b""
     try:
-        return base64.b64decode(encoded, validate=True).decode()
+        content = base64.b64decode(encoded, validate=True)
+        return content.decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise RefusedError("SourceInvalid", f"{what} is not text") from None
+        raise RefusedError("SourceInvalid", f"{what} is not text{binary_hint(content)}") from None

@@ -48,12 +48,13 @@ class SourceValues:
 
 @dataclass(frozen=True, slots=True)
 class RegistryLogin:
-    """The login of a container registry. `host` is the host in the names of its images."""
+    """The login of a container registry. `host` is the host in the names of its images, `more_hosts` are others."""
 
     host: str
     username: str
     password: str = field(repr=False)
     expires_at: datetime | None = None
+    more_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

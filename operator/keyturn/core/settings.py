@@ -6,10 +6,21 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from keyturn.api.base import matching
 from keyturn.core.hosts import canonical_host
 from keyturn.core.proxies import parse_proxy
 
-Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z")]
+Url = Annotated[
+    str,
+    matching(
+        r"^https?://[^/?#@\s]+(/[^?#\s]*)?\Z",
+        "an http or https URL without a user name, a query and a fragment, such as https://sts.example.com",
+    ),
+]
+_Service = Annotated[
+    str,
+    matching(r"^[a-z0-9-]+(/[a-z0-9-]+)?\Z", "the name of a service, or service/region, such as sts or sts/eu-west-1"),
+]
 
 
 class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -19,7 +30,7 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     used. `ca_bundle` is a file of PEM certificates to trust instead of the default ones.
     """
 
-    endpoints: dict[Annotated[str, Meta(pattern=r"^[a-z-]+(/[a-z0-9-]+)?\Z")], Url] = {}
+    endpoints: dict[_Service, Url] = {}
     fips: bool = False
     dual_stack: bool = False
     proxy: str | None = None
@@ -32,6 +43,19 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     def endpoint(self, service: str, region: str) -> str | None:
         """The URL that replaces botocore's default; None if there is none."""
         return self.endpoints.get(f"{service}/{region}") or self.endpoints.get(service)
+
+
+# A URL, a capital letter, a port or a * would never match a host, and only the first request would show it. A name
+# with other letters is written with its A-labels (xn--...), to which it is converted before it is connected to.
+_Host = Annotated[
+    str,
+    matching(
+        r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z",
+        "the name or the IP address of one host, such as issuer.example.com, in lower case and ASCII (xn--...), without"
+        " a scheme, a port and wildcards",
+    ),
+]
+_Network = Annotated[str, matching(r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z", "a network, such as 10.0.0.0/8 or fd00::/8")]
 
 
 def _check_proxy(url: str | None) -> None:
@@ -50,11 +74,9 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     `max_concurrent_requests` is the limit for each issuer.
     """
 
-    # A URL, a capital letter, a port or a * would never match a host, and only the first request would show it. A name
-    # with other letters is written with its A-labels (xn--...), to which it is converted before it is connected to.
-    allowed_hosts: tuple[Annotated[str, Meta(pattern=r"^([a-z0-9_]([-a-z0-9_.]*[a-z0-9])?|[0-9a-f:]+)\Z")], ...] = ()
+    allowed_hosts: tuple[_Host, ...] = ()
     proxy: str | None = None
-    allowed_private_networks: tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}\Z")], ...] = ()
+    allowed_private_networks: tuple[_Network, ...] = ()
     max_concurrent_requests: Annotated[int, Meta(ge=1, le=64)] = 2
 
     def __post_init__(self) -> None:
@@ -73,14 +95,16 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
         return not self.allowed_hosts or host in map(canonical_host, self.allowed_hosts)
 
 
-_Pattern = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[!-~]+\Z")]
+_Text = Annotated[
+    str, matching(r"^[!-~]+\Z", "printable ASCII characters without spaces", min_length=1, max_length=2048)
+]
 
 
 class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Namespaces that may assume roles with the operator's own AWS identity; * matches any characters."""
 
-    namespaces: Annotated[tuple[_Pattern, ...], Meta(min_length=1)]
-    roles: Annotated[tuple[_Pattern, ...], Meta(min_length=1)]
+    namespaces: Annotated[tuple[_Text, ...], Meta(min_length=1)]
+    roles: Annotated[tuple[_Text, ...], Meta(min_length=1)]
 
     def is_met_by(self, namespace: str, role: str) -> bool:
         """Whether a TokenRequest in the namespace may assume the role."""
@@ -93,7 +117,7 @@ class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     With `require_label`, only Secrets with the label keyturn.dev/source: "true" are read.
     """
 
-    audiences: tuple[_Pattern, ...] = ("sts.amazonaws.com",)
+    audiences: tuple[_Text, ...] = ("sts.amazonaws.com",)
     ambient: tuple[AmbientRule, ...] = ()
     require_label: bool = False
 

@@ -7,7 +7,7 @@ from functools import partial
 from keyturn.api.source import ValueRef
 from keyturn.core.errors import RefusedError
 from keyturn.core.lru import LruDict
-from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
+from keyturn.core.pipeline_values import MAX_VALUE_LENGTH, require_safe
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
@@ -74,3 +74,17 @@ class Call:
                 f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are used",
             )
         return value
+
+    async def service_account_token(self, name: str, audiences: tuple[str, ...], seconds: int) -> str:
+        """Create a token of a ServiceAccount in the namespace of the request.
+
+        Raises RefusedError: IdentityNotAllowed for audiences that the settings do not allow.
+        """
+        forbidden = [audience for audience in audiences if audience not in self.context.sources.audiences]
+        if forbidden:
+            raise RefusedError(
+                "IdentityNotAllowed",
+                f"the operator's settings (sources.audiences) do not allow {', '.join(forbidden)}",
+            )
+        token = await self.context.make_token(self.namespace, name, audiences, seconds)
+        return require_safe(token, "the service account token")

@@ -59,6 +59,8 @@ async def get_authorization_token(
     )
     data = member(operation, response.members, "authorizationData")
     logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]
+    if spec.hosts:
+        logins[:1] = [replace(login, more_hosts=spec.hosts) for login in logins[:1]]
     by_host = {login.host: login for login in (*values.registry_logins, *logins)}
     return replace(values, registry_logins=tuple(by_host.values()), request_id=response.request_id)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -28,6 +28,8 @@ from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
+# The characters of a query (RFC 3986 section 3.4) besides letters and digits, and those of an escape.
+_QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
 _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
@@ -145,7 +147,9 @@ class IssuerClient:
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
-        url = URL(form.url)
+        # yarl would decode escapes in the query, which an issuer may compare as it is written.
+        base, mark, query = form.url.partition("?")
+        url = URL(f"{URL(base)}{mark}{quote(query, safe=_QUERY)}", encoded=True)
         proxy = self._proxies.for_url(str(url))
         if proxy is None and not AddressFilter(self._settings).is_allowed_host(host):
             raise self._unreachable(host, url)

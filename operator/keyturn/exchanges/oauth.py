@@ -1,17 +1,7 @@
 """OAuth 2.0: requests tokens from any issuer, with one of four grants and any of four client authentications."""
 
-import base64
-import secrets
 import ssl
 from dataclasses import replace
-from datetime import datetime, timedelta
-from urllib.parse import quote_plus
-
-import jwt
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from keyturn.api.exchanges.base import (
     JWT_BEARER,
@@ -19,9 +9,9 @@ from keyturn.api.exchanges.base import (
     TOKEN_EXCHANGE,
 )
 from keyturn.api.exchanges.oauth import OauthTokenSpec
-from keyturn.api.source import SecretValue
 from keyturn.core.errors import RefusedError, ThrottledError
 from keyturn.core.pipeline_values import PipelineValues
+from keyturn.exchanges.client_authentication import Fields, authenticate_client
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form
 from keyturn.exchanges.token_response import read_token_response
@@ -29,12 +19,8 @@ from keyturn.exchanges.transmission import Send, Transmission
 
 # The parameter for the token, by grant: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
-_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_ASSERTION_LIFETIME = timedelta(seconds=60)
-_MAX_PEM_LENGTH, _MAX_KEY_BITS = 8192, 4096
 # The bundle of all public authorities, as Mozilla and AWS publish it, has 220 KB.
 _MAX_BUNDLE_LENGTH = 512 * 1024
-Fields = list[tuple[str, str]]
 
 
 async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Send:
@@ -45,7 +31,7 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     grants is dropped. The lifetime of an access token is assumed only if the issuer states none.
     """
     fields = await _form_fields(call, spec, values)
-    headers, client_fields = await _client_authentication(call, spec)
+    headers, client_fields = await authenticate_client(call, spec, values)
     trusted = await _trusted_certificates(call, spec)
     issuer_client, consumes = call.context.issuer_client, call.consumes
     sends_token = bool(values.refresh_token) or "token" in spec.required_kinds
@@ -69,7 +55,9 @@ async def _form_fields(call: Call, spec: OauthTokenSpec, values: PipelineValues)
     if values.refresh_token:
         grant = {"grant_type": REFRESH_TOKEN, "refresh_token": values.refresh_token}
     elif "token" in spec.required_kinds:
-        token = values.single_use_credential or values.input_token(spec.from_).value
+        # The source token, even after an exchange that returned another one for clientAssertionFrom.
+        source = values.source_token if spec.is_refresh_grant else None
+        token = values.single_use_credential or (source or values.input_token(spec.from_)).value
         grant[_TOKEN_PARAMETERS[spec.grant_type]] = token
     if grant["grant_type"] == TOKEN_EXCHANGE:
         actor = await call.secret(spec.actor_token_from.secret_key_ref) if spec.actor_token_from else None
@@ -83,25 +71,6 @@ async def _form_fields(call: Call, spec: OauthTokenSpec, values: PipelineValues)
     fields: Fields = [(name, value) for name, value in parameters.items() if value]
     fields += [("audience", audience) for audience in spec.audience or ()]
     return fields + [("resource", resource) for resource in spec.resource or ()]
-
-
-async def _client_authentication(call: Call, spec: OauthTokenSpec) -> tuple[dict[str, str], Fields]:
-    """Return the headers and the fields with which the client authenticates.
-
-    RFC 6749 section 2.3.1 for basic and post, RFC 7523 section 2.2 for private_key_jwt.
-    """
-    method, client_id = spec.authentication, spec.client_id or ""
-    if method == "client_secret_basic":
-        pair = f"{quote_plus(client_id)}:{quote_plus(await _secret(call, spec.client_secret_from))}"
-        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}, []
-    fields: Fields = [("client_id", client_id)] if client_id else []
-    if method == "client_secret_post":
-        fields.append(("client_secret", await _secret(call, spec.client_secret_from)))
-    if method == "private_key_jwt":
-        key = await _secret(call, spec.client_key_from)
-        assertion = _client_assertion(spec, key, call.context.issuer_client.now())
-        fields += [("client_assertion_type", _ASSERTION_TYPE), ("client_assertion", assertion)]
-    return {}, fields
 
 
 async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLContext | None:
@@ -119,48 +88,3 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     # Python 3.13 requires extensions that the certificates of many private CAs lack.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
-
-
-async def _secret(call: Call, value: SecretValue | None) -> str:
-    if value is None:
-        raise RefusedError(
-            "InvalidSpec", "clientAuthentication requires a secret or key that the spec does not reference"
-        )
-    return await call.secret(value.secret_key_ref)
-
-
-def _client_assertion(spec: OauthTokenSpec, key: str, now: datetime) -> str:
-    """Sign an assertion (RFC 7523 section 3) for this endpoint, valid once and for a minute."""
-    algorithm, headers = spec.algorithm or "RS256", {"kid": spec.key_id} if spec.key_id else None
-    claims = {
-        "iss": spec.client_id,
-        "sub": spec.client_id,
-        "aud": spec.token_url,
-        "jti": secrets.token_urlsafe(16),
-        "iat": now,
-        "exp": now + _ASSERTION_LIFETIME,
-    }
-    try:
-        return jwt.encode(claims, load_key(key), algorithm, headers)  # type: ignore[arg-type]
-    except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError, AttributeError):
-        # Not "from error": it may show a line of the key. AttributeError: a public key has no `sign`.
-        raise RefusedError(
-            "InvalidSpec", f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
-        ) from None
-
-
-def load_key(pem: str) -> PrivateKeyTypes:
-    """Load a private key; raises ValueError if it is too large.
-
-    PyJWT would check the primes of an RSA key, which takes 5 s for 8192 bits and minutes for a crafted key: the event
-    loop would be blocked and the Lease lost. Without the check, the issuer refuses signatures of an invalid key.
-    """
-    if len(pem) > _MAX_PEM_LENGTH:
-        raise ValueError
-    key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
-    if isinstance(key, RSAPrivateKey):
-        private = key.private_numbers()
-        numbers = (private.p, private.q, private.d, private.dmp1, private.dmq1, private.iqmp)
-        if max(key.key_size, *(number.bit_length() for number in numbers)) > _MAX_KEY_BITS:
-            raise ValueError
-    return key

@@ -20,17 +20,15 @@ from keyturn.api.exchanges.sts import (
     GetFederationTokenSpec,
     GetSessionTokenSpec,
 )
-from keyturn.api.source import ServiceAccountTokenSpec
 from keyturn.api.token_request import Request
-from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.token_times import jwt_times
 from keyturn.exchanges import codeartifact, cognito, ecr, identity_center, license_manager, oauth, sts
 from keyturn.exchanges.context import Call, ExchangeContext, OnRead
 from keyturn.exchanges.transmission import Send
 
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
-_DEFAULT_TOKEN_SECONDS = 3600
+_DEFAULT_SECONDS = 3600
 
 # Exchanges that may consume a token. Everything that they send is built before the intent to consume it is written.
 CONSUMING: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[Send]]] = {
@@ -80,7 +78,10 @@ async def prepare(
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
     if source.service_account and values.source_token is None:
-        values = replace(values, source_token=await _service_account_token(call, source.service_account))
+        account = source.service_account
+        audiences, seconds = account.audiences or _DEFAULT_AUDIENCES, account.expiration_seconds or _DEFAULT_SECONDS
+        token = await call.service_account_token(account.name, audiences, seconds)
+        values = replace(values, source_token=Token(token, jwt_times(token)[1]))
     if prepare_exchange := CONSUMING.get(type(spec)):
         return await prepare_exchange(call, spec, values)
     return lambda _: CALLS[type(spec)](call, spec, values)
@@ -89,17 +90,3 @@ async def prepare(
 def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:
     """Hold the right to run an exchange, up to its response; raises ThrottledError if the issuer is busy."""
     return context.issuer_client.reserve(step.oauth_token.token_url) if step.oauth_token else nullcontext()
-
-
-async def _service_account_token(call: Call, spec: ServiceAccountTokenSpec) -> Token:
-    """Create a token of a service account; raises RefusedError (IdentityNotAllowed) for audiences not allowed."""
-    audiences = spec.audiences or _DEFAULT_AUDIENCES
-    forbidden = [audience for audience in audiences if audience not in call.context.sources.audiences]
-    if forbidden:
-        raise RefusedError(
-            "IdentityNotAllowed",
-            f"the operator's settings (sources.audiences) do not allow {', '.join(forbidden)}",
-        )
-    seconds = spec.expiration_seconds or _DEFAULT_TOKEN_SECONDS
-    token = await call.context.make_token(call.namespace, spec.name, audiences, seconds)
-    return Token(require_safe(token, "the service account token"), jwt_times(token)[1])

@@ -37,6 +37,7 @@ _NEEDED_ACTIONS = {
     "sts:SetSourceIdentity": _NEEDS.format("sts:SetSourceIdentity", "a source identity, from the spec or the caller"),
     "sts:TagSession": _NEEDS.format("sts:TagSession", "tags, from the spec or the transitive tags of the caller"),
 }
+_EXTERNAL_ID = (r"[\w+=,.@:/-]{2,1224}", "2 to 1224 letters, digits and _+=,.@:/-")
 _TAG_NAMES = " and ".join(AMBIENT_TAGS)
 _DURATION = ErrorClassification(
     "InvalidSpec", hint="check that durationSeconds does not exceed the maximum session duration of the role"
@@ -200,7 +201,7 @@ async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: Pipeline
         )
     external_id, ref = spec.external_id, spec.external_id_from
     if ref and not external_id:
-        external_id = _require_match(ref, await call.secret(ref.secret_key_ref), r"[\w+=,.@:/-]{2,1224}")
+        external_id = _require_match(ref, await call.secret(ref.secret_key_ref), *_EXTERNAL_ID)
     parameters = _parameters(
         spec,
         RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
@@ -283,13 +284,13 @@ def _builtins(value: Any) -> Any:
 def _code(spec: MfaExchangeSpec, values: PipelineValues) -> str | None:
     """The single-use code of an MFA device; raises RefusedError (SourceInvalid) if it is not a code."""
     ref = spec.token_code_from
-    return _require_match(ref, values.single_use_credential or "", r"[0-9]{6}") if ref else None
+    return _require_match(ref, values.single_use_credential or "", r"[0-9]{6}", "6 digits") if ref else None
 
 
-def _require_match(ref: SecretValue, value: str, pattern: str) -> str:
+def _require_match(ref: SecretValue, value: str, pattern: str, expectation: str) -> str:
     if not re.fullmatch(pattern, value, re.ASCII):
         where = f"key {ref.secret_key_ref.key} of Secret {ref.secret_key_ref.name}"
-        raise RefusedError("SourceInvalid", f"{where} has invalid characters or the wrong length for STS")
+        raise RefusedError("SourceInvalid", f"{where} must be {expectation}")
     return value
 
 

@@ -30,13 +30,16 @@ _ERRORS = {
     ),
     "invalid_client": (
         "AccessDenied",
-        "check clientId, its secret or key, clientAuthentication and audience",
+        "check clientId, its secret, key or assertion, clientAuthentication and audience",
     ),
     "invalid_grant": (
         "SourceInvalid",
         "the token has expired, has been revoked or consumed, or belongs to another client; sign in again",
     ),
-    "unauthorized_client": ("AccessDenied", "check that the client may use this grant, and its secret or key"),
+    "unauthorized_client": (
+        "AccessDenied",
+        "check that the client may use this grant, and its secret, key or assertion",
+    ),
     "unsupported_grant_type": ("InvalidSpec", "the issuer does not support this grant"),
     "invalid_scope": ("InvalidSpec", "the issuer refuses the scope"),
     "invalid_target": ("InvalidSpec", "the issuer refuses the audience or the resource"),
@@ -108,10 +111,12 @@ def _error(
 def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes: bool) -> KeyturnError:
     own_reason = "AccessDenied" if response.status in _DENIED or "client" in code.lower() else "SourceInvalid"
     # The text of the issuer's own code is not repeated: it may contain what was sent.
-    reason, hint = _ERRORS.get(code, (own_reason, "check the client, its secret or key, the token and tokenUrl"))
+    reason, hint = _ERRORS.get(
+        code, (own_reason, "check the client, its secret, key or assertion, the token and tokenUrl")
+    )
     if reason == "SourceInvalid" and not sends_token:
         # Only the client can have been refused.
-        reason, hint = "AccessDenied", "check the client, its secret or key, and tokenUrl"
+        reason, hint = "AccessDenied", "check the client, its secret, key or assertion, and tokenUrl"
     shown_code = code if code in _ERRORS else f"HTTP {response.status} with a non-standard error"
     message = f"{response.host}: {shown_code}" + (f"; {hint}" if hint else "")
     if reason == "Throttled":

@@ -9,6 +9,7 @@ from pathlib import Path
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
+from keyturn.core.der import binary_hint
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
 from keyturn.core.token_times import jwt_claims, jwt_times
@@ -117,7 +118,8 @@ class ProjectedToken:
         """Read the token; raises RefusedError if it expired or is for another service account or audience."""
         if self._file is None:
             raise RefusedError(
-                "SourceNotFound", "the source is a service account, but --service-account-token-file is not set"
+                "SourceNotFound",
+                f"the request uses a token of service account {name}, but --service-account-token-file is not set",
             )
         token = await self._sources.read_file(self._file)
         claims = jwt_claims(token)
@@ -160,7 +162,7 @@ def read_text(path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise RefusedError("SourceInvalid", f"{path} is not UTF-8") from None
+        raise RefusedError("SourceInvalid", f"{path} is not text{binary_hint(content)}") from None
 
 
 def _fingerprints(paths: Iterable[Path]) -> dict[Path, FileFingerprint | None]:

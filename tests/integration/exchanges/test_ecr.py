@@ -60,6 +60,16 @@ async def test_registry_hosts(steps: list[dict[str, Any]], hosts: list[str], cli
     assert [login.host for login in values.registry_logins] == hosts
 
 
+@PRIVATE_AND_PUBLIC
+async def test_more_hosts_get_the_login(step_spec: dict[str, Any], service: str, client: Aws) -> None:
+    hosts = ["a.example", "b.example"]
+    (login,) = (
+        await run_signed(client, {"ecrGetAuthorizationToken": step_spec["ecrGetAuthorizationToken"] | {"hosts": hosts}})
+    ).registry_logins
+
+    assert login.more_hosts == ("a.example", "b.example")
+
+
 async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emulator) -> None:
     other_region = {"ecrGetAuthorizationToken": {"public": True, "region": "eu-west-1"}}
 

@@ -66,6 +66,39 @@ async def test_form_is_sent_and_json_is_returned() -> None:
     assert response.requested_at == whole(response.requested_at)
 
 
+@cases(
+    "query, expected",
+    {
+        "a parameter": ("?p=B2C_1_signin", "?p=B2C_1_signin"),
+        "escapes and reserved characters": ("?p=a%2Fb%20c+d&q=/?@:%3D&r", "?p=a%2Fb%20c+d&q=/?@:%3D&r"),
+        "characters that need an escape": ('?p=é"', "?p=%C3%A9%22"),
+        "no query": ("", ""),
+    },
+)
+async def test_query_is_sent_as_it_is_written(query: str, expected: str) -> None:
+    targets: list[str] = []
+
+    async def record(request: server.Request) -> server.Response:
+        targets.append(request.raw_path)
+        return await respond(request)
+
+    async with served(record) as issuer:
+        await post(f"{issuer.url()}{query}")
+        path = targets[0].partition("?")[0]
+
+    assert targets == [f"{path}{expected}"]
+
+
+async def test_error_does_not_show_the_query() -> None:
+    async with served(respond) as issuer:
+        untrusted = await unavailable(f"{issuer.url()}?code=planted", trusted=ssl.create_default_context())
+        refused = await unavailable(f"{issuer.url()}?code=planted", issuer_client(IssuerSettings()))
+    with pytest.raises(RefusedError) as not_allowed:
+        await post(f"{URL}?code=planted", issuer_client(IssuerSettings(allowed_hosts=("other.example",))))
+
+    assert "planted" not in f"{untrusted.message} {refused.message} {not_allowed.value.message}"
+
+
 @pytest.mark.parametrize(
     "host",
     [

@@ -1,7 +1,6 @@
 """The grants of oauthToken that do not consume the source token, and client authentication."""
 
 import base64
-import time
 from typing import Any
 
 import jwt
@@ -9,7 +8,6 @@ import pytest
 
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
-from keyturn.exchanges.oauth import load_key
 from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, OauthIssuer
 from tests.support.signing_keys import EC, RSA, keys
@@ -20,23 +18,6 @@ TYPE = "urn:ietf:params:oauth:token-type:"
 KEY_FROM = {"secretKeyRef": {"name": "key", "key": "tls.key"}}
 ACTOR_FROM = {"secretKeyRef": {"name": "actor", "key": "token"}}
 EXCHANGE_FIELDS = {"grantType": EXCHANGE, "subjectTokenType": f"{TYPE}jwt"}
-
-
-def forged_key(n: int, p: int, q: int) -> str:
-    """An RSA key (RFC 8017 appendix A.1.2) with inconsistent numbers."""
-    numbers = b"".join(_der(2, _integer(number)) for number in (0, n, 65537, 3, p, q, 1, 1, 1))
-    encoded = base64.encodebytes(_der(0x30, numbers)).decode()
-    return f"-----BEGIN RSA PRIVATE KEY-----\n{encoded}-----END RSA PRIVATE KEY-----\n"
-
-
-def _integer(number: int) -> bytes:
-    return number.to_bytes(number.bit_length() // 8 + 1, "big")
-
-
-def _der(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    length = size.to_bytes((size.bit_length() + 7) // 8 or 1, "big")
-    return bytes([tag]) + (bytes([size]) if size < 128 else bytes([0x80 + len(length)]) + length) + content
 
 
 def claims(values: PipelineValues) -> dict[str, Any]:
@@ -184,41 +165,6 @@ async def test_client_authenticates_with_its_key(
         values = await issuer.call(PipelineValues(), grantType="client_credentials", **key_fields)
 
     assert claims(values)["sub"] == "with-key"
-
-
-@pytest.mark.parametrize(
-    ("key", "algorithm"),
-    [
-        pytest.param("planted", "RS256", id="no key"),
-        pytest.param(RSA[1], "RS256", id="a public key"),
-        pytest.param(RSA[0], "ES256", id="a key of another type"),
-        pytest.param("-----BEGIN PRIVATE KEY-----\nplanted\n-----END PRIVATE KEY-----", "ES256", id="a broken key"),
-    ],
-)
-async def test_unusable_key_is_refused_and_not_shown(key: str, algorithm: str, issuer: OauthIssuer) -> None:
-    issuer.values["key"] = key
-    key_fields = {"clientSecretFrom": None, "clientKeyFrom": KEY_FROM, "algorithm": algorithm}
-    error = await issuer.fail(PipelineValues(), grantType="client_credentials", **key_fields)
-
-    assert (error.reason, issuer.emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
-    assert error.message == f"clientKeyFrom contains no PEM private key for {algorithm} (RSA: at most 4096 bits)"
-    assert (error.__cause__, error.__suppress_context__) == (None, True)
-
-
-@pytest.mark.parametrize(
-    ("key", "bits"),
-    [
-        pytest.param(forged_key(n=2**8191 + 1, p=2**4423 - 1, q=3), 8192, id="a long modulus"),
-        pytest.param(forged_key(n=2**2047 + 1, p=2**9941 - 1, q=3), 2048, id="a long prime"),
-        pytest.param(forged_key(n=2**49151 + 1, p=3, q=5), 49152, id="the size limit of a Secret"),
-    ],
-)
-def test_oversized_key_is_not_loaded(key: str, bits: int) -> None:
-    started = time.monotonic()
-    with pytest.raises(ValueError, match=r"^$"):
-        load_key(key)
-
-    assert time.monotonic() - started < 0.5, bits
 
 
 async def test_key_of_another_client_is_refused(issuer: OauthIssuer) -> None:

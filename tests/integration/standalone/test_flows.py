@@ -3,6 +3,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -150,6 +151,25 @@ def test_projected_token_is_used(directory: StandaloneDirectory, aws: Emulator) 
         file.write_text(aws.jwt(CLIENT_ID, subject="demo-user"))
 
         until(lambda: is_ready(sidecar), seconds=40)
+
+
+def test_client_authenticates_with_the_projected_token(directory: StandaloneDirectory, aws: Emulator) -> None:
+    subject = "system:serviceaccount:billing:app"
+    aws.oauth_client("federated", federated_subject=subject)
+    client = {"serviceAccount": {"name": "app", "audiences": [aws.issuer_url]}}
+    step = {
+        "tokenUrl": f"{aws.issuer_url}/token",
+        "grantType": "client_credentials",
+        "clientAssertionFrom": client,
+        "caBundleFrom": {"secretKeyRef": {"name": "client", "key": "ca"}},
+    }
+    spec: dict[str, Any] = {"source": {}, "exchanges": [{"oauthToken": step}], "target": {"formats": [{"token": {}}]}}
+    directory.write_manifest(token_request(**spec))
+    directory.put_source("client", ca=aws.ca)
+    (directory.path / "service-account-token").write_text(aws.jwt(aws.issuer_url, subject=subject))
+    result = directory.run_once("service-account-token")
+
+    assert (result.returncode, directory.output("token").count(".")) == (0, 2), result.stderr
 
 
 def test_no_secret_is_in_log_or_metrics(directory: StandaloneDirectory, aws: Emulator) -> None:

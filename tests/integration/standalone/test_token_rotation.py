@@ -10,7 +10,7 @@ import pytest
 from tests.support.cluster.namespace import token_request
 from tests.support.disk import full, read_only, small_disk
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import CLIENT_SECRET
+from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET
 from tests.support.processes import until
 from tests.support.sidecar_process import Sidecar
 from tests.support.standalone_process import StandaloneDirectory, is_ready, renewals, rotating, with_renew_request
@@ -46,6 +46,28 @@ def test_twenty_renewals_consume_twenty_tokens_in_order(directory: StandaloneDir
     family = aws.family(first_token)
 
     assert (family.consumed, family.reuses, family.revoked) == (list(range(20)), 0, False)
+
+
+def test_refresh_token_is_rotated_after_a_token_for_the_client(directory: StandaloneDirectory, aws: Emulator) -> None:
+    spec = rotating(aws)
+    [refresh, *others] = spec["exchanges"]
+    secret = refresh["oauthToken"].pop("clientSecretFrom")
+    federated = {"clientId": "federated", "clientAssertionFrom": {"pipeline": "accessToken"}}
+    own_token = {"grantType": "client_credentials", "clientSecretFrom": secret, "audience": [aws.issuer_url]}
+    steps = [{"oauthToken": refresh["oauthToken"] | fields} for fields in (own_token, federated)]
+    aws.oauth_client("federated", federated_subject=CLIENT_ID)
+    first_token = aws.oauth_refresh_token("federated")
+    directory.put_source("client", secret=CLIENT_SECRET, ca=aws.ca)
+    directory.put_source("source", refresh_token=first_token)
+    for number in range(3):
+        # A copy of what two steps share: the manifest must not have YAML aliases.
+        body = json.loads(json.dumps(token_request(**spec | {"exchanges": [*steps, *others]})))
+        directory.write_manifest(with_renew_request(body, number))
+        result = directory.run_once("state")
+        assert result.returncode == 0, result.stderr
+    family = aws.family(first_token)
+
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 @pytest.mark.parametrize("code", ["incorrect_client_credentials", "bad_refresh_token"])

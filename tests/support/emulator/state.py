@@ -199,6 +199,11 @@ class State:
         for arn in roles:
             self.add_role(arn, policy, 43200)
 
+    @property
+    def trusted_keys(self) -> dict[str, SigningKey | PublicKeys]:
+        """The keys of the issuers that roles and OAuth clients can trust, by URL."""
+        return {issuer: provider.key for issuer, provider in self.oidc_providers.items()}
+
     def trust_issuer(self, url: str, key: SigningKey | PublicKeys, audiences: AbstractSet[str], role_arn: str) -> None:
         """Register an issuer and a role that trusts its tokens for any of these audiences."""
         host = url.removeprefix("https://")

@@ -6,9 +6,9 @@ GOOD maps names to specs. BAD maps what both report (a rule's message, or the pa
 from typing import Any
 
 from tests.support.dependencies import manifest
-from tests.support.manifests import bad, cognito, formats, good, registries, sessions, sources, tokens
+from tests.support.manifests import bad, clients, cognito, formats, good, registries, sessions, sources, tokens
 
-_TABLES = (formats, tokens, sessions, cognito, registries, sources)
+_TABLES = (formats, tokens, clients, sessions, cognito, registries, sources)
 _SPECS: list[tuple[str, dict[str, Any], str | None]] = [
     *((name, spec, None) for table in (good, *_TABLES) for name, spec in table.GOOD.items()),
     *(

@@ -61,9 +61,11 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "tokenProperties": {
         "four token properties": {"exchanges": [{"licenseManagerGetAccessToken": {"tokenProperties": list("abcd")}}]}
     },
+    "must be the ARN of an IAM role, such as arn:aws:iam::111122223333:role/billing": {
+        "ARN of a user as role": role(roleArn="arn:aws:iam::111122223333:user/LicenseConsumer"),
+    },
     "roleArn": {
         "web identity without a role ARN": {"exchanges": [{"assumeRoleWithWebIdentity": {}}]},
-        "ARN of a user as role": role(roleArn="arn:aws:iam::111122223333:user/LicenseConsumer"),
         "role without an ARN": with_user_keys({"assumeRole": {}}),
     },
     "roleSessionName": {
@@ -98,20 +100,23 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
     "formats that contain credentials require one of these exchanges": {
         "env without credentials": {"exchanges": [ACCESS_TOKEN]} | formats({"env": {}})
     },
-    "labels and annotations with the prefixes keyturn.dev, kubernetes.io and k8s.io are reserved": {
+    "labels and annotations must not have the prefix keyturn.dev/, which Keyturn uses, or one of the names app.kub": {
         "label with Keyturn's prefix": labels(**{"keyturn.dev__x": "1"}),
-        "label with a Kubernetes prefix": labels(**{"app.kubernetes.io__managed-by": "me"}),
+        "label that Keyturn sets": labels(**{"app.kubernetes.io__managed-by": "me"}),
+        "label of an apply set, which kubectl prunes": labels(**{"applyset.kubernetes.io__part-of": "x"}),
+        "annotation with which kubectl removes fields": annotation("kubectl.kubernetes.io/last-applied-configuration"),
+        "annotation of a ServiceAccount's token": annotation("kubernetes.io/service-account.name"),
         "annotation with Keyturn's prefix": annotation("keyturn.dev/issuance"),
         "annotation with a subdomain of Keyturn's prefix": annotation("sub.keyturn.dev/issuance"),
     },
-    "names of labels and annotations must have 1 to 63 letters, digits": {
+    "names of labels and annotations must be 1 to 63 letters, digits": {
         "label with a space in its name": labels(**{"cost center": "1"}),
         "label name of 64 characters": labels(**{f"example.com__{'a' * 64}": "1"}),
         "label with two slashes": labels(a__b__c="1"),
         "annotation without a name": annotation("example.com/"),
     },
+    "with a letter or digit at the start and at the end": {"label value with a space": labels(team="a b")},
     "spec.target.metadata.labels": {
-        "label value with a space": labels(team="a b"),
         "33 labels": labels(**{f"l{n}": "x" for n in range(33)}),
     },
     "spec.target.deletionPolicy": {"unknown deletion policy": {"target": {"deletionPolicy": "Orphan"}}},
@@ -178,9 +183,15 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "two refresh_token grants": {"exchanges": [REFRESH, REFRESH]},
     },
     "tokenUrl": {"no token endpoint": refresh(tokenUrl=None)},
-    "oauthToken.tokenUrl": {"token endpoint with a space": token_url("https://issuer.example/a b")},
+    "must be an https URL without a user name and a fragment": {
+        "token endpoint with a space": token_url("https://issuer.example/a b"),
+        "token endpoint with a fragment after a query": token_url("https://issuer.example/token?a=b#c"),
+        "token endpoint with a user name and a query": token_url("https://me@issuer.example?a=b"),
+    },
     "grantType": {"no grantType": refresh(grantType=None)},
-    "oauthToken.grantType": {"unknown grantType": refresh(grantType="password")},
+    'supported values: "client_credentials", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:': {
+        "unknown grantType": refresh(grantType="account_credentials"),
+    },
     "clientId": {"refresh_token grant without clientId (issuer)": refresh(clientId=None)},
     "oauthToken.clientId": {"empty clientId": refresh(clientId="")},
     "oauthToken.clientAuthentication": {

@@ -29,12 +29,24 @@ GOOD: dict[str, dict[str, Any]] = {
         "exchanges": [{"licenseManagerGetAccessToken": {"region": "us-east-1"}}],
     },
     "role of another partition": role(roleArn="arn:aws-us-gov:iam::111122223333:role/team/a=b@c"),
+    "role of another implementation of STS, without an account": role(roleArn="arn:minio:iam:::role/billing"),
     "session name and the maximum duration": role(roleSessionName="a=b,c.d@e+f", durationSeconds=43200),
     "every format of a role": formats({"env": {}}, {"credentialProcess": {}}, {"credentialsFile": {}}, {"token": {}}),
     "one format twice, with two keys": formats({"token": {}}, {"token": {"key": "other"}}),
     "token format with a role": formats({"token": {"key": "web_identity_token"}}),
     "profile": formats({"credentialsFile": {"profile": "me@work.example"}}),
     "labels and annotations": {"target": {"metadata": {"labels": {"team": ""}, "annotations": {"a.b/c": "d e"}}}},
+    "labels that Kubernetes recommends": labels(
+        **{f"app.kubernetes.io__{name}": "billing" for name in ("name", "instance", "version", "component", "part-of")}
+    ),
+    "labels and annotations of Kubernetes and of tools": {
+        "target": {
+            "metadata": {
+                "labels": {"helm.sh/chart": "a-1.0.0", "topology.kubernetes.io/region": "eu-west-1", "k8s.io/x": "z"},
+                "annotations": {"kubernetes.io/description": "of billing", "Reloader.Stakater.com/match": "true"},
+            }
+        }
+    },
     "label with the longest name": labels(**{f"{'a.' * 126}b__{'c' * 63}": "1"}),
     "label whose prefix only resembles keyturn.dev": labels(notkeyturn__x="1"),
     "deletionPolicy Retain": {"target": {"deletionPolicy": "Retain", "secretName": "other.name"}},
@@ -66,6 +78,8 @@ GOOD: dict[str, dict[str, Any]] = {
         scope=["openid", "https://api.example/x!"],
         caBundleFrom=secret_at("ca", "ca.crt"),
     ),
+    "token endpoint with a query": token_url("https://issuer.example/token?p=B2C_1_signin&a=b/c?d@e"),
+    "token endpoint with a query and no path": token_url("https://issuer.example?p=a%2Fb"),
     "token endpoint without a path": token_url("https://issuer.example"),
     "token endpoint with an IP address": token_url("https://[2001:db8::1]:8443/token"),
     "source Secret with the longest name for which there is a token Secret": refresh() | source_token("a" * 245),

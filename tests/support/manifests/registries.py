@@ -38,6 +38,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "registry": ecr(),
     "registries by account": ecr(registryIds=["111122223333"] * 10, public=False),
     "public registry": ecr(public=True, region="eu-west-1"),
+    "registry with more hosts": ecr(
+        hosts=["111122223333.dkr-ecr.eu-west-1.on.aws", "111122223333.dkr.ecr-fips.eu-west-1.amazonaws.com"]
+    ),
+    "public registry with its other host": ecr(public=True, hosts=["ecr-public.aws.com"]),
+    "hosts with a port, a path and wildcards": ecr(
+        hosts=["127.0.0.1:5000", "[::1]:5000/a", "*.dkr.ecr.*.amazonaws.com"]
+    ),
     "registries of a role": with_user_keys(
         assume(), {"ecrGetAuthorizationToken": {}}, {"ecrGetAuthorizationToken": {"public": True}}
     ),
@@ -85,6 +92,11 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "empty registryIds": ecr(registryIds=[]),
         "registryIds with a host name": ecr(registryIds=["111122223333.dkr.ecr.us-east-1.amazonaws.com"]),
     },
+    "must be a host as in the names of images": {
+        "host with a space": ecr(hosts=["a b"]),
+        "host with a quote": ecr(hosts=['a"']),
+    },
+    "ecrGetAuthorizationToken.hosts": {"empty hosts": ecr(hosts=[]), "17 hosts": ecr(hosts=["a"] * 17)},
     "registryIds cannot be combined with public: true": {
         "registryIds of the public registry": ecr(registryIds=["111122223333"], public=True)
     },

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from keyturn.api.base import api_structs
+from keyturn.api.base import EXPECTATION, api_structs
 from keyturn.api.crd import crd, one_line, schema
 from keyturn.api.token_request import TokenRequestSpec
 from keyturn.cli.manifests import crd as crd_command
@@ -26,9 +27,12 @@ def _nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str
 
 
 NODES = dict(_nodes(SCHEMA))
+STRINGS = [node for node in NODES.values() if node.get("type") == "string"]
 
 
-@pytest.mark.parametrize("keyword", ["$ref", "default", "nullable", "anyOf", "title", "propertyNames", "$defs"])
+@pytest.mark.parametrize(
+    "keyword", ["$ref", "default", "nullable", "anyOf", "title", "propertyNames", "$defs", "pattern", EXPECTATION]
+)
 def test_schema_has_no_keyword(keyword: str) -> None:
     assert [path for path, node in NODES.items() if keyword in node] == []
 
@@ -57,15 +61,26 @@ def test_optional_field_has_its_own_description(path: str, start: str) -> None:
     assert NODES[path]["description"].startswith(start)
 
 
-def test_patterns_are_anchored_for_re2() -> None:
-    patterns = [node["pattern"] for node in NODES.values() if "pattern" in node]
+def test_pattern_becomes_a_rule_with_a_message_in_words() -> None:
+    assert NODES[".spec.region"]["x-kubernetes-validations"] == [
+        {
+            "rule": "self.matches(r'^[a-z0-9]+(-[a-z0-9]+)*$')",
+            "message": "must be the name of a region, such as us-east-1: lower-case letters and digits, with '-'"
+            " between them",
+        }
+    ]
 
-    assert patterns
-    assert all(pattern.startswith("^") and pattern.endswith("$") and r"\Z" not in pattern for pattern in patterns)
+
+def test_rules_for_patterns_are_anchored_for_re2() -> None:
+    rules = [rule["rule"] for node in STRINGS for rule in node.get("x-kubernetes-validations", [])]
+
+    assert len(rules) > 50
+    assert all(re.fullmatch(r"self\.matches\(r'\^[^']*\$'\)", rule) and r"\Z" not in rule for rule in rules)
 
 
 def test_crd_contains_every_rule() -> None:
-    rules = [rule for node in NODES.values() for rule in node.get("x-kubernetes-validations", [])]
+    objects = [node for node in NODES.values() if node not in STRINGS]
+    rules = [rule for node in objects for rule in node.get("x-kubernetes-validations", [])]
     single = {(rule["rule"], rule["message"]) for rule in rules if "message" in rule}
     merged = [rule for rule in rules if "message" not in rule]
 

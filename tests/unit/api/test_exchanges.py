@@ -6,6 +6,7 @@ from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES
 from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, request
+from tests.support.manifests.clients import pipeline, with_assertion
 from tests.support.manifests.parts import assume, refresh, secret_at, with_user_keys
 from tests.support.manifests.sessions import MFA
 from tests.support.manifests.sources import account
@@ -23,6 +24,10 @@ _ASSERTION_FROM = center_grant(BEARER, assertionFrom=secret_at("jwt", "token"))[
         "refresh token": (refresh(), "0: license, stored in license-keyturn"),
         "refresh token after a role": (
             TOKEN_AND_KEYS | {"exchanges": [assume(), REFRESH]},
+            "1: license, stored in license-keyturn",
+        ),
+        "refresh token after a token for the client": (
+            pipeline("accessToken", *with_assertion()["exchanges"], grantType="refresh_token"),
             "1: license, stored in license-keyturn",
         ),
         "refresh token of Identity Center": (center_grant("refresh_token"), "0: license, stored in license-keyturn"),

@@ -5,8 +5,9 @@ import pytest
 from keyturn.api.base import Kind
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS
 from keyturn.api.formats.template import TemplateFormat
-from keyturn.api.token_request import DOCKER, OPAQUE
+from keyturn.api.token_request import DOCKER, DOCKER_LEGACY, OPAQUE
 from tests.support.manifest_text import with_formats
+from tests.support.manifests.parts import template
 
 
 def test_formats_have_default_keys_and_kinds() -> None:
@@ -49,6 +50,13 @@ def test_default_format_of_registry_logins() -> None:
         pytest.param([{"env": {}}, {"token": {}}], OPAQUE, id="files"),
         pytest.param([{"token": {}}, {"dockerConfigJson": {}}], DOCKER, id="files and registry logins"),
         pytest.param([{"token": {"key": ".dockerconfigjson"}}], OPAQUE, id="only a key with that name"),
+        pytest.param([{"env": {}}, template("{}", ".dockerconfigjson")], DOCKER, id="a template of registry logins"),
+        pytest.param([template("{}", ".dockercfg")], DOCKER_LEGACY, id="a template in the earlier syntax"),
+        pytest.param(
+            [template("a", key) for key in ("tls.crt", "tls.key", "ssh-privatekey", "username", "password")],
+            OPAQUE,
+            id="templates of other types",
+        ),
     ],
 )
 def test_secret_type_follows_the_formats(formats: list[dict[str, Any]], kind: str) -> None:

@@ -134,7 +134,7 @@ def test_settings_error_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(dump_document({HOSTILE: 1}))
     result = run_keyturn("operator", f"--config={tmp_path}/settings.yaml")
 
-    assert "\\u001b" in result.stderr
+    assert "\\x1b" in result.stderr
     assert is_printable(result.stderr)
 
 

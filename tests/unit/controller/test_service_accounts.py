@@ -42,7 +42,7 @@ async def test_token_that_the_api_server_accepts_is_refused() -> None:
     accounts = ServiceAccounts(Server(USER))
     for _ in range(2):
         with pytest.raises(
-            RefusedError, match=r"accepts tokens for sts.*: set source\.token\.service.*sources\.audiences"
+            RefusedError, match=r"accepts tokens for sts.*: set the audiences of serviceAccount .*sources\.audiences"
         ) as refused:
             await accounts.make_token(*ARGUMENTS)
 

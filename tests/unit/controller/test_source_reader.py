@@ -11,6 +11,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_server import ApiServer
 from tests.support.cases import cases
+from tests.support.client_key_forms import PKCS12
 from tests.support.dependencies import CODE, request
 from tests.support.secret_store import SECRETS
 
@@ -160,8 +161,13 @@ async def test_value_of_an_exchange_is_stripped() -> None:
         ({"secret": ""}, "SourceKeyEmpty", "key secret of Secret client is empty"),
         ({"secret": " \n"}, "SourceKeyEmpty", "key secret of Secret client is empty"),
         ({"secret": b"\xff"}, "SourceInvalid", "key secret of Secret client is not text"),
+        (
+            {"secret": PKCS12},
+            "SourceInvalid",
+            "key secret of Secret client is not text; it contains a PKCS #12 archive in binary form: convert it to PEM",
+        ),
     ],
-    ids=["no key", "an empty key", "white space", "binary value"],
+    ids=["no key", "an empty key", "white space", "binary value", "PKCS #12"],
 )
 async def test_unreadable_value_is_refused(data: dict[str, str | bytes], reason: str, message: str) -> None:
     with pytest.raises(RefusedError) as refused:

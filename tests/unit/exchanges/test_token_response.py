@@ -119,7 +119,10 @@ def test_refusal_without_a_token_concerns_the_client(code: str) -> None:
         read(200, {"error": code}, consumes=False, sends_token=False)
 
     assert raised.value.reason == "AccessDenied"
-    assert raised.value.message.endswith("; check the client, its secret or key, and tokenUrl") or code == CLIENT_CODE
+    assert (
+        raised.value.message.endswith("; check the client, its secret, key or assertion, and tokenUrl")
+        or code == CLIENT_CODE
+    )
 
 
 def test_error_with_an_access_token_alone_is_raised() -> None:
@@ -132,7 +135,7 @@ def test_own_code_is_not_repeated(status: int) -> None:
     with pytest.raises(RefusedError) as raised:
         read(status, {"error": "planted", "error_description": "planted", "error_uri": "planted"})
 
-    hint = "check the client, its secret or key, the token and tokenUrl"
+    hint = "check the client, its secret, key or assertion, the token and tokenUrl"
     assert raised.value.message == f"id.example: HTTP {status} with a non-standard error; {hint}"
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Kind, Region
-from keyturn.api.source import BundleValue, SecretKeyRef, SecretValue
+from keyturn.api.base import ApiStruct, Kind, Region, matching
+from keyturn.api.source import SecretKeyRef, SecretValue
 
 # Grant types (RFC 6749, RFC 7523, RFC 8693) and token types (RFC 8693 section 3).
 AUTHORIZATION_CODE = "authorization_code"
@@ -23,11 +23,23 @@ SINGLE_USE_FIELDS = ("codeFrom", "assertionFrom", "tokenCodeFrom")
 
 RoleArn = Annotated[
     str,
-    Meta(
+    matching(
+        # Not only AWS's partitions and account IDs: other implementations of STS have their own.
+        r"^arn:[A-Za-z0-9-]+:iam::[!-9;-~]*:role/[!-~]+\Z",
+        "the ARN of an IAM role, such as arn:aws:iam::111122223333:role/billing",
         min_length=20,
         max_length=2048,
-        pattern=r"^arn:aws[-a-z0-9]*:iam::[0-9]{12}:role/[!-~]+\Z",
         description="ARN of the role.",
+    ),
+]
+# RFC 6749 section 3.3.
+Scope = Annotated[
+    str,
+    matching(
+        r"^[!#-\[\]-~]+\Z",
+        "printable ASCII characters without spaces, double quotes and backslashes",
+        min_length=1,
+        max_length=256,
     ),
 ]
 TokenToRead = Annotated[
@@ -89,8 +101,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
     @property
     def references(self) -> tuple[SecretKeyRef, ...]:
         """The Secret keys that the exchange's own fields refer to."""
-        values = msgspec.structs.astuple(self)
-        refs = (v.secret_key_ref for v in values if isinstance(v, SecretValue | BundleValue))
+        refs = (getattr(value, "secret_key_ref", None) for value in msgspec.structs.astuple(self))
         return tuple(ref for ref in refs if ref)
 
 

@@ -4,11 +4,19 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Kind, Rule
+from keyturn.api.base import ApiStruct, Kind, Rule, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec
 
 DEFAULT_TOKEN_SECONDS = 43200
-RepositoryName = Annotated[str, Meta(min_length=2, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}\Z")]
+RepositoryName = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}\Z",
+        "letters, digits, '.', '_' and '-', with a letter or digit at the start",
+        min_length=2,
+        max_length=100,
+    ),
+]
 PackageFormat = Literal["npm", "pypi", "maven", "nuget", "generic", "ruby", "swift", "cargo"]
 
 
@@ -42,20 +50,22 @@ class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_onl
 
     domain: Annotated[
         str,
-        Meta(
+        matching(
+            r"^[a-z][a-z0-9-]{0,48}[a-z0-9]\Z",
+            "lower-case letters, digits and '-', with a letter at the start and a letter or digit at the end",
             min_length=2,
             max_length=50,
-            pattern=r"^[a-z][a-z0-9-]{0,48}[a-z0-9]\Z",
             description="Name of the domain.",
         ),
     ]
     domain_owner: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[0-9]{12}\Z",
+                "12 digits",
                 min_length=12,
                 max_length=12,
-                pattern=r"^[0-9]{12}\Z",
                 description="AWS account that owns the domain. If set, endpoints are cached instead of requested at"
                 " each renewal. Default: the caller's account.",
             ),

@@ -5,15 +5,16 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec, RoleArn
 
 IdentityPoolId = Annotated[
     str,
-    Meta(
+    matching(
+        r"^[A-Za-z0-9_-]+:[0-9a-f-]+\Z",
+        "the ID of an identity pool, such as us-east-1:12345678-1234-1234-1234-123456789012",
         min_length=1,
         max_length=55,
-        pattern=r"^[A-Za-z0-9_-]+:[0-9a-f-]+\Z",
         description="ID of the identity pool, such as us-east-1:12345678-1234-1234-1234-123456789012.",
     ),
 ]
@@ -36,10 +37,11 @@ class CognitoExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     account_id: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[0-9]+\Z",
+                "the ID of an AWS account, which has only digits",
                 min_length=1,
                 max_length=15,
-                pattern=r"^[0-9]+\Z",
                 description="AWS account of the identity pool. Not required for authenticated identities.",
             ),
         ]

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec
 
 
@@ -20,11 +20,35 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     registry_ids: (
         Annotated[
-            tuple[Annotated[str, Meta(min_length=12, max_length=12, pattern=r"^[0-9]{12}\Z")], ...],
+            tuple[Annotated[str, matching(r"^[0-9]{12}\Z", "12 digits", min_length=12, max_length=12)], ...],
             Meta(
                 min_length=1,
                 max_length=10,
                 description="AWS accounts of the registries. Default: the caller's account.",
+            ),
+        ]
+        | None
+    ) = None
+    hosts: (
+        Annotated[
+            tuple[
+                Annotated[
+                    str,
+                    matching(
+                        r"^[A-Za-z0-9*._:/\[\]-]+\Z",
+                        "a host as in the names of images, such as 111122223333.dkr-ecr.eu-west-1.on.aws",
+                        min_length=1,
+                        max_length=255,
+                    ),
+                ],
+                ...,
+            ],
+            Meta(
+                min_length=1,
+                max_length=16,
+                description="Additional hosts that the login is written for, such as those of dual-stack and FIPS"
+                " endpoints, ecr-public.aws.com, or the registry of another account in the same region. With several"
+                " registryIds it is the login of the first.",
             ),
         ]
         | None

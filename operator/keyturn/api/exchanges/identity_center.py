@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import (
     AUTHORIZATION_CODE,
     JWT_BEARER,
@@ -13,6 +13,7 @@ from keyturn.api.exchanges.base import (
     REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
     AwsExchangeSpec,
+    Scope,
     TokenToRead,
 )
 from keyturn.api.source import SecretValue, SingleUseValue
@@ -78,10 +79,12 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     client_id: Annotated[
         str,
-        Meta(
-            min_length=20,
+        matching(
+            r"^arn:[A-Za-z0-9-]+:sso:[a-z0-9-]*:[0-9]*:application/[!-~]+\Z",
+            "the ARN of a customer managed application, such as"
+            " arn:aws:sso::111122223333:application/ssoins-1111222233334444/apl-1111222233334444; the client ID of a"
+            " public client, such as that of `aws sso login`, is not supported",
             max_length=2048,
-            pattern=r"^arn:aws[-a-z0-9]*:sso::[0-9]{12}:application/[!-~]+\Z",
             description="ARN of the application.",
         ),
     ]
@@ -100,7 +103,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     ]
     scope: (
         Annotated[
-            tuple[Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")], ...],
+            tuple[Scope, ...],
             Meta(min_length=1, max_length=64, description="Scopes to request. Default: those of the application."),
         ]
         | None
@@ -109,10 +112,11 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     redirect_uri: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[!-~]+\Z",
+                "printable ASCII characters without spaces",
                 min_length=1,
                 max_length=2048,
-                pattern=r"^[!-~]+\Z",
                 description="The redirect URI of the authorization request.",
             ),
         ]
@@ -182,11 +186,14 @@ class IdentityCenterGetRoleCredentialsSpec(AwsExchangeSpec, frozen=True, kw_only
 
     role_name: Annotated[
         str,
-        Meta(
+        matching(
+            r"^[A-Za-z0-9_+=,.@-]+\Z",
+            "letters, digits and _+=,.@-",
             min_length=1,
             max_length=64,
-            pattern=r"^[A-Za-z0-9_+=,.@-]+\Z",
             description="Name of a permission set that is assigned to the user.",
         ),
     ]
-    account_id: Annotated[str, Meta(pattern=r"^[0-9]{12}\Z", description="AWS account of the assignment.")]
+    account_id: Annotated[
+        str, matching(r"^[0-9]{12}\Z", "12 digits", max_length=12, description="AWS account of the assignment.")
+    ]

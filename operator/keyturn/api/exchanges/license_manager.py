@@ -5,14 +5,14 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Kind
+from keyturn.api.base import ApiStruct, Kind, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec
-from keyturn.api.times import DURATION, duration
+from keyturn.api.times import DURATION, DURATION_WORDS, duration
 
-# From the API reference of CreateToken; botocore's model has only a length. RE2 limits repetition to 1000, so the
-# limit of 1024 for the last part is left out.
+# From botocore's model of CreateToken, for any partition. RE2 limits repetition to 1000, so the limit of 1024 for the
+# last part is left out.
 _ARN = (
-    r"^arn:aws(-(cn|us-gov|iso-b|iso-c|iso-d))?:[A-Za-z0-9][A-Za-z0-9_/.-]{0,62}:[A-Za-z0-9_/.-]{0,63}"
+    r"^arn:[A-Za-z0-9-]+:[A-Za-z0-9][A-Za-z0-9_/.-]{0,62}:[A-Za-z0-9_/.-]{0,63}"
     r":[A-Za-z0-9_/.-]{0,63}:[A-Za-z0-9][A-Za-z0-9:_/+=,@.-]*\Z"
 )
 
@@ -36,10 +36,11 @@ class RevokeSuperseded(ApiStruct, frozen=True):
 
     grace_period: Annotated[
         str,
-        Meta(
+        matching(
+            DURATION,
+            DURATION_WORDS,
             min_length=2,
             max_length=20,
-            pattern=DURATION,
             description="How long a superseded token stays valid, such as 168h.",
         ),
     ]
@@ -57,11 +58,22 @@ class LicenseManagerCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
 
     license_arn: Annotated[
-        str, Meta(max_length=2048, pattern=_ARN, description="ARN of the license. It becomes the token's `aud` claim.")
+        str,
+        matching(
+            _ARN,
+            "an ARN, such as arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef",
+            max_length=2048,
+            description="ARN of the license. It becomes the token's `aud` claim.",
+        ),
     ]
     role_arns: (
         Annotated[
-            tuple[Annotated[str, Meta(max_length=2048, pattern=_ARN)], ...],
+            tuple[
+                Annotated[
+                    str, matching(_ARN, "an ARN, such as arn:aws:iam::111122223333:role/billing", max_length=2048)
+                ],
+                ...,
+            ],
             Meta(max_length=32, description="ARNs of the IAM roles to embed in the token."),
         ]
         | None

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import Kind, Rule
+from keyturn.api.base import Kind, Rule, matching
 from keyturn.api.exchanges.base import (
     CLIENT_CREDENTIALS,
     JWT_BEARER,
@@ -15,18 +15,37 @@ from keyturn.api.exchanges.base import (
     REFRESH_TOKEN_TYPE,
     TOKEN_EXCHANGE,
     ExchangeSpec,
+    Scope,
     TokenToRead,
 )
+from keyturn.api.exchanges.oauth_client import (
+    CLIENT_RULES,
+    Algorithm,
+    ClientAssertionSource,
+    ClientAssertionSpec,
+    Text,
+)
 from keyturn.api.source import BundleValue, SecretValue
-from keyturn.api.times import DURATION, duration, is_duration
+from keyturn.api.times import DURATION, DURATION_WORDS, duration, is_duration
 
-_Scope = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~]+\Z")]
-_Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[ -~]+\Z")]
-_Resource = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z")]
-_TokenType = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z")]
-_Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]  # fmt: skip
+_Resource = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+\Z",
+        "an absolute URI without a fragment, such as https://api.example.com",
+        min_length=1,
+        max_length=2048,
+    ),
+]
+_TokenType = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+\Z",
+        "an absolute URI, such as urn:ietf:params:oauth:token-type:jwt",
+        min_length=1,
+        max_length=256,
+    ),
+]
 
 # Parameters that have, or would need, their own field, which an extra parameter could override.
 PROTOCOL_PARAMETERS = [
@@ -38,57 +57,7 @@ PARAMETER = r"[A-Za-z][A-Za-z0-9_.-]*"
 SECRET_PARAMETER = r"([Ss]ecret|[Pp]assword|[Pp]assphrase|[Aa]pi[-_]?[Kk]ey|[Pp]rivate[-_]?[Kk]ey)"  # noqa: S105
 
 _RULES = (
-    Rule(
-        message="clientId is required, except for token-exchange and jwt-bearer without client authentication",
-        cel=f"""
-            has(self.clientId) ||
-            (self.grantType in ['{TOKEN_EXCHANGE}', '{JWT_BEARER}'] &&
-             !has(self.clientSecretFrom) && !has(self.clientKeyFrom))
-        """,
-        is_met_by=lambda spec: (
-            spec.client_id is not None
-            or (
-                spec.grant_type in (TOKEN_EXCHANGE, JWT_BEARER)
-                and not (spec.client_secret_from or spec.client_key_from)
-            )
-        ),
-    ),
-    Rule(
-        message="clientSecretFrom and clientKeyFrom are mutually exclusive",
-        cel="!has(self.clientSecretFrom) || !has(self.clientKeyFrom)",
-        is_met_by=lambda spec: not (spec.client_secret_from and spec.client_key_from),
-    ),
-    Rule(
-        message="clientAuthentication client_secret_basic and client_secret_post require clientSecretFrom,"
-        " private_key_jwt requires clientKeyFrom, none allows neither",
-        cel="""
-            !has(self.clientAuthentication) ||
-            (self.clientAuthentication in ['client_secret_basic', 'client_secret_post'] ? has(self.clientSecretFrom) :
-             self.clientAuthentication == 'private_key_jwt' ? has(self.clientKeyFrom) :
-             !has(self.clientSecretFrom) && !has(self.clientKeyFrom))
-        """,
-        is_met_by=lambda spec: (
-            spec.client_authentication is None
-            or {
-                "client_secret_basic": spec.client_secret_from is not None,
-                "client_secret_post": spec.client_secret_from is not None,
-                "private_key_jwt": spec.client_key_from is not None,
-                "none": not (spec.client_secret_from or spec.client_key_from),
-            }[spec.client_authentication]
-        ),
-    ),
-    Rule(
-        message="grantType client_credentials requires clientSecretFrom or clientKeyFrom",
-        cel=f"self.grantType != '{CLIENT_CREDENTIALS}' || has(self.clientSecretFrom) || has(self.clientKeyFrom)",
-        is_met_by=lambda spec: (
-            spec.grant_type != CLIENT_CREDENTIALS or bool(spec.client_secret_from or spec.client_key_from)
-        ),
-    ),
-    Rule(
-        message="keyId and algorithm require clientKeyFrom",
-        cel="has(self.clientKeyFrom) || !(has(self.keyId) || has(self.algorithm))",
-        is_met_by=lambda spec: bool(spec.client_key_from) or not (spec.key_id or spec.algorithm),
-    ),
+    *CLIENT_RULES,
     Rule(
         message="grantType token-exchange requires subjectTokenType",
         cel=f"self.grantType != '{TOKEN_EXCHANGE}' || has(self.subjectTokenType)",
@@ -157,7 +126,13 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
 
     token_url: Annotated[
         str,
-        Meta(max_length=2048, pattern=r"^https://[^/?#@\s]+(/[^?#\s]*)?\Z", description="URL of the token endpoint."),
+        matching(
+            # A query is part of a token endpoint's URL (RFC 6749 section 3.2).
+            r"^https://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?\Z",
+            "an https URL without a user name and a fragment, such as https://issuer.example.com/oauth2/token",
+            max_length=2048,
+            description="URL of the token endpoint.",
+        ),
     ]
     grant_type: Annotated[
         Literal[
@@ -173,13 +148,43 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         ),
     ]
     client_id: (
-        Annotated[_Text, Meta(description="Client ID. Optional only for token-exchange and jwt-bearer.")] | None
+        Annotated[
+            Text,
+            Meta(
+                description="Client ID. Optional with clientAssertionFrom, and for token-exchange and jwt-bearer"
+                " without client authentication."
+            ),
+        ]
+        | None
     ) = None
     client_secret_from: Annotated[SecretValue, Meta(description="Client secret.")] | None = None
     client_key_from: (
         Annotated[
             SecretValue,
-            Meta(description="Private key of the client for private_key_jwt (PEM; RSA up to 4096 bits)."),
+            Meta(
+                description="Private key of the client for private_key_jwt: PEM, a JWK or a JWK set (RSA up to 4096"
+                " bits). PEM may also contain the certificate."
+            ),
+        ]
+        | None
+    ) = None
+    client_certificate_from: (
+        Annotated[
+            SecretValue,
+            Meta(
+                description="Certificate of the key (PEM, with or without its chain) for"
+                " clientAssertion.certificateHeaders. Default: the certificate in the value of clientKeyFrom."
+            ),
+        ]
+        | None
+    ) = None
+    client_assertion_from: (
+        Annotated[
+            ClientAssertionSource,
+            Meta(
+                description="A JWT of another issuer with which the client authenticates, without a secret of its own"
+                " (RFC 7521 section 4.2)."
+            ),
         ]
         | None
     ) = None
@@ -189,22 +194,40 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
             Meta(
                 description="How the client authenticates: client_secret_basic (HTTP Basic, RFC 6749 section 2.3.1),"
                 " client_secret_post (in the form), private_key_jwt (RFC 7523 section 2.2) or none (a public client)."
-                " Default: client_secret_basic with clientSecretFrom, private_key_jwt with clientKeyFrom, else none."
+                " Default: client_secret_basic with clientSecretFrom, private_key_jwt with clientKeyFrom or"
+                " clientAssertionFrom, else none."
             ),
         ]
         | None
     ) = None
-    key_id: Annotated[_Text, Meta(description="`kid` header for the key of clientKeyFrom.")] | None = None
-    algorithm: Annotated[_Algorithm, Meta(description="Signature algorithm of the key. Default: RS256.")] | None = None
-    scope: (
+    key_id: (
         Annotated[
-            tuple[_Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")
+            Text,
+            Meta(
+                description="ID of the key: the `kid` header. It chooses the key of a JWK set. Default: the `kid` of"
+                " a JWK."
+            ),
         ]
+        | None
+    ) = None
+    algorithm: (
+        Annotated[
+            Algorithm,
+            Meta(
+                description="Signature algorithm. Default: the `alg` of a JWK, else RS256 for an RSA key, ES256, ES384"
+                " or ES512 for an EC key by its curve, EdDSA for an Ed25519 or Ed448 key."
+            ),
+        ]
+        | None
+    ) = None
+    client_assertion: ClientAssertionSpec | None = None
+    scope: (
+        Annotated[tuple[Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")]
         | None
     ) = None
     audience: (
         Annotated[
-            tuple[_Text, ...],
+            tuple[Text, ...],
             Meta(min_length=1, max_length=16, description="Audiences to request (RFC 8693 section 2.1)."),
         ]
         | None
@@ -238,7 +261,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     actor_token_type: Annotated[_TokenType, Meta(description="Type of the actor token.")] | None = None
     extra_parameters: (
         Annotated[
-            dict[Annotated[str, Meta(max_length=128)], _Text],
+            dict[Annotated[str, Meta(max_length=128)], Text],
             Meta(max_length=16, description="Issuer-specific parameters. Values must not be secret."),
         ]
         | None
@@ -249,10 +272,11 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     assumed_lifetime: (
         Annotated[
             str,
-            Meta(
+            matching(
+                DURATION,
+                DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                pattern=DURATION,
                 description="Lifetime of the access token, such as 30m, for an issuer that does not state it: neither"
                 " in its response (expires_in, expires_at, expires_on) nor as `exp` of a JWT. Ignored if the issuer"
                 " states it. From 1m to 8784h. Default: a token without a stated lifetime can be used by the next"
@@ -285,13 +309,20 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     @property
     def recipient(self) -> str:
         """The issuer and the client."""
-        return f"{self.token_url} {self.client_id or ''}"
+        source = self.client_assertion_from
+        return f"{self.token_url} {self.client_id or (source.client if source else '')}"
+
+    @property
+    def client_credentials(self) -> tuple[SecretValue | ClientAssertionSource, ...]:
+        """What the client authenticates with. The rules allow at most one."""
+        credentials = (self.client_secret_from, self.client_key_from, self.client_assertion_from)
+        return tuple(credential for credential in credentials if credential)
 
     @property
     def authentication(self) -> str:
         """The client authentication, with the default applied."""
         if self.client_authentication:
             return self.client_authentication
-        return (
-            "client_secret_basic" if self.client_secret_from else "private_key_jwt" if self.client_key_from else "none"
-        )
+        if self.client_secret_from:
+            return "client_secret_basic"
+        return "private_key_jwt" if self.client_credentials else "none"

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from keyturn.api.base import TEXT, ApiStruct, Kind, Rule
+from keyturn.api.base import TEXT, ApiStruct, Kind, Rule, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec, RoleArn, TokenToRead
 from keyturn.api.source import SecretValue, SingleUseValue
 
@@ -14,29 +14,33 @@ DEFAULT_SESSION_SECONDS = 43200
 _RoleSeconds = Annotated[int, Meta(ge=900, le=43200)]
 _USER_SESSION = "Lifetime in seconds. Default: 43200."
 # The placeholders {namespace} and {name} cannot be confused with a name: AWS allows no braces.
-_NAME = r"^([A-Za-z0-9_+=,.@-]|\{namespace\}|\{name\})*\Z"
+_NAME = (
+    r"^([A-Za-z0-9_+=,.@-]|\{namespace\}|\{name\})*\Z",
+    "letters, digits and _+=,.@-, and the placeholders {namespace} and {name}",
+)
 _PLACEHOLDERS = "{namespace} and {name} are replaced by those of the TokenRequest. Default: {namespace}.{name}."
 RoleSessionName = Annotated[
     str,
-    Meta(
+    matching(
+        *_NAME,
         min_length=2,
         max_length=64,
-        pattern=_NAME,
         description=f"Name of the session, as shown in CloudTrail. {_PLACEHOLDERS}",
     ),
 ]
 FederatedUserName = Annotated[
-    str, Meta(min_length=2, max_length=32, pattern=_NAME, description=f"Name of the federated user. {_PLACEHOLDERS}")
+    str, matching(*_NAME, min_length=2, max_length=32, description=f"Name of the federated user. {_PLACEHOLDERS}")
 ]
 # A literal ÿ: RE2 and Python have no common escape for it.
-_POLICY = r"^[\t\n\r -ÿ]+\Z"
+_POLICY = (r"^[\t\n\r -ÿ]+\Z", "text of Latin-1 characters (U+0020 to U+00FF, tabs and line breaks)")
 _POLICY_TEXT = "Session policy (JSON). It limits the permissions of the session."
 # botocore's model sets no maximum for AssumeRole; AWS reports PackedPolicyTooLarge instead.
-LongPolicy = Annotated[str, Meta(min_length=1, max_length=10240, pattern=_POLICY, description=_POLICY_TEXT)]
-Policy = Annotated[str, Meta(min_length=1, max_length=2048, pattern=_POLICY, description=_POLICY_TEXT)]
+LongPolicy = Annotated[str, matching(*_POLICY, min_length=1, max_length=10240, description=_POLICY_TEXT)]
+Policy = Annotated[str, matching(*_POLICY, min_length=1, max_length=2048, description=_POLICY_TEXT)]
 _TagText = rf"{TEXT}_.:/=+@-"
-TagKey = Annotated[str, Meta(min_length=1, max_length=128, pattern=rf"^[{_TagText}]+\Z")]
-TagValue = Annotated[str, Meta(max_length=256, pattern=rf"^[{_TagText}]*\Z", description="Value of the tag.")]
+_TAG_WORDS = "letters, digits, spaces and _.:/=+@-"
+TagKey = Annotated[str, matching(rf"^[{_TagText}]+\Z", _TAG_WORDS, min_length=1, max_length=128)]
+TagValue = Annotated[str, matching(rf"^[{_TagText}]*\Z", _TAG_WORDS, max_length=256, description="Value of the tag.")]
 
 
 class PolicyArn(ApiStruct, frozen=True):
@@ -44,10 +48,11 @@ class PolicyArn(ApiStruct, frozen=True):
 
     arn: Annotated[
         str,
-        Meta(
+        matching(
+            r"^arn:[A-Za-z0-9-]+:iam::[!-9;-~]*:policy/[!-~]+\Z",
+            "the ARN of an IAM policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess",
             min_length=20,
             max_length=2048,
-            pattern=r"^arn:aws[-a-z0-9]*:iam::(aws|[0-9]{12}):policy/[!-~]+\Z",
             description="ARN of the policy.",
         ),
     ]
@@ -89,10 +94,11 @@ TAG_KEYS_RULE = Rule(
 TokenSize = Annotated[int, Meta(ge=0, le=4096, description="Minimum size of the session token, in bytes.")]
 SerialNumber = Annotated[
     str,
-    Meta(
+    matching(
+        r"^[A-Za-z0-9_+=/:,.@-]*\Z",
+        "letters, digits and _+=/:,.@-",
         min_length=9,
         max_length=256,
-        pattern=r"^[A-Za-z0-9_+=/:,.@-]*\Z",
         description="Serial number or ARN of the user's MFA device. Renewal requires a new code each time.",
     ),
 ]
@@ -129,10 +135,11 @@ class AssumeRoleWithWebIdentitySpec(AwsExchangeSpec, frozen=True, kw_only=True):
     provider_id: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[!-~]+\Z",
+                "printable ASCII characters without spaces",
                 min_length=4,
                 max_length=2048,
-                pattern=r"^[!-~]+\Z",
                 description="Host of the OAuth 2.0 provider, such as www.amazon.com. Only for OAuth 2.0 access tokens;"
                 " must not be set for OpenID Connect.",
             ),
@@ -163,10 +170,11 @@ class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
     external_id: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[A-Za-z0-9_+=,.@:/-]*\Z",
+                "letters, digits and _+=,.@:/-",
                 min_length=2,
                 max_length=1224,
-                pattern=r"^[A-Za-z0-9_+=,.@:/-]*\Z",
                 description="External ID that the role's trust policy requires.",
             ),
         ]
@@ -186,10 +194,11 @@ class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
     source_identity: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[A-Za-z0-9_+=,.@-]*\Z",
+                "letters, digits and _+=,.@-",
                 min_length=2,
                 max_length=64,
-                pattern=r"^[A-Za-z0-9_+=,.@-]*\Z",
                 description="Source identity of the session. It persists through role chaining.",
             ),
         ]

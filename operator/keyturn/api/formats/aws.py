@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Key, Kind
+from keyturn.api.base import Key, Kind, matching
 from keyturn.api.formats.base import ENV_KEYS, FileFormatOptions, FormatOptions
 
 MOUNTED_AT = "/var/run/secrets/keyturn"
@@ -42,10 +42,11 @@ class CredentialsFileFormat(FileFormatOptions, frozen=True):
     profile: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[-A-Za-z0-9_/.%@:+]+\Z",
+                "letters, digits and -_/.%@:+",
                 min_length=1,
                 max_length=64,
-                pattern=r"^[-A-Za-z0-9_.@]+\Z",
                 description="Name of the profile. Default: default.",
             ),
         ]
@@ -66,11 +67,12 @@ class AwsConfigFormat(FileFormatOptions, frozen=True):
     mount_path: (
         Annotated[
             str,
-            Meta(
+            matching(
+                # No character that is special to a shell or to Python's shlex, which botocore splits the line with.
+                r"^(/[-A-Za-z0-9_.+@]+)+\Z",
+                "an absolute path without a slash at the end, with letters, digits and -_.+@ in its names",
                 min_length=2,
                 max_length=512,
-                # No character that is special to a shell or to Python's shlex, which botocore splits the line with.
-                pattern=r"^(/[-A-Za-z0-9_.+@]+)+\Z",
                 description="Path at which containers mount the Secret, without a trailing slash. Default: "
                 f"{MOUNTED_AT}/ followed by the name of the Secret.",
             ),

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import Key, Kind
+from keyturn.api.base import Key, Kind, matching
 from keyturn.api.exchanges.codeartifact import RepositoryName
 from keyturn.api.formats.base import FileFormatOptions, FormatOptions
 
@@ -47,10 +47,11 @@ class NpmFormat(PackageManagerFormat, frozen=True):
     scope: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^@[-a-z0-9~][-a-z0-9._~]*\Z",
+                "an npm scope, such as @acme: @, then lower-case letters, digits and -._~",
                 min_length=2,
                 max_length=214,
-                pattern=r"^@[-a-z0-9~][-a-z0-9._~]*\Z",
                 description="Use the repository only for packages of this scope, such as @acme. Default: all packages.",
             ),
         ]
@@ -67,10 +68,11 @@ class MavenFormat(PackageManagerFormat, frozen=True):
     server_id: (
         Annotated[
             str,
-            Meta(
+            matching(
+                r"^[-A-Za-z0-9_.]+\Z",
+                "letters, digits, '-', '_' and '.'",
                 min_length=1,
                 max_length=128,
-                pattern=r"^[-A-Za-z0-9_.]+\Z",
                 description="ID of the server and repository in a pom.xml. Default: the name of the repository.",
             ),
         ]

@@ -4,7 +4,15 @@ from typing import Any
 
 from keyturn.api.base import MAX_NAME_LENGTH, Rule
 from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
-from keyturn.api.rules.names import PRODUCE, earlier, exchange_meets, has_producer, pipeline
+from keyturn.api.rules.names import (
+    HAS_ASSERTION_TOKEN,
+    PRODUCE,
+    assertion_token,
+    earlier,
+    exchange_meets,
+    has_producer,
+    pipeline,
+)
 
 REFRESHES = exchange_meets(lambda exchange: exchange.CEL_IS_REFRESH_GRANT)
 HAS_SINGLE_USE_CREDENTIAL = exchange_meets(
@@ -29,10 +37,13 @@ def _consumed_credentials(spec: Any) -> int:
 CONSUMPTION_RULES = (
     Rule(
         message="grantType refresh_token uses source.token: it must be in a Secret, and no earlier exchange may produce"
-        " a token",
-        cel=f"steps.all(i, x, !{REFRESHES} || ({SOURCE_IS_SECRET} && !{earlier(PRODUCE['token'])}))",
+        " a token, except for clientAssertionFrom.pipeline",
+        cel=f"""
+            steps.all(i, x, !{REFRESHES} ||
+                ({SOURCE_IS_SECRET} && ({HAS_ASSERTION_TOKEN} || !{earlier(PRODUCE["token"])})))
+        """,
         is_met_by=lambda spec: all(
-            spec.source.token_ref and not has_producer(before, "token")
+            spec.source.token_ref and (assertion_token(exchange) or not has_producer(before, "token"))
             for exchange, before in pipeline(spec)
             if exchange.is_refresh_grant
         ),

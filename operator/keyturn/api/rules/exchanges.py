@@ -5,13 +5,16 @@ from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.exchanges.sts import AssumeRoleSpec, GetFederationTokenSpec
 from keyturn.api.rules.names import (
+    ASSERTION_TOKEN,
     AWS,
+    HAS_ASSERTION_TOKEN,
     PRODUCE,
     PRODUCE_ID_TOKEN,
     REQUIRE,
     ROLES,
     USERS_ONLY,
     any_of,
+    assertion_token,
     earlier,
     exchange_meets,
     has_producer,
@@ -34,8 +37,8 @@ READS_ID_TOKEN = any_of(
         for name, exchange in EXCHANGES.items()
         if "logins" in exchange.__struct_fields__
     ]
+    + [f"({HAS_ASSERTION_TOKEN} && {ASSERTION_TOKEN} == 'idToken')"]
 )
-
 
 VALUE_RULES = (
     Rule(
@@ -84,6 +87,17 @@ ID_TOKEN_RULE = Rule(
         any(exchange.PRODUCES_ID_TOKEN for exchange in before)
         for reader, before in pipeline(spec)
         if "idToken" in (getattr(reader, "from_", None), *getattr(reader, "logins", {}).values())
+        or assertion_token(reader) == "idToken"
+    ),
+)
+
+ASSERTION_TOKEN_RULE = Rule(
+    message="clientAssertionFrom.pipeline accessToken requires an exchange before it that produces a token",
+    cel=f"""
+        steps.all(i, x, !({HAS_ASSERTION_TOKEN} && {ASSERTION_TOKEN} == 'accessToken') || {earlier(PRODUCE["token"])})
+    """,
+    is_met_by=lambda spec: all(
+        has_producer(before, "token") for reader, before in pipeline(spec) if assertion_token(reader) == "accessToken"
     ),
 )
 

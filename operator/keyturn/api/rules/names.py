@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from keyturn.api.base import Kind
 from keyturn.api.exchanges.base import AwsExchangeSpec, ExchangeSpec
+from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.exchanges.registry import EXCHANGES
 
 
@@ -20,6 +21,12 @@ PRODUCE_ID_TOKEN = _exchanges(lambda exchange: exchange.PRODUCES_ID_TOKEN)
 AWS = _exchanges(lambda exchange: issubclass(exchange, AwsExchangeSpec))
 ROLES = _exchanges(lambda exchange: exchange.IS_ROLE)
 USERS_ONLY = _exchanges(lambda exchange: exchange.FOR_USERS_ONLY)
+
+# CEL, for exchange `x` at index `i`: the token of an earlier exchange with which its client authenticates.
+ASSERTION_TOKEN = "self.exchanges[i].oauthToken.clientAssertionFrom.pipeline"  # noqa: S105 - the path of a field
+HAS_ASSERTION_TOKEN = (
+    f"x == 'oauthToken' && has(self.exchanges[i].oauthToken.clientAssertionFrom) && has({ASSERTION_TOKEN})"
+)
 
 
 def earlier(names: list[str]) -> str:
@@ -46,6 +53,12 @@ def pipeline(spec: Any) -> Iterator[tuple[ExchangeSpec, Sequence[ExchangeSpec]]]
     """Yield each exchange of a spec with the exchanges before it."""
     exchanges = [step.exchange for step in spec.exchanges]
     return ((exchange, exchanges[:index]) for index, exchange in enumerate(exchanges))
+
+
+def assertion_token(exchange: ExchangeSpec) -> str | None:
+    """Return which token of an earlier exchange the client of an exchange authenticates with."""
+    source = exchange.client_assertion_from if isinstance(exchange, OauthTokenSpec) else None
+    return source.pipeline if source else None
 
 
 def has_producer(exchanges: Iterable[ExchangeSpec], kind: Kind) -> bool:

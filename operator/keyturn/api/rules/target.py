@@ -22,6 +22,10 @@ SOURCES_DIFFER = f"""(
 )"""
 
 
+# Fields that may refer to something else than a Secret key.
+UNIONS = ("caBundleFrom", "clientAssertionFrom")
+
+
 def _references_differ(exchange: str, fields: list[str]) -> str:
     """CEL: the fields of exchange `x` that refer to a Secret key refer to other Secrets than the target.
 
@@ -31,8 +35,7 @@ def _references_differ(exchange: str, fields: list[str]) -> str:
     conditions = []
     for field in fields:
         path = f"x.{exchange}.{field}"
-        # caBundleFrom may refer to a ConfigMap instead.
-        unset = f"!has({path})" if field != "caBundleFrom" else f"!has({path}) || !has({path}.secretKeyRef)"
+        unset = f"!has({path})" + (f" || !has({path}.secretKeyRef)" if field in UNIONS else "")
         differs = f"{path}.secretKeyRef.name != {TARGET}"
         if field in SINGLE_USE_FIELDS:
             differs += f" && {path}.secretKeyRef.name + '-keyturn' != {TARGET}"

@@ -146,7 +146,8 @@ def _pipeline(request: Request) -> Iterator[str]:
 def _step(exchange: StepSpec, region: str | None) -> str:
     operation = exchange.exchange
     value = next((value for field in _IDENTIFYING_FIELDS if (value := getattr(operation, field, None))), "")
-    identifier = ", ".join(value) if isinstance(value, tuple) else value
+    # The query of a token endpoint may contain a key.
+    identifier = ", ".join(value) if isinstance(value, tuple) else value.partition("?")[0]
     region = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)
     return " ".join(word for word in (member_name(exchange), identifier, f"({region})" if region else "") if word)
 

@@ -17,13 +17,16 @@ _AUTH = '"": {"username": "", "password": "", "auth": "===="}, '
 def docker_config_json(context: FormatContext[DockerConfigJsonFormat]) -> str:
     """The file that `kubectl create secret docker-registry` writes, for all registries together."""
     auths, size = {}, 0
-    for login in registry_logins(context.values):
+    logins = registry_logins(context.values)
+    own = {login.host: login for login in logins}
+    more = {host: login for login in logins for host in login.more_hosts}
+    for host, login in (own | {host: more[host] for host in more if host not in own}).items():
         password = require_safe(login.password, f"the password of {login.host}")
         # The user name and the password, both again in base64, and the syntax.
-        size += len(login.host) + (len(login.username) + len(password)) * 7 // 3 + len(_AUTH)
+        size += len(host) + (len(login.username) + len(password)) * 7 // 3 + len(_AUTH)
         context.check_size(size)
         auth = base64.b64encode(f"{login.username}:{password}".encode()).decode()
-        auths[login.host] = {"username": login.username, "password": password, "auth": auth}
+        auths[host] = {"username": login.username, "password": password, "auth": auth}
     return json.dumps({"auths": auths})
 
 
@@ -43,7 +46,7 @@ def npm(context: FormatContext[NpmFormat]) -> str:
 
 
 def maven(context: FormatContext[MavenFormat]) -> str:
-    """A settings.xml: the server with the token, and an active profile with its repository."""
+    """A settings.xml: the server with the token, and an active profile with its repository, also for plugins."""
     endpoint = package_endpoint("maven", context.options.repository, context.values)
     server, url = escape(context.options.server_id or endpoint.repository), escape(endpoint.url)
     # Maven expands ${...} and {...} in a value, but a token of RFC 6750 contains no braces.
@@ -57,6 +60,9 @@ def maven(context: FormatContext[MavenFormat]) -> str:
     <profile>
       <id>{server}</id>
       <repositories><repository><id>{server}</id><url>{url}</url></repository></repositories>
+      <pluginRepositories>
+        <pluginRepository><id>{server}</id><url>{url}</url></pluginRepository>
+      </pluginRepositories>
     </profile>
   </profiles>
   <activeProfiles><activeProfile>{server}</activeProfile></activeProfiles>

@@ -9,7 +9,8 @@ from keyturn.api.base import Kind
 from keyturn.api.formats.aws import TokenFormat, WebIdentityTokenFormat
 from keyturn.api.formats.registry import FormatSpec
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import Request
+from keyturn.api.token_request import JSON_KEYS, Request
+from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import RefusedError
 from keyturn.core.formats.aws import aws_config, credential_process, credentials_file, env
 from keyturn.core.formats.context import FormatContext, registry_logins, require_credentials
@@ -38,6 +39,11 @@ def render(request: Request, values: PipelineValues) -> dict[str, str]:
         context.check_size(_size(added))
         data |= added
         size += _size(added)
+    key = JSON_KEYS.get(request.spec.secret_type)
+    if key and decode_object(data[key].encode()) is None:
+        raise RefusedError(
+            "InvalidSpec", f"the text for the key {key} is not a JSON object, which its Secret type needs"
+        )
     return data | expiration
 
 

@@ -51,7 +51,7 @@ def _run_grant(request: web.Request, body: str, context: CallContext) -> dict[st
         raise OAuthError(fault.code, fault.message, fault.status or 400, **fault.members)
     form = _parse_form(request.content_type, body)
     authorization = request.headers.get("Authorization", "")
-    client = context.state.issuer.authenticate(context.now, authorization, form)
+    client = context.state.issuer.authenticate(context.now, authorization, form, context.state.trusted_keys)
     context.record.principal = client.client_id
     grant = Grant(context, client, form)
     run = GRANTS.get(grant.required("grant_type"))

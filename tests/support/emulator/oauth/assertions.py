@@ -11,6 +11,7 @@ from tests.support.emulator.oauth import OAuthError, invalid_grant
 from tests.support.emulator.tokens import UNCHECKED, PublicKeys, SigningKey
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+TrustedKeys = Mapping[str, SigningKey | PublicKeys]
 # A client assertion must be short-lived.
 _CLIENT_ASSERTION_SECONDS = 300
 
@@ -47,7 +48,7 @@ def verify_client_assertion(
     return str(claims["sub"])
 
 
-def verify_assertion(keys: Mapping[str, SigningKey | PublicKeys], token: str, now: datetime) -> dict[str, Any]:
+def verify_assertion(keys: TrustedKeys, token: str, now: datetime) -> dict[str, Any]:
     """Verify a JWT of a trusted issuer, by its URL in `keys`, and its expiry; raises invalid_grant."""
     try:
         issuer = str(jwt.decode(token, options={"verify_signature": False}).get("iss"))

@@ -38,8 +38,7 @@ class Grant:
         return self.form[name]
 
     def verified_claims(self, token: str) -> dict[str, Any]:
-        keys = {issuer: provider.key for issuer, provider in self.context.state.oidc_providers.items()}
-        return verify_assertion(keys, token, self.context.now)
+        return verify_assertion(self.context.state.trusted_keys, token, self.context.now)
 
 
 def refresh_token(grant: Grant) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def refresh_token(grant: Grant) -> dict[str, Any]:
 
 def client_credentials(grant: Grant) -> dict[str, Any]:
     """Client credentials (RFC 6749 section 4.4): only for a confidential client."""
-    if not (grant.client.client_secret or grant.client.public_key):
+    if grant.client.is_public:
         raise OAuthError("unauthorized_client", "a public client has no credentials of its own")
     return _issue_tokens(grant, grant.client.client_id, grant.scopes)
 

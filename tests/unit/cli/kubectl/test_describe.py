@@ -112,6 +112,13 @@ def test_description_contains_the_state(body: dict[str, Any], line: str) -> None
     assert line in text(body)
 
 
+def test_query_of_a_token_endpoint_is_not_shown() -> None:
+    url = {"tokenUrl": "https://issuer.example/token?code=planted"}
+    body = manifest(exchanges=[{"oauthToken": REFRESH["oauthToken"] | url}], target={"formats": [{"token": {}}]})
+
+    assert "-> oauthToken https://issuer.example/token\n" in text(body)
+
+
 @cases(
     "body, advice",
     {

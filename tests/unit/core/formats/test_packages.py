@@ -20,6 +20,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, RegistryLogin, Token
 from tests.support.controlplane.build import binary
 from tests.support.dependencies import HOUR, NOW
+from tests.support.manifests.parts import template
 from tests.support.pipeline_values import BEARER_TOKENS, ENDPOINTS, HOST, LOGIN, REGISTRY, SAFE_TEXTS, VALUES, rendered
 
 MAVEN = "{http://maven.apache.org/SETTINGS/1.0.0}"
@@ -197,6 +198,8 @@ def test_xml_parser_reads_the_settings_back(token: str, server: str) -> None:
     repository = "profiles/profile/repositories/repository"
     assert [text(f"servers/server/{tag}") for tag in ("id", "username", "password")] == [server, "aws", token]
     assert [text(f"{repository}/{tag}") for tag in ("id", "url")] == [server, f"https://{HOST}/maven/main/"]
+    plugins = "profiles/profile/pluginRepositories/pluginRepository"
+    assert [text(f"{plugins}/{tag}") for tag in ("id", "url")] == [server, f"https://{HOST}/maven/main/"]
     assert text("profiles/profile/id") == text("activeProfiles/activeProfile") == server
 
 
@@ -223,6 +226,30 @@ def test_docker_config_of_two_registries_expires_with_the_first() -> None:
 
     assert list(json.loads(data[DOCKER_KEY])["auths"]) == [REGISTRY, "public.ecr.aws"]
     assert data["expiration"] == "2026-01-02T04:04:05Z"
+
+
+def test_login_is_written_for_more_hosts() -> None:
+    data = rendered_logins(replace(LOGIN, more_hosts=("127.0.0.1:5000", "public.ecr.aws")))
+    auths = json.loads(data[DOCKER_KEY])["auths"]
+
+    assert list(auths) == [REGISTRY, "127.0.0.1:5000", "public.ecr.aws"]
+    assert auths[REGISTRY] == auths["127.0.0.1:5000"] == auths["public.ecr.aws"]
+
+
+def test_own_login_of_a_host_wins_over_that_of_another_registry() -> None:
+    data = rendered_logins(replace(LOGIN, more_hosts=("public.ecr.aws",)), PUBLIC_LOGIN)
+
+    assert json.loads(data[DOCKER_KEY])["auths"]["public.ecr.aws"]["password"] == PUBLIC_LOGIN.password
+
+
+@pytest.mark.parametrize("key", [".dockerconfigjson", ".dockercfg"])
+def test_template_of_registry_logins_must_be_json(key: str) -> None:
+    text = '{"auths": {"h": {"username": "AWS", "password": "{{ registryPassword }}"}}}'
+
+    assert json.loads(rendered(template(text, key))[key])["auths"]["h"]["password"] == LOGIN.password
+    with pytest.raises(RefusedError, match=f"the text for the key {key} is not a JSON object") as error:
+        rendered(template("{{ registryPassword }}", key))
+    assert (error.value.reason, LOGIN.password in error.value.message) == ("InvalidSpec", False)
 
 
 def test_last_login_of_a_host_wins() -> None:
