@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -114,6 +115,7 @@ class Operator:
         another operator took over.
         """
         options = self._options
+        asyncio.get_running_loop().set_default_executor(lookup_threads(options.concurrent))
         configuration = await load_configuration(options.kubeconfig, options.proxies)
         async with KubernetesClient(configuration) as client:
             electing = ApiClient(client, self._service_health)
@@ -247,6 +249,15 @@ class Operator:
             await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
             # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
             raise asyncio.CancelledError
+
+
+def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
+    """Return threads for name lookups: asyncio has 6 on a node with two cores, which all tenants share.
+
+    A lookup cannot be cancelled: if the name server of a tenant does not respond, it occupies a thread for up to 40 s,
+    but its worker for only 5 s.
+    """
+    return ThreadPoolExecutor(8 * concurrent, "lookup")
 
 
 async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Configuration:

@@ -21,8 +21,9 @@ _log = logging.getLogger(__name__)
 OnSecret = Callable[["Meta", bool], None]
 _OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# In characters, of labels, annotations and owners.
+# In bytes of memory, of labels, annotations and owners.
 _MAX_METADATA = 2**15
+_TEXT_OVERHEAD = 100
 _MAX_MANAGERS = 16
 
 
@@ -73,8 +74,8 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
         kept = {**self.labels, **self.annotations}
         kept.pop(_LAST_APPLIED, None)
         managers = [fields for fields in self.managed_fields if fields.manager.startswith("keyturn-")]
-        size = sum(map(len, (*kept, *kept.values(), *(owner.uid for owner in self.owner_references))))
-        if size + sum(len(fields.manager) for fields in managers) <= _MAX_METADATA:
+        texts = (*kept, *kept.values(), *(it.uid for it in self.owner_references), *(it.manager for it in managers))
+        if sum(map(_bytes_in_memory, texts)) <= _MAX_METADATA:
             return self
         names = names | _OUR_NAMES
         others = [fields for fields in self.managed_fields if fields not in managers]
@@ -82,12 +83,19 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
             self,
             labels={key: value for key, value in self.labels.items() if key in names},
             annotations={
-                key: value for key, value in self.annotations.items() if key in names and len(value) <= _MAX_METADATA
+                key: value
+                for key, value in self.annotations.items()
+                if key in names and _bytes_in_memory(value) <= _MAX_METADATA
             },
             owner_references=tuple(owner for owner in self.owner_references if owner.uid in names)[:1],
             managed_fields=(*managers[:_MAX_MANAGERS], *others),
             is_partial=True,
         )
+
+
+def _bytes_in_memory(text: str) -> int:
+    # Python needs four bytes for each character if one of them is an emoji, and more for a short text than its length.
+    return (len(text) if text.isascii() else 4 * len(text)) + _TEXT_OVERHEAD
 
 
 class _Item(msgspec.Struct, frozen=True):

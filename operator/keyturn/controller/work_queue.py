@@ -32,16 +32,17 @@ class QueuedRequest:
 class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
-    Among overdue requests the soonest to expire comes first. One namespace gets at most half of the `workers` while
-    others wait. Time is an argument: the queue has no clock.
+    A free worker serves the namespace with the fewest busy workers, and of equal ones the request that expires soonest:
+    many requests, or slow ones, delay only their own namespace. Time is an argument: the queue has no clock.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        self._ready: list[_Waiting] = []
-        self._parked: dict[str, list[_Waiting]] = {}
+        # The overdue requests of each namespace, and the first of each with the namespace's number of busy workers.
+        self._ready: dict[str, list[_Waiting]] = {}
+        self._first: list[tuple[int, _Waiting]] = []
         self._busy: dict[str, str] = {}
         self._busy_in: Counter[str] = Counter()
         self._expedited: dict[str, datetime] = {}
@@ -81,14 +82,17 @@ class WorkQueue:
             _, serial, uid = heapq.heappop(self._delayed)
             if self._is_current(serial, uid):
                 queued = self._queued[uid]
-                heapq.heappush(self._ready, (queued.expires, serial, uid, queued.namespace))
-        item = self._next_fair() or self._next_of_single_namespace()
+                ready = self._ready.setdefault(queued.namespace, [])
+                heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
+                self._offer(queued.namespace)
+        item = self._next()
         if item is None:
             return None
         _, _, uid, namespace = item
         del self._queued[uid]
         self._busy[uid] = namespace
         self._busy_in[namespace] += 1
+        self._offer(namespace)
         return uid
 
     def done(self, uid: str) -> None:
@@ -97,7 +101,7 @@ class WorkQueue:
         self._busy_in[namespace] -= 1
         if not self._busy_in[namespace]:
             del self._busy_in[namespace]
-        self._unpark(namespace)
+        self._offer(namespace)
         if uid in self._queued:
             self._queue(uid, self._queued[uid])
         self.changed.set()
@@ -110,7 +114,7 @@ class WorkQueue:
 
     def counts(self) -> dict[str, int]:
         """Return the number of requests by state. Safe to call from another thread."""
-        waiting = list(self._ready) + [item for parked in list(self._parked.values()) for item in list(parked)]
+        waiting = [item for ready in list(self._ready.values()) for item in list(ready)]
         ready = sum(self._is_current(serial, uid) for _, serial, uid, _ in waiting)
         queued = len(self._queued.keys() - self._busy.keys())
         return {"delayed": max(0, queued - ready), "ready": ready, "in_progress": len(self._busy)}
@@ -123,40 +127,31 @@ class WorkQueue:
             heapq.heapify(self._delayed)
         self.changed.set()
 
-    def _next_fair(self) -> _Waiting | None:
-        """Return the most urgent request of a namespace below its share; park requests of other namespaces."""
-        while self._ready:
-            item = heapq.heappop(self._ready)
+    def _offer(self, namespace: str) -> None:
+        """Add the first request of a namespace to `_first`, after it or the number of busy workers has changed."""
+        ready = self._ready.get(namespace, [])
+        while ready and not self._is_current(*ready[0][1:3]):
+            heapq.heappop(ready)
+        if not ready:
+            self._ready.pop(namespace, None)
+            return
+        heapq.heappush(self._first, (self._busy_in[namespace], ready[0]))
+        if len(self._first) > 2 * len(self._ready) + _SPARE:
+            self._first = [(self._busy_in[name], items[0]) for name, items in self._ready.items()]
+            heapq.heapify(self._first)
+
+    def _next(self) -> _Waiting | None:
+        """Remove and return the next request; entries that were replaced by another `_offer` are dropped."""
+        while self._first:
+            busy, item = heapq.heappop(self._first)
             _, serial, uid, namespace = item
-            if not self._is_current(serial, uid):
-                self._unpark(namespace)
-            elif self._busy_in[namespace] < max(1, self.workers // 2):
-                return item
-            else:
-                heapq.heappush(self._parked.setdefault(namespace, []), item)
+            ready = self._ready.get(namespace)
+            if ready is None or ready[0] is not item or busy != self._busy_in[namespace]:
+                continue
+            if self._is_current(serial, uid):
+                return heapq.heappop(ready)
+            self._offer(namespace)
         return None
-
-    def _next_of_single_namespace(self) -> _Waiting | None:
-        """Return the most urgent request of a namespace at its share, if no other namespace waits."""
-        for namespace in [name for name in self._parked if not self._prune_parked(name)]:
-            del self._parked[namespace]
-        if len(self._parked) != 1:
-            return None
-        return heapq.heappop(next(iter(self._parked.values())))
-
-    def _unpark(self, namespace: str) -> None:
-        """Move the next parked request of a namespace to `_ready`: nothing that could run stays in `_parked`."""
-        if self._prune_parked(namespace):
-            heapq.heappush(self._ready, heapq.heappop(self._parked[namespace]))
-        else:
-            self._parked.pop(namespace, None)
-
-    def _prune_parked(self, namespace: str) -> bool:
-        """Remove outdated items of a namespace; return whether a request is still parked."""
-        parked = self._parked.get(namespace, [])
-        while parked and not self._is_current(*parked[0][1:3]):
-            heapq.heappop(parked)
-        return bool(parked)
 
     def _is_current(self, serial: int, uid: str) -> bool:
         queued = self._queued.get(uid)

@@ -23,6 +23,8 @@ OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
 LONGEST_LIFE = timedelta(days=20 * 366)
+# Of keys, of which 8 formats write fewer, and of superseded tokens.
+MAX_ITEMS = 100
 _PLAUSIBLE_YEARS = range(2000, 9000)  # sums with times near the limits of datetime overflow
 
 
@@ -49,7 +51,7 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     data_hash: str
     source: str
     revision: Annotated[int, Meta(ge=0, le=MAX_REVISION)]
-    keys: tuple[str, ...]
+    keys: Annotated[tuple[str, ...], Meta(max_length=MAX_ITEMS)]
     handled_renew_request: str = ""
     principal: str = ""
     source_expires: Moment | None = None
@@ -57,7 +59,7 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     adopted: bool = False
     once: bool = False
     token_id: str = ""
-    superseded: tuple[Superseded, ...] = ()
+    superseded: Annotated[tuple[Superseded, ...], Meta(max_length=MAX_ITEMS)] = ()
     identity_id: str = ""
 
     def encoded(self) -> str:

@@ -87,13 +87,17 @@ class Aws:
         parameters: dict[str, Any],
         signer: Signer = None,
         transmission: Transmission | None = None,
+        *,
+        payer: str = "",
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
+
+        `payer` is whose limit AWS applies (see Call.payer), so that throttling of one tenant delays no other.
 
         botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends it.
         """
-        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer)
+        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, payer)
         wait_seconds = rate_limiter.reserve(time.monotonic())
         _check_wait(operation, wait_seconds)
         if wait_seconds > 0:
@@ -118,14 +122,17 @@ class Aws:
         skew = self._measure_clock_skew(operation.service, metadata)
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
 
-    def check_rate(self, operation: AwsOperation, region: str, signer: Signer) -> None:
+    def check_rate(self, operation: AwsOperation, region: str, signer: Signer, payer: str = "") -> None:
         """Raise ThrottledError if the rate limit delays a call for long. Before an intent to consume a token."""
-        _check_wait(operation, self._rate_limiter(operation, region, signer).wait_seconds(time.monotonic()))
+        _check_wait(operation, self._rate_limiter(operation, region, signer, payer).wait_seconds(time.monotonic()))
 
-    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer) -> RateLimiter:
-        # Each session has a new key ID. All sessions share a rate limiter: one per session would never learn the limit.
-        user = signer.access_key_id if isinstance(signer, Credentials) and not signer.session_token else ""
-        return self._rate_limiters.get((operation.service_in(region), user))
+    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, payer: str) -> RateLimiter:
+        if isinstance(signer, Ambient):
+            payer = ""
+        elif signer and not signer.session_token:
+            # Each session has a new key ID: a rate limiter for each would never learn the limit.
+            payer = signer.access_key_id
+        return self._rate_limiters.get((operation.service_in(region), payer))
 
     def close(self) -> None:
         """Stop the threads. A call in progress ends by its own timeout."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
-from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, Token, require_safe
+from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, Token, require_safe
 from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
 from keyturn.exchanges.context import Call
 
@@ -65,10 +65,12 @@ async def get_authorization_token(
         endpoint_type = {"endpointType": repository.endpoint_type} if repository.endpoint_type else {}
         for name in dict.fromkeys(repository.formats):
             parameters = domain | {"repository": repository.repository, "format": name} | endpoint_type
-            url = await _endpoint_url(call, signer, parameters)
+            url = await _endpoint_url(call, values, parameters)
             endpoints.append(PackageEndpoint(name, repository.repository, url))
     seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
-    response = await call.context.aws.call(_GET_TOKEN, call.region, domain | seconds, signer)
+    response = await call.context.aws.call(
+        _GET_TOKEN, call.region, domain | seconds, signer, payer=call.payer(values.principal)
+    )
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
     expires_at = expiration(_GET_TOKEN, response.members, "expiration")
     response.require_unexpired(_GET_TOKEN, "a token", expires_at)
@@ -80,11 +82,13 @@ async def get_authorization_token(
     )
 
 
-async def _endpoint_url(call: Call, signer: Credentials, parameters: dict[str, str | int]) -> str:
+async def _endpoint_url(call: Call, values: PipelineValues, parameters: dict[str, str | int]) -> str:
     key = (call.region, *map(str, parameters.items()))
     cache, url = call.context.endpoints, call.context.endpoints.get(key)
     if url is None:
-        response = await call.context.aws.call(_GET_ENDPOINT, call.region, parameters, signer)
+        response = await call.context.aws.call(
+            _GET_ENDPOINT, call.region, parameters, values.signing_credentials, payer=call.payer(values.principal)
+        )
         url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
     # Without domainOwner the domain is the caller's own, and differs from caller to caller.
     if "domainOwner" in parameters:

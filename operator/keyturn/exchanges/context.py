@@ -52,6 +52,11 @@ class Call:
     client_token: str = ""
     on_read: OnRead = lambda _ref, _value: None
 
+    def payer(self, arn: str = "") -> str:
+        """Return whose limit AWS applies to a call: the account of an ARN or, if it is unknown, this namespace."""
+        parts = arn.split(":", 5)
+        return parts[4] if len(parts) > 5 else f"{self.namespace}/"  # noqa: PLR2004 - arn:aws:iam::ACCOUNT:role/NAME
+
     async def secret(self, ref: ValueRef, max_length: int = MAX_VALUE_LENGTH) -> str:
         """Read a key of a Secret or ConfigMap in the namespace of the request.
 

@@ -94,10 +94,12 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
     operation = _CREATE_TOKEN if is_repeatable else replace(_CREATE_TOKEN, attempts=1, consumes=call.consumes)
     signer = values.signing_credentials
     if call.consumes:
-        call.context.aws.check_rate(operation, call.region, signer)
+        call.context.aws.check_rate(operation, call.region, signer, call.payer(values.principal))
 
     async def send(transmission: Transmission) -> PipelineValues:
-        response = await call.context.aws.call(operation, call.region, parameters, signer, transmission)
+        response = await call.context.aws.call(
+            operation, call.region, parameters, signer, transmission, payer=call.payer(values.principal)
+        )
         if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
             # botocore reads a page of a proxy as a response without members.
             message = f"{operation.title} returned no token"
@@ -169,7 +171,7 @@ async def get_role_credentials(
         # Sent in a header.
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
-    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters)
+    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, payer=spec.account_id)
     credentials = credentials_from(_GET_ROLE_CREDENTIALS, response.members, _CREDENTIALS)
     response.require_unexpired(_GET_ROLE_CREDENTIALS, "credentials", credentials.expires_at)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

@@ -82,7 +82,7 @@ async def get_access_token(
     parameters = {"Token": require_length(values.current_token.value, "the refresh token", 1, 4096)}
     if spec.token_properties:
         parameters["TokenProperties"] = list(spec.token_properties)  # type: ignore[assignment]
-    response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters)
+    response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters, payer=call.payer())
     token = require_safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
     access_token = Token(token, token_expiry(token, response.requested_at, assumed_lifetime=_LIFETIME))
     return replace(values, access_token=access_token, request_id=response.request_id)
@@ -103,12 +103,16 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
     parameters |= {"LicenseArn": spec.license_arn, "ClientToken": call.client_token}
     region = call.region
     try:
-        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, values.signing_credentials)
+        response = await call.context.aws.call(
+            _CREATE_TOKEN, region, parameters, values.signing_credentials, payer=call.payer(values.principal)
+        )
     except WrongRegionError as error:
         if error.region in ("", region):
             raise
         region = error.region
-        response = await call.context.aws.call(_CREATE_TOKEN, region, parameters, values.signing_credentials)
+        response = await call.context.aws.call(
+            _CREATE_TOKEN, region, parameters, values.signing_credentials, payer=call.payer(values.principal)
+        )
     superseded = []
     for old in values.superseded:
         is_due = spec.revoke_superseded and old.at + spec.revoke_superseded.grace_time <= response.requested_at
@@ -128,7 +132,13 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
 async def _revoke(call: Call, region: str, values: PipelineValues, token: Superseded) -> bool:
     """Delete a token that Keyturn recorded, never one from a search. Return whether it no longer exists."""
     try:
-        await call.context.aws.call(_DELETE_TOKEN, region, {"TokenId": token.token_id}, values.signing_credentials)
+        await call.context.aws.call(
+            _DELETE_TOKEN,
+            region,
+            {"TokenId": token.token_id},
+            values.signing_credentials,
+            payer=call.payer(values.principal),
+        )
     except KeyturnError as error:
         return error.reason == _NOT_FOUND
     return True

@@ -1,4 +1,4 @@
-"""Limits on calls: a rate per AWS service, region and identity, learned from throttling, and a number per issuer."""
+"""Limits on calls: a rate per AWS service, region and payer, learned from throttling, and a number per issuer."""
 
 from collections import deque
 from collections.abc import Hashable

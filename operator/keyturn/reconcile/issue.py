@@ -9,15 +9,13 @@ from keyturn.api.times import rfc3339, whole
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import LONGEST_LIFE, Issuance, data_hash, kept_identity, recordable
+from keyturn.core.issuance import LONGEST_LIFE, MAX_ITEMS, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token
 from keyturn.core.renewal_time import source_warning, when_to_renew
 from keyturn.core.state import Failure
 from keyturn.core.token_family import StoredToken
 from keyturn.core.token_times import jwt_times
 from keyturn.reconcile.dependencies import Dependencies
-
-_REMEMBERED = 100
 
 
 class UnknownExpiryError(RefusedError):
@@ -132,7 +130,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
         once=not values.renewable,
         token_id=values.token_id,
         identity_id=values.identity_id,
-        superseded=superseded[-_REMEMBERED:],
+        superseded=superseded[-MAX_ITEMS:],
     )
     return issuance, data
 

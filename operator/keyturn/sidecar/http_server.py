@@ -63,11 +63,13 @@ class Limits:
 
     `request_seconds`: a connection that completes no request within this time is closed, even if it keeps sending.
     `linger_seconds`: how long a client may keep sending after the last response. `drain_seconds`: when `close`
-    stops waiting for unfinished requests.
+    stops waiting for unfinished requests. `unsent_bytes`: how much may wait for clients that do not read, besides one
+    response, before the connection that has waited longest is closed.
     """
 
     header_bytes: int = 8192
     connections: int = 256
+    unsent_bytes: int = 8 * 2**20
     request_seconds: float = 30
     linger_seconds: float = 2
     drain_seconds: float = 2
@@ -102,8 +104,12 @@ class _Connection:
 
     def is_idle(self) -> bool:
         """Whether no request has arrived in part, and no response has been sent in part."""
-        is_partial = self.http.trailing_data[0] or self.writer.transport.get_write_buffer_size()
+        is_partial = self.http.trailing_data[0] or self.unsent_bytes()
         return self.http.our_state is h11.MUST_CLOSE or not is_partial
+
+    def unsent_bytes(self) -> int:
+        """Return how much of a response has not been sent yet."""
+        return self.writer.transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close the connection immediately. Its task ends when it next runs."""
@@ -178,7 +184,10 @@ class HttpServer:
             async with timeout:
                 while data := await self._next_response(connection):
                     timeout.reschedule(loop.time() + self._limits.request_seconds)
+                    self._make_room(len(data))
                     writer.write(data)
+                    # The buffer has a copy.
+                    data = b""
                     await writer.drain()
                 # Closing the connection now would discard the last response if the client is still sending.
                 timeout.reschedule(loop.time() + self._limits.linger_seconds)
@@ -201,6 +210,15 @@ class HttpServer:
             self._connections.discard(longest_idle)
             longest_idle.abort()
         self._connections.add(connection)
+
+    def _make_room(self, size: int) -> None:
+        """Before a response is buffered, close the connections whose clients have not read theirs for longest."""
+        unread = {it: it.unsent_bytes() for it in self._connections if it.unsent_bytes()}
+        for connection in sorted(unread, key=lambda it: it.timeout.when() or 0):
+            if sum(unread.values()) + size <= self._limits.unsent_bytes:
+                break
+            del unread[connection]
+            connection.abort()
 
     async def _next_response(self, connection: _Connection) -> bytes:
         """Wait for a request and return the bytes of its response, or nothing after the last one."""

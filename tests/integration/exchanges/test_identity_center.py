@@ -170,7 +170,7 @@ class FakeAws:
     def __init__(self, **members: Any) -> None:
         self._members, self.attempts = members, 0
 
-    async def call(self, operation: Any, *_: object) -> Any:
+    async def call(self, operation: Any, *_: object, **__: object) -> Any:
         from keyturn.exchanges.aws import AwsResponse  # noqa: PLC0415
 
         self.attempts = operation.attempts

@@ -7,8 +7,8 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import SECOND, request
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import ACCOUNT_ROLE_ARN
-from tests.support.exchange_steps import aws, emulator_settings, get_access_token, step
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, ROLE_ARN
+from tests.support.exchange_steps import assume_role, aws, emulator_settings, get_access_token, step
 
 OPERATION = "GetAccessToken"
 THROTTLED = {"code": "RateLimitExceededException", "headers": {"Retry-After": "30"}}
@@ -53,6 +53,40 @@ async def test_rate_limit_applies_per_identity_and_region(emulator: Emulator) ->
     assert reasons == ["Throttled", "Throttled", "", ""]
     # Three attempts by botocore, none for the delayed call, and one for each of the other two.
     assert emulator.calls("AssumeRole") == 3 + 0 + 1 + 1
+
+
+@pytest.mark.parametrize(
+    ("namespace", "role", "reason"),
+    [
+        pytest.param("orders", ROLE_ARN, "Throttled", id="the same account from another namespace"),
+        pytest.param("orders", ROLE_ARN.replace(ACCOUNT, "444455556666"), "SourceInvalid", id="another account"),
+    ],
+)
+async def test_throttling_of_an_account_delays_no_other(
+    namespace: str, role: str, reason: str, emulator: Emulator
+) -> None:
+    emulator.fault("AssumeRoleWithWebIdentity", code="Throttling", headers={"Retry-After": "30"}, times=3)
+    with closing(aws(emulator_settings(emulator))) as client:
+        with pytest.raises(ThrottledError):
+            await assume_role(client, "e30.e30.e30", request())
+        calls = emulator.calls("AssumeRoleWithWebIdentity")
+        exchange = {"assumeRoleWithWebIdentity": {"roleArn": role}}
+        exchanges = [{"licenseManagerGetAccessToken": {}}, exchange]
+        with pytest.raises(KeyturnError) as raised:
+            await assume_role(client, "e30.e30.e30", request(namespace=namespace, exchanges=exchanges))
+
+    assert raised.value.reason == reason
+    assert (emulator.calls("AssumeRoleWithWebIdentity") > calls) == (reason != "Throttled")
+
+
+async def test_throttling_without_an_account_delays_no_other_namespace(emulator: Emulator) -> None:
+    emulator.fault(OPERATION, **THROTTLED)
+    with closing(aws(emulator_settings(emulator))) as client:
+        with pytest.raises(ThrottledError):
+            await get_access_token(client, emulator.refresh_token(), request())
+        values = await get_access_token(client, emulator.refresh_token(), request(namespace="orders"))
+
+    assert values.access_token is not None
 
 
 async def refusal_reason(client: Aws, keys: Credentials, region: str) -> str:

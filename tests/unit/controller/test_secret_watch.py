@@ -1,3 +1,5 @@
+from typing import Any
+
 import aiohttp
 import msgspec
 import pytest
@@ -223,3 +225,18 @@ def test_ordinary_metadata_are_cached_whole() -> None:
     meta = Meta("a", "billing", "uid-a", "1", annotations={"note": "x" * 1000} | last_applied)
 
     assert meta.bounded() is meta
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"annotations": {"team": "x" * 20_000 + "\N{GRINNING FACE}"}}, id="four bytes for each character"),
+        pytest.param({"labels": {f"{number}": "" for number in range(1000)}}, id="many labels"),
+        pytest.param({"annotations": {f"{number}": "" for number in range(1000)}}, id="many annotations"),
+        pytest.param({"owner_references": tuple(Owner(f"{number}") for number in range(1000))}, id="many owners"),
+    ],
+)
+def test_cached_metadata_are_bounded_in_bytes_of_memory(fields: dict[str, Any]) -> None:
+    bounded = Meta("acme", "web", "uid", "1", **fields).bounded()
+
+    assert (bounded.labels, bounded.annotations, bounded.owner_references) == ({}, {}, ())

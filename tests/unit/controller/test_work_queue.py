@@ -40,11 +40,24 @@ def test_equal_requests_are_first_in_first_out() -> None:
     assert drain(queue) == ["c", "a", "b"]
 
 
-def test_namespace_gets_half_of_the_workers_while_others_wait() -> None:
+def test_free_worker_serves_the_namespace_with_the_fewest() -> None:
     queue = work_queue("a", "b", "c", "d", workers=4)
     queue.add("x", NOW, NOW + DAY, "other")
 
-    assert [queue.get(NOW) for _ in range(5)] == ["a", "b", "x", "c", None]
+    assert [queue.get(NOW) for _ in range(5)] == ["a", "x", "b", "c", None]
+
+
+def test_two_busy_namespaces_do_not_delay_a_third() -> None:
+    queue = WorkQueue(4)
+    for number in range(10):
+        queue.add(f"a{number}", NOW, NOW, "a")
+        queue.add(f"b{number}", NOW, NOW, "b")
+    queue.add("x", NOW + SECOND, NOW + DAY, "other")
+    busy = [queue.get(NOW) for _ in range(4)]
+    queue.done("a0")
+
+    assert busy == ["a0", "b0", "a1", "b1"]
+    assert queue.get(NOW + SECOND) == "x"
 
 
 def test_namespace_gets_all_workers_while_no_other_waits() -> None:
@@ -157,6 +170,19 @@ def test_replaced_entries_do_not_accumulate() -> None:
         queue.add("a", NOW + DAY - number * SECOND, NOW + DAY, "billing")
 
     assert len(queue._delayed) <= 1002
+
+
+def test_replaced_first_requests_do_not_accumulate() -> None:
+    queue = WorkQueue(1)
+    queue.add("busy", NOW, NOW, "other")
+    queue.get(NOW)
+    for number in range(10_000):
+        queue.add(f"a{number}", NOW, NOW + DAY - number * SECOND, "billing")
+        queue.done("busy")
+        queue.add("busy", NOW, NOW, "other")
+        queue.get(NOW)
+
+    assert len(queue._first) <= 1010
 
 
 def test_counts_by_state() -> None:

@@ -303,3 +303,10 @@ def test_implausible_record_is_ignored(text: str) -> None:
 )
 def test_implausible_token_family_is_ignored(text: str) -> None:
     assert read_family(text) is None
+
+
+def test_record_with_too_many_items_is_not_read() -> None:
+    # Anyone may write one, and it stays in memory: 32 KiB of two-letter keys needed 300 KiB.
+    forged = msgspec.structs.replace(ISSUANCE, keys=tuple(map(str, range(101))))
+
+    assert read_issuance({ISSUANCE_ANNOTATION: forged.encoded()}) is None

@@ -2,6 +2,7 @@ import asyncio
 import re
 import socket
 import struct
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -200,6 +201,22 @@ async def test_connection_flood_stays_within_the_limit() -> None:
             writer.close()
 
     assert highest_count == limits.connections
+
+
+async def test_unread_responses_of_all_clients_together_are_bounded() -> None:
+    request, size = b"GET /8000000 HTTP/1.1\r\nHost: x\r\n\r\n", 8_000_000
+    async with running_server() as (address, echo, server), AsyncExitStack() as clients:
+        for number in range(6):
+            _, writer = await clients.enter_async_context(connect(address))
+            writer.write(request)
+            while len(echo.targets) <= number:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+        reader, writer = await clients.enter_async_context(connect(address))
+        writer.write(request)
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(size)
+
+        assert server.open_connections <= 3
 
 
 async def test_close_completes_open_requests_and_refuses_new_clients() -> None:
