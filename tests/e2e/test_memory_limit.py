@@ -46,7 +46,7 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 async def fill(namespace: Namespace) -> None:
-    """Create about 300 MB of JSON."""
+    """Create about 350 MB of JSON."""
     labels = {f"l{number}": "" for number in range(5_000)}
     notes = {f"n{number}": "" for number in range(5_000)}
     owners = [owner("a") | {"uid": f"{number:032x}"} for number in range(3_000)]
@@ -61,6 +61,12 @@ async def fill(namespace: Namespace) -> None:
     requests = [
         token_request(f"annotation-{number}")
         | {"metadata": {"name": f"r{number}", "annotations": {"a": "x" * 250_000}}}
+        for number in range(100)
+    ]
+    # Python needs four bytes for each of these characters.
+    templates = [{"template": {"key": f"k{number}", "text": "\U0001f511" * 16_000}} for number in range(8)]
+    requests += [
+        token_request(f"template-{number}", suspend=True, target={"formats": [{"env": {}}, *templates]})
         for number in range(100)
     ]
     # One by one: together, they would overload the API server.

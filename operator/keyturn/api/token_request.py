@@ -22,6 +22,7 @@ from keyturn.api.rules.exchanges import AMBIENT_RULES, ASSERTION_TOKEN_RULE, ID_
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
+from keyturn.api.spec_size import check_spec_bytes, spec_bytes
 from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
@@ -240,6 +241,7 @@ def parse(body: Mapping[str, Any]) -> Request:
 def _parse(body: Mapping[str, Any]) -> Request:
     # Nothing here depends on the status, and a newer release may have written fields that this one does not know.
     parsed = msgspec.convert({key: body[key] for key in body if key != "status"}, TokenRequest)
+    check_spec_bytes(spec_bytes(body["spec"]))
     meta, spec = parsed.metadata, body["spec"]
     # In a file a field may be null; the API server drops such fields.
     target = spec.get("target") or {}

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.api.base import InvalidSpecError
+from keyturn.api.spec_size import check_spec_bytes
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, parse, renew_requested
@@ -89,6 +90,7 @@ class RequestIndex:
 def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
     """Parse a TokenRequest from its manifest; an invalid spec is part of the result."""
     try:
+        check_spec_bytes(body.get("specBytes", 0))
         return parse(body)
     except InvalidSpecError as error:
         meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)

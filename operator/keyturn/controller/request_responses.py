@@ -14,6 +14,7 @@ import msgspec
 from aiohttp.streams import AsyncStreamIterator, EmptyStreamReader
 
 from keyturn.api.base import GROUP
+from keyturn.api.spec_size import MAX_SPEC_BYTES, spec_bytes
 from keyturn.api.token_request import KIND, PLURAL, RENEW_REQUESTED, VERSION, renew_requested
 from keyturn.controller.api_client import ApiClient
 from keyturn.controller.object_list import PageSize, read_empty_page, read_version
@@ -54,6 +55,8 @@ class _Request(msgspec.Struct, rename="camel", omit_defaults=True):
     api_version: str = ""
     kind: str = ""
     spec: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    # In place of a spec that takes too much memory, which kopf would keep, its size.
+    spec_bytes: int = 0
     status: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -255,6 +258,11 @@ def _namespace(path: str) -> str:
 def _read(raw: msgspec.Raw) -> _Request:
     """Decode the fields of a TokenRequest that are used."""
     request = msgspec.json.decode(raw, type=_Request)
+    request.spec_bytes = 0
+    if isinstance(request.spec, msgspec.Raw) and len(request.spec) > MAX_SPEC_BYTES // 4:
+        size = spec_bytes(msgspec.json.decode(request.spec))
+        if size > MAX_SPEC_BYTES:
+            request.spec, request.spec_bytes = msgspec.UNSET, size
     request.metadata.annotations = {RENEW_REQUESTED: renew_requested(request.metadata.annotations)}
     return request
 

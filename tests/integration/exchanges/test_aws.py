@@ -183,21 +183,29 @@ async def test_signature_by_a_wrong_clock_is_clock_skew(
 
 
 @pytest.mark.parametrize(
-    ("offset_seconds", "reason", "message"),
+    ("settings", "reason", "message"),
     [
-        pytest.param(-7200, "ClockSkew", "; the node's clock is 2h ahead of AWS: synchronize it", id="a wrong clock"),
-        pytest.param(0, "SourceInvalid", "; check the node's clock", id="a wrong response"),
+        pytest.param(
+            {"clock_offset_seconds": -7200},
+            "ClockSkew",
+            "; the node's clock is 2h ahead of AWS: synchronize it",
+            id="a wrong clock",
+        ),
+        pytest.param({"session_seconds": -60}, "SourceInvalid", "; check the node's clock", id="a wrong response"),
     ],
 )
-async def test_token_that_has_expired_at_receipt(
-    offset_seconds: int, reason: str, message: str, client: Aws, emulator: Emulator
+async def test_credentials_that_have_expired_at_receipt(
+    settings: dict[str, int], reason: str, message: str, client: Aws, emulator: Emulator
 ) -> None:
-    emulator.settings(clock_offset_seconds=offset_seconds, access_token_seconds=3600 if offset_seconds else -60)
+    emulator.settings(**settings)
+    # The `exp` of this token, which is over by the same clock, is ignored: its lifetime is documented.
+    access_token = (await get_access_token(client, emulator.refresh_token())).current_token
     with pytest.raises(KeyturnError) as raised:
-        await get_access_token(client, emulator.refresh_token())
+        await assume_role(client, access_token.value)
 
+    assert access_token.expires_at is not None
     assert raised.value.reason == reason
-    assert raised.value.message.startswith("License Manager GetAccessToken returned a token that expired at 20")
+    assert raised.value.message.startswith(f"STS {STS} returned credentials that expired at 20")
     assert raised.value.message.endswith(message)
 
 

@@ -179,7 +179,7 @@ async def test_requested_id_token_is_recognised(client: Aws) -> None:
 @cases(
     "status, members, reason, expected_text",
     {
-        "Keycloak: wrong secret": (401, {"error": "unauthorized_client"}, "AccessDenied", "secret or key"),
+        "Keycloak: wrong secret": (401, {"error": "unauthorized_client"}, "AccessDenied", "secret, key"),
         "Keycloak: unknown audience": (400, {"error": "invalid_client"}, "AccessDenied", "audience"),
         "Keycloak: not allowed": (403, {"error": "access_denied"}, "AccessDenied", "access_denied"),
         "Keycloak: invalid subject token": (400, {"error": "invalid_request"}, "InvalidSpec", "subject"),

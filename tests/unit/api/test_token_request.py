@@ -40,6 +40,14 @@ def test_error_message_ends_with_the_path(spec: dict[str, Any], message: str) ->
     assert _error(manifest(**spec)) == message
 
 
+def test_spec_that_takes_too_much_memory_is_refused() -> None:
+    templates = [{"template": {"key": f"k{number}", "text": "\u00df\U0001f511" * 8000}} for number in range(8)]
+
+    assert "KiB of memory, and 192 KiB are allowed: shorten" in _error(
+        manifest(target={"formats": [{"env": {}}, *templates[1:]]})
+    )
+
+
 def test_secret_name_defaults_to_the_name_of_the_request() -> None:
     assert (request().secret_name, request(target={"secretName": "other"}).secret_name) == ("acme", "other")
 

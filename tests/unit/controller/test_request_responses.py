@@ -13,9 +13,11 @@ from kubernetes.aio.client import Configuration
 from yarl import URL
 
 from keyturn.controller.kopf_adapter import kopf_session
+from keyturn.controller.request_index import read_request
 from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
+from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.api_endpoints import served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
@@ -245,3 +247,18 @@ async def test_watch_that_ends_at_once_is_not_requested_in_a_loop() -> None:
             await kopf_client.watched(watch)
 
     assert asyncio.get_running_loop().time() - started >= 3
+
+
+async def test_spec_that_takes_too_much_memory_is_not_kept() -> None:
+    # One such character makes the other 50,000 take four bytes each.
+    texts = {"large": "\U0001f511" + "a" * 50_000, "ascii": "a" * 150_000}
+    listed = page(*texts)
+    for item in listed["items"]:
+        item["spec"]["region"] = texts[item["metadata"]["uid"]]
+    async with connected(FakeApi({ALL: listed})) as kopf_client, kopf_client.session.get(ALL) as response:
+        large, in_ascii = (await response.json())["items"]
+
+    assert ("spec" in large, in_ascii["spec"]) == (False, {"region": texts["ascii"]})
+    request = read_request(large)
+    assert isinstance(request, InvalidRequest)
+    assert "KiB of memory, and 192 KiB are allowed" in request.error.message
