@@ -19,6 +19,8 @@ _NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SER
 _NOT_ABOUT_TOKEN = (*_NOT_HANDLED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _TOKENS = ("access_token", "id_token", "refresh_token")
+# Okta uses the second one if the client is unknown.
+_ERROR_MEMBERS = ("error", "errorCode")
 
 # RFC 6749 section 5.2, RFC 8693 section 2.2.2 (invalid_target, and invalid_request also of a bad subject token),
 # RFC 8628 section 3.5 (slow_down), RFC 6749 section 4.1.2.1 (the last three). Keycloak returns unauthorized_client
@@ -69,7 +71,7 @@ def read_token_response(
     refresh token must be saved first. For the same reason, nothing is raised for a token that is unfit: that is checked
     later.
     """
-    members = response.members or {}
+    members = _unwrapped(response)
     results = _with_tokens(values, response, members, assumed_lifetime)
     is_saved_first = consumes and results.refresh_token is not None
     error = _error(response, members, sends_token=sends_token, consumes=consumes and not is_saved_first)
@@ -81,14 +83,26 @@ def read_token_response(
     return replace(results, error=error)
 
 
+def _unwrapped(response: IssuerResponse) -> Mapping[str, Any]:
+    """Return the members of a response. If they contain neither a token nor an error, the tokens may be one level down.
+
+    Withings returns them in `body`, others in `data`. What comes with an error may repeat what was sent.
+    """
+    members = response.members or {}
+    if response.status in _SUCCESS and not any(members.get(name) for name in (*_TOKENS, *_ERROR_MEMBERS)):
+        inner = [value for value in members.values() if isinstance(value, dict) and _text(value, "access_token")]
+        return inner[0] if len(inner) == 1 else members
+    return members
+
+
 def _error(
     response: IssuerResponse, members: Mapping[str, Any], *, sends_token: bool, consumes: bool
 ) -> KeyturnError | None:
     """Return the error that a response reports, None if it reports success."""
     host, status, is_success = response.host, response.status, response.status in _SUCCESS
     has_token = any(_text(members, name) for name in _TOKENS)
-    # Okta uses the second name if the client is unknown. Some issuers return an object in place of a code.
-    error = members.get("error") or members.get("errorCode")
+    # Some issuers return an object in place of a code.
+    error = next((members[name] for name in _ERROR_MEMBERS if members.get(name)), None)
     code = error if isinstance(error, str) else ""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)

@@ -40,6 +40,10 @@ def classified(error: KeyturnError | None) -> str:
         "203: a proxy changed it": (203, TOKENS),
         "an empty error": (200, TOKENS | {"error": "", "errorCode": 0}),
         "no error": (200, TOKENS | {"error": None}),
+        "Withings: one level down": (200, {"status": 0, "body": TOKENS | {"userid": "1"}}),
+        "one level down, beside other objects": (200, {"code": 0, "data": TOKENS, "extra": {"log_id": "1"}}),
+        "one level down, with an empty error": (200, {"error": None, "result": TOKENS}),
+        "a copy one level down": (200, TOKENS | {"data": {"access_token": "another"}}),
         "a member that only looks like an error": (201, TOKENS | {"error": {"code": 0}, "message": "created"}),
     },
 )
@@ -81,6 +85,10 @@ def test_any_2xx_with_a_token_is_a_success(status: int, members: dict[str, Any],
         "200: page of a proxy": (200, None, UNKNOWN),
         "200: neither token nor error": (200, {"token_type": "Bearer"}, UNKNOWN),
         "204: no body": (204, None, UNKNOWN),
+        "200: two objects with tokens": (200, {"app": TOKENS, "user": TOKENS}, UNKNOWN),
+        "200: an object without an access token": (200, {"request": {"refresh_token": "sent"}}, UNKNOWN),
+        "200: an error that repeats a token": (200, {"error": "x", "data": TOKENS}, "SourceInvalid, perhaps the token"),
+        "500: tokens one level down": (500, {"data": TOKENS}, UNKNOWN),
     },
 )
 def test_error_is_classified_by_its_content(status: int, members: dict[str, Any] | None, expected: str) -> None:
