@@ -25,14 +25,22 @@ _NO_MEMBERS: Mapping[str, Any] = MappingProxyType({})
 
 
 class _Members(NamedTuple):
-    """Names of the members with a lifetime in seconds, and of those with a time."""
+    """Names of the members with a lifetime in seconds, and of those with a time.
+
+    A lifetime of more than `most_seconds` is in milliseconds.
+    """
 
     lifetimes: tuple[str, ...]
     times: tuple[str, ...]
+    most_seconds: float = _LARGEST_LIFETIME_SECONDS
 
 
-# RFC 6749 section 5.1; Square, Entra ID and Squarespace.
-_ACCESS_TOKEN = _Members(("expires_in",), ("expires_at", "expires_on", "access_token_expires_at"))
+# RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and Squarespace.
+_ACCESS_TOKEN = _Members(
+    ("expires_in",),
+    ("expires_at", "expires_on", "access_token_expires_at"),
+    most_seconds=_LONGEST_LIFETIME.total_seconds(),
+)
 # Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit; Square and Squarespace.
 _REFRESH_TOKEN = _Members(
     ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"), ("refresh_token_expires_at",)
@@ -47,11 +55,13 @@ def token_expiry(
 ) -> datetime | None:
     """Return when an access token expires: by its response (within 366 days), else the `exp` of a JWT, else as assumed.
 
+    The response cannot make a JWT valid for longer than from `iat` to `exp`, which is independent of the local clock.
     Only if nothing else is known, it is an `exp` that is already over: a wrong clock is the most likely cause.
     """
+    issued_at, expires_at = jwt_times(token)
     if stated := _stated(_ACCESS_TOKEN, members, requested_at):
-        return min(stated, requested_at + _LONGEST_LIFETIME)
-    expires_at = jwt_times(token)[1]
+        longest = expires_at - issued_at if issued_at and expires_at else _LONGEST_LIFETIME
+        return min(stated, requested_at + min(longest, _LONGEST_LIFETIME))
     if expires_at and expires_at > requested_at:
         return expires_at
     return requested_at + assumed_lifetime if assumed_lifetime else expires_at
@@ -112,9 +122,9 @@ def parse_time(value: object) -> datetime | None:
 
 def _stated(names: _Members, members: Mapping[str, Any], requested_at: datetime) -> datetime | None:
     for name in names.lifetimes:
-        seconds = _number(members.get(name))
-        if seconds and 1 <= seconds <= _LARGEST_LIFETIME_SECONDS:
-            return requested_at + timedelta(seconds=int(seconds))
+        number = _number(members.get(name))
+        if number and 1 <= number <= _LARGEST_LIFETIME_SECONDS:
+            return requested_at + timedelta(seconds=int(number if number <= names.most_seconds else number / 1000))
     times = (parse_time(members.get(name)) for name in (*names.times, *names.lifetimes))
     return next((moment for moment in times if moment and moment > requested_at), None)
 

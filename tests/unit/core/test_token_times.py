@@ -105,6 +105,20 @@ def test_impossible_lifetime_of_a_refresh_token_means_no_expiry(value: object) -
         "a possible member after an impossible one": ("opaque", {"expires_in": 0, "expires_on": SECONDS + 3600}, LATER),
         "a lifetime before a time": ("opaque", {"expires_in": 3600, "expires_at": SECONDS + 60}, LATER),
         "the JWT": (signed(expires=LATER), {}, LATER),
+        "the whole life of a JWT before a longer one in the response": (
+            signed(issued=NOW - DAY, expires=LATER - DAY),
+            {"expires_in": 3_600_000},
+            LATER,
+        ),
+        "a response that is shorter than the life of a JWT": (
+            signed(issued=BEFORE, expires=LATER),
+            {"expires_in": 3600},
+            LATER,
+        ),
+        "Adobe: milliseconds": ("opaque", {"expires_in": 86_399_993}, NOW + 86_399 * SECOND),
+        "milliseconds as a string": ("opaque", {"expires_in": "86400000"}, NOW + DAY),
+        "366 days in seconds": ("opaque", {"expires_in": 366 * 86400}, NOW + 366 * DAY),
+        "a time in two years": ("opaque", {"expires_at": SECONDS + 730 * 86400}, NOW + 366 * DAY),
         "at most 366 days": ("opaque", {"expires_in": 2**31 - 1}, NOW + 366 * DAY),
         "a JWT that expires later": (signed(expires=NOW + 3660 * DAY), {}, NOW + 3660 * DAY),
         "an exp that is over, if nothing else is known": (signed(expires=BEFORE), {}, BEFORE),
@@ -115,6 +129,10 @@ def test_best_statement_about_an_access_token_counts(
     token: str, members: dict[str, Any], expected: datetime | None
 ) -> None:
     assert token_expiry(token, NOW, members) == expected
+
+
+def test_refresh_token_may_live_for_years() -> None:
+    assert refresh_token_expiry("opaque", NOW, {"refresh_token_expires_in": 730 * 86400}) == NOW + 730 * DAY
 
 
 @cases(
