@@ -50,6 +50,7 @@ _RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
 # The prefixes of those with private keys (RFC 7518 section 4.1).
 _ENCRYPTION_ALGORITHMS = ("RSA", "ECDH")
+_KEY_AGREEMENT_CURVES = ("X25519", "X448")
 
 
 class UnusableKeyError(Exception):
@@ -187,11 +188,17 @@ def _from_json(members: Mapping[str, Any] | None, key_id: str | None) -> ClientK
 
 
 def _chosen(jwks: Sequence[Mapping[str, Any]], key_id: str | None) -> Mapping[str, Any]:
-    """Choose the key of a JWK set: by its ID, or the only private key that may sign."""
+    """Choose the key of a JWK set: by its ID, or the only private key that may sign.
+
+    Keys of different kinds may have the same ID (RFC 7517 section 4.5), and so may a private key and its public key.
+    """
+    named, which = jwks, "that can sign"
     if key_id is not None:
-        chosen, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID of keyId"
-    else:
-        chosen, which = [jwk for jwk in jwks if "d" in jwk and _may_sign(jwk)], "that can sign"
+        named, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID of keyId"
+    chosen = [jwk for jwk in named if "d" in jwk and _may_sign(jwk)]
+    if not chosen and key_id is not None:
+        # One that is named is used, or refused for what it is.
+        chosen = list(named)
     if not chosen:
         raise UnusableKeyError(f"a JWK set without a private key {which}")
     if len(chosen) > 1:
@@ -200,7 +207,14 @@ def _chosen(jwks: Sequence[Mapping[str, Any]], key_id: str | None) -> Mapping[st
 
 
 def _may_sign(jwk: Mapping[str, Any]) -> bool:
-    return jwk.get("use", "sig") == "sig" and not str(jwk.get("alg", "")).startswith(_ENCRYPTION_ALGORITHMS)
+    """Whether the members of a JWK (RFC 7517 sections 4.2 to 4.4) and its curve allow signatures."""
+    operations = jwk.get("key_ops")
+    return (
+        jwk.get("use", "sig") == "sig"
+        and (not isinstance(operations, list) or "sign" in operations)
+        and not str(jwk.get("alg", "")).startswith(_ENCRYPTION_ALGORITHMS)
+        and jwk.get("crv") not in _KEY_AGREEMENT_CURVES
+    )
 
 
 def _from_jwk(jwk: Mapping[str, Any]) -> ClientKey:

@@ -1,5 +1,6 @@
 import json
 import time
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -41,6 +42,30 @@ def test_key_id_chooses_a_key_of_a_jwk_set(key_id: str, key_type: str) -> None:
 
     assert signing_algorithm(key, None).startswith(key_type)
     assert key.key_id == key_id
+
+
+@cases(
+    "other",
+    {
+        "for encryption by `use`": JWK | {"use": "enc"},
+        "for encryption by `alg`": JWK | {"alg": "RSA-OAEP-256"},
+        "for decryption by `key_ops`": JWK | {"key_ops": ["decrypt", "unwrapKey"]},
+        "for key agreement by `key_ops`": EC_JWK | {"kid": "three", "key_ops": ["deriveKey", "deriveBits"]},
+        "for key agreement by its curve": {"kty": "OKP", "crv": "X25519", "kid": "two", "x": "eA", "d": "ZA"},
+        "public, with the same ID": {name: value for name, value in EC_JWK.items() if name != "d"},
+        "of another kind, for encryption, with the same ID": JWK | {"kid": "two", "use": "enc"},
+    },
+)
+@pytest.mark.parametrize("key_id", [None, "two"])
+def test_key_that_cannot_sign_is_passed_over_in_a_jwk_set(other: dict[str, Any], key_id: str | None) -> None:
+    signing = EC_JWK | {"key_ops": ["sign"], "ext": True}
+
+    assert load_client_key(jwk_set(other, signing), key_id).key_id == "two"
+
+
+@pytest.mark.parametrize("key_ops", [["decrypt"], "sign", 5, None, {}])
+def test_key_id_chooses_whatever_key_ops_contains(key_ops: object) -> None:
+    assert load_client_key(jwk_set(JWK, EC_JWK | {"key_ops": key_ops}), "two").key_id == "two"
 
 
 @cases(
