@@ -17,6 +17,8 @@ _TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("apps", "Deployment"): ("spec", "template"),
     ("apps", "ReplicaSet"): ("spec", "template"),
     ("apps", "StatefulSet"): ("spec", "template"),
+    ("apps.openshift.io", "DeploymentConfig"): ("spec", "template"),
+    ("argoproj.io", "Rollout"): ("spec", "template"),
     ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
     ("batch", "Job"): ("spec", "template"),
 }
@@ -239,7 +241,9 @@ class _StatefulSet(_Part, frozen=True):
 def template_path(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the path of the pod in a manifest; None if its kind has no pod."""
     group, slash, _ = str(manifest.get("apiVersion")).partition("/")
-    return _TEMPLATES.get((group if slash else "", str(manifest.get("kind"))))
+    path, spec = _TEMPLATES.get((group if slash else "", str(manifest.get("kind")))), manifest.get("spec")
+    # A Rollout may use the template of a Deployment instead of its own.
+    return None if isinstance(spec, Mapping) and "workloadRef" in spec else path
 
 
 def read_pod(manifest: Mapping[str, Any], path: tuple[str, ...] = ()) -> Pod:

@@ -71,6 +71,8 @@ TEMPLATES: list[tuple[str, str, tuple[str, ...]]] = [
     ("apps/v1", "ReplicaSet", ("spec", "template")),
     ("batch/v1", "Job", ("spec", "template")),
     ("batch/v1", "CronJob", ("spec", "jobTemplate", "spec", "template")),
+    ("argoproj.io/v1alpha1", "Rollout", ("spec", "template")),
+    ("apps.openshift.io/v1", "DeploymentConfig", ("spec", "template")),
 ]
 
 
@@ -210,6 +212,13 @@ def test_template_of_a_workload_is_changed(api_version: str, kind: str, path: tu
 )
 def test_other_kinds_are_unchanged_and_not_linted(api_version: str, kind: str) -> None:
     body = {**workload(api_version, kind, ("spec", "template"), pod()), "spec": 7}
+
+    assert inject_sidecar(body, SIDECAR) == body
+    assert lint_pod(body) == []
+
+
+def test_rollout_without_a_template_is_unchanged_and_not_linted() -> None:
+    body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "spec": {"workloadRef": {"kind": "Deployment"}}}
 
     assert inject_sidecar(body, SIDECAR) == body
     assert lint_pod(body) == []
