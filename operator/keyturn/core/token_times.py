@@ -1,6 +1,6 @@
 """When tokens expire, as their issuers state it: in a response, or in the claims of a JWT.
 
-A statement that cannot be true is ignored: no number or time, zero, negative, before the token was issued, already over
+Values that cannot be true are ignored: no number or time, zero, negative, before the token was issued, or already past
 when the token is received. Issuers use 0 and -1 for "does not expire".
 """
 
@@ -31,6 +31,13 @@ class _Members(NamedTuple):
     times: tuple[str, ...]
 
 
+class JwtTimes(NamedTuple):
+    """`iat` and `exp` (RFC 7519 section 4.1); None for each that is absent or cannot be true."""
+
+    issued_at: datetime | None
+    expires_at: datetime | None
+
+
 # RFC 6749 section 5.1; Square, Entra ID and Squarespace.
 _ACCESS_TOKEN = _Members(("expires_in",), ("expires_at", "expires_on", "access_token_expires_at"))
 # Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit; Square and Squarespace.
@@ -47,11 +54,11 @@ def token_expiry(
 ) -> datetime | None:
     """Return when an access token expires: by its response (within 366 days), else the `exp` of a JWT, else as assumed.
 
-    Only if nothing else is known, it is an `exp` that is already over: a wrong clock is the most likely cause.
+    An `exp` that is already past is returned only if nothing else is known: the most likely cause is a wrong clock.
     """
     if stated := _stated(_ACCESS_TOKEN, members, requested_at):
         return min(stated, requested_at + _LONGEST_LIFETIME)
-    expires_at = jwt_times(token)[1]
+    expires_at = jwt_times(token).expires_at
     if expires_at and expires_at > requested_at:
         return expires_at
     return requested_at + assumed_lifetime if assumed_lifetime else expires_at
@@ -64,18 +71,15 @@ def refresh_token_expiry(token: str | None, requested_at: datetime, members: Map
     """
     if stated := _stated(_REFRESH_TOKEN, members, requested_at):
         return stated
-    expires_at = jwt_times(token or "")[1]
+    expires_at = jwt_times(token or "").expires_at
     return expires_at if expires_at and expires_at > requested_at else None
 
 
-def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
-    """Return `iat` and `exp` (RFC 7519 section 4.1) of a token without verifying it.
-
-    None for each that is absent or cannot be true.
-    """
+def jwt_times(token: str) -> JwtTimes:
+    """Return the times that a token states, without verifying it."""
     claims = jwt_claims(token) or {}
     issued_at, expires_at = parse_time(claims.get("iat")), parse_time(claims.get("exp"))
-    return issued_at, None if issued_at and expires_at and expires_at <= issued_at else expires_at
+    return JwtTimes(issued_at, None if issued_at and expires_at and expires_at <= issued_at else expires_at)
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:
