@@ -53,7 +53,7 @@ _ENCRYPTION_ALGORITHMS = ("RSA", "ECDH")
 
 
 class UnusableKeyError(Exception):
-    """A value that is no usable key or certificate. The message says what it contains instead, and shows none of it."""
+    """A value without a usable key or certificate. The message describes what it contains, but quotes none of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +176,20 @@ def _checked(key: PrivateKeyTypes) -> PrivateKeyTypes:
 
 def _from_json(members: Mapping[str, Any] | None, key_id: str | None) -> ClientKey:
     if members is None:
-        raise UnusableKeyError("JSON that is damaged")
+        raise UnusableKeyError("invalid JSON")
     if isinstance(members.get("keys"), list):
         return _from_jwk(_chosen([jwk for jwk in members["keys"] if isinstance(jwk, dict)], key_id))
     if "private_key" in members:
-        raise UnusableKeyError("a JSON file with a private key in it: store the value of private_key alone")
+        raise UnusableKeyError("a JSON file with a private key in it: store only the value of private_key")
     if "kty" not in members:
-        raise UnusableKeyError("JSON that is no JWK")
+        raise UnusableKeyError("JSON that is not a JWK")
     return _from_jwk(members)
 
 
 def _chosen(jwks: Sequence[Mapping[str, Any]], key_id: str | None) -> Mapping[str, Any]:
     """Choose the key of a JWK set: by its ID, or the only private key that may sign."""
     if key_id is not None:
-        chosen, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID of keyId"
+        chosen, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID in keyId"
     else:
         chosen, which = [jwk for jwk in jwks if "d" in jwk and _may_sign(jwk)], "that can sign"
     if not chosen:
@@ -252,9 +252,9 @@ def _decoded(text: str) -> bytes:
 
 
 def _describe(text: str, blocks: Sequence[_Block], keys: int) -> str:
-    """Return what a text is that does not contain exactly one private key in PEM."""
+    """Describe a text that does not contain exactly one private key in PEM."""
     if keys:
-        return f"{keys} private keys: store one"
+        return f"{keys} private keys: store only one"
     if other := next((_OTHER_LABELS[label] for label, _ in blocks if label in _OTHER_LABELS), None):
         return other
     if "-----BEGIN" in text:
