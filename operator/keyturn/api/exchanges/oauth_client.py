@@ -167,7 +167,7 @@ CLIENT_RULES = (
     ),
     Rule(
         message="clientAuthentication client_secret_basic and client_secret_post require clientSecretFrom,"
-        " private_key_jwt requires clientKeyFrom or clientAssertionFrom, none allows none of them",
+        " private_key_jwt requires clientKeyFrom or clientAssertionFrom, and none excludes all three",
         cel=f"""
             !has(self.clientAuthentication) ||
             (self.clientAuthentication in ['client_secret_basic', 'client_secret_post'] ? has(self.clientSecretFrom) :
