@@ -72,7 +72,7 @@ class Call:
         if len(value) > max_length:
             raise RefusedError(
                 "SourceInvalid",
-                f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are used",
+                f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are allowed",
             )
         return value
 
