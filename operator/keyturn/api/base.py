@@ -47,7 +47,7 @@ Key = Annotated[
     str,
     matching(
         r"^\.?[-_A-Za-z0-9][-._A-Za-z0-9]*\Z",
-        "letters, digits, '-', '_' and '.', not '.' alone and not '..' at the start",
+        "letters, digits, '-', '_' and '.', but not only '.', and without '..' at the start",
         min_length=1,
         max_length=MAX_NAME_LENGTH,
     ),

@@ -13,8 +13,8 @@ LABEL_NAME = (
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 )
 LABEL_WORDS = (
-    "1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at the start and at the end, and perhaps a"
-    " prefix such as example.com/"
+    "1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at the start and at the end, optionally"
+    " with a prefix such as example.com/"
 )
 LabelValue = Annotated[
     str,

@@ -75,7 +75,7 @@ class RenewalSpec(ApiStruct, frozen=True):
                 min_length=2,
                 max_length=20,
                 description="How long before expiry, such as 20m or 1h30m. At most 95% of the actual lifetime is"
-                " used, and half of it if renewBefore is not shorter than the lifetime.",
+                " used, or half of it if renewBefore is as long as the lifetime or longer.",
             ),
         ]
         | None

@@ -254,7 +254,7 @@ def _parse(body: Mapping[str, Any]) -> Request:
     if target.get("formats"):
         target_fields["formats"] = target["formats"]
     requested = renew_requested(meta.annotations)
-    # These are written to the issuance record and the status, but no hash covers them.
+    # Raises UnicodeEncodeError, as the hashes above do for other fields: the record and the status contain these.
     f"{meta.namespace}{meta.uid}{requested}".encode()
     return Request(
         namespace=meta.namespace,

@@ -218,7 +218,7 @@ class SecretStore:
         before = self.cache.get(name)
         response = await self._api.request("GET", secrets_path(*name))
         if response.is_error and response.is_found:
-            raise RefusedError("WriteDenied", f"Secret {request.secret_name} may not be read: {response.message}")
+            raise RefusedError("WriteDenied", f"Secret {request.secret_name} cannot be read: {response.message}")
         target, data = read_secret(request, response.body, self._keys) if response.is_found else (None, {})
         changed_meanwhile = self.cache.get(name) is not before
         self.cache.was_read(name, target)

@@ -15,9 +15,9 @@ from keyturn.core.pipeline_values import SourceValues, parse_source, require_con
 
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 SOURCE_LABEL = (f"{GROUP}/source", "true")
-_READ_REMEDY = "the chart grants it with rbac.create, in the namespaces of watchNamespaces if there are any"
+_READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
 _ACCOUNT_REMEDY = (
-    "the chart grants it with rbac.serviceAccountTokens, for rbac.serviceAccountTokenNames if there are any"
+    "the chart grants it if rbac.serviceAccountTokens is set, only for rbac.serviceAccountTokenNames if that is set"
 )
 
 
@@ -98,9 +98,9 @@ async def _read(api: ApiClient, namespace: str, kind: str, name: str, *, require
         raise RefusedError("SourceNotFound", f"{kind} {name} does not exist")
     if response.status == HTTPStatus.FORBIDDEN:
         right = f"get {kind.lower()}s in namespace {namespace}; {_READ_REMEDY}"
-        raise _forbidden(response, f"{kind} {name} may not be read", right)
+        raise _forbidden(response, f"{kind} {name} cannot be read", right)
     if response.is_error:
-        raise RefusedError("SourceNotFound", f"{kind} {name} may not be read: {response.message}")
+        raise RefusedError("SourceNotFound", f"{kind} {name} cannot be read: {response.message}")
     label, value = SOURCE_LABEL
     if require_label and (response.body["metadata"].get("labels") or {}).get(label) != value:
         problem = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) require'

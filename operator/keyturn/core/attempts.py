@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from keyturn.api.times import whole
 from keyturn.api.token_request import Request
 from keyturn.core.errors import (
+    ONLY_NEW_SOURCE_HELPS,
     REASONS,
     KeyturnError,
     RefusedError,
@@ -17,13 +18,11 @@ from keyturn.core.errors import (
 # How long an operator must have seen another's intent unchanged before it makes the final attempt.
 INTENT_SECONDS = 30
 LONGEST_RETRY_AFTER = timedelta(hours=1)
-# A refusal that usually passes needs a person if it lasts as long as this.
-PERSISTENT = timedelta(minutes=5)
+# A refusal that usually passes is reported as one if it lasts as long as this.
+TRANSIENT_LIMIT = timedelta(minutes=5)
 _AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
 _IAM_PROPAGATION = timedelta(minutes=2)
 _SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5)
-# An attempt sends nothing until the source Secret changes, which is checked every minute.
-_ONLY_NEW_SOURCE_HELPS = frozenset({"RefreshOutcomeUnknown", "SourceConsumed", "StaleTokenRestored"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +81,11 @@ def _quarter(life_left: timedelta) -> timedelta:
 
 def _limit_after_refusal(request: Request, error: KeyturnError, context: RetryContext) -> timedelta:
     """Return how long to wait at most after an error whose reason has a `retry_after`."""
-    if context.consumed or error.reason in _ONLY_NEW_SOURCE_HELPS:
+    if context.consumed or error.reason in ONLY_NEW_SOURCE_HELPS:
         return timedelta.max
     limit = _quarter(context.life_left) if context.life_left > timedelta() else timedelta.max
-    # A refresh token that was refused is usually revoked. There may be a reason to send it again while something can be
-    # saved, but not to keep sending it: issuers take that for an attack.
+    # A refresh token that was refused is usually revoked. It may be sent again while the credentials are still valid,
+    # but not again and again: issuers take that for an attack.
     is_revoked = request.spec.consumption is not None and error.reason == "SourceInvalid"
     may_work_again = context.worked_before and error.reason != "SourceExpired" and not is_revoked
     return min(limit, _LONGEST_LIMIT) if may_work_again or isinstance(error, TransientRefusalError) else limit

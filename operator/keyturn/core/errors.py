@@ -140,5 +140,7 @@ REASONS = {
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
     "InternalError": ReasonPolicy("InternalError"),
 }
+# An attempt sends nothing until the source Secret changes, which is checked every minute.
+ONLY_NEW_SOURCE_HELPS = frozenset({"RefreshOutcomeUnknown", "SourceConsumed", "StaleTokenRestored"})
 # The node's clock may be the cause: these are retried when it is set.
 CLOCK_REASONS = frozenset({"ClockSkew", "SourceExpired"})

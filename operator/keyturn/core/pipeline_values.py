@@ -142,7 +142,9 @@ def require_safe(value: str, what: str) -> str:
     A value of more than 16 KiB is refused, too.
     """
     if len(value) > MAX_VALUE_LENGTH:
-        raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are used")
+        raise RefusedError(
+            "SourceInvalid", f"{what} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are allowed"
+        )
     if not _SAFE.fullmatch(value):
         raise RefusedError("SourceInvalid", f"{what} is empty or contains characters that are not valid in a token")
     return value
@@ -174,7 +176,8 @@ def check_lengths(values: PipelineValues) -> None:
         for what, text in texts.items():
             if len(text) > maximum:
                 raise RefusedError(
-                    "InvalidSpec", f"an exchange returned {what} of {len(text)} characters; at most {maximum} are used"
+                    "InvalidSpec",
+                    f"an exchange returned {what} of {len(text)} characters; at most {maximum} are allowed",
                 )
 
 

@@ -127,8 +127,8 @@ class Proxies:
         )
         return cls(http, https, read("NO_PROXY"))
 
-    def or_setting(self, url: str | None, name: str) -> "Proxies":
-        """Return the proxies with that of a setting in place of both; None changes nothing. NO_PROXY remains."""
+    def with_override(self, url: str | None, name: str) -> "Proxies":
+        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY stays."""
         if url is None:
             return self
         proxy = parse_proxy(url, name)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from keyturn.api.token_request import OPAQUE, Request
-from keyturn.core.attempts import PERSISTENT, RetryContext, longest_wait, next_attempt_time
+from keyturn.core.attempts import TRANSIENT_LIMIT, RetryContext, longest_wait, next_attempt_time
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
 from keyturn.core.renewal_time import life, when_to_renew
@@ -310,7 +310,7 @@ def after_failure(
     if isinstance(error, TransientRefusalError):
         transient_since = min(now, (before.transient_since if before else None) or now)
         is_reported = before is not None and before.error.reason == error.reason
-        if now - transient_since < PERSISTENT and not is_reported:
+        if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
     context = RetryContext(
         life_left(request, state.issuance, now),

@@ -23,8 +23,8 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
 def possible_renew_before(renew_before: timedelta, lifetime: timedelta) -> timedelta:
     """Return how long before the expiry to renew: at most 95% of the lifetime, as exchange_interval() allows.
 
-    A value that is not shorter than the lifetime was meant for a longer one. It becomes half of the lifetime: otherwise
-    an issuer that shortened its tokens would receive many times as many requests.
+    A value that is as long as the lifetime or longer was meant for longer lifetimes. Half of the lifetime is used
+    instead: otherwise an issuer that shortened its lifetimes would receive many times as many requests.
     """
     return lifetime / 2 if renew_before >= lifetime else min(renew_before, lifetime * 19 / 20)
 

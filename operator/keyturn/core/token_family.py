@@ -125,7 +125,7 @@ class StoredToken:
     def expires_at(self) -> datetime | None:
         """When the live token expires, as stated when it was issued; for the source's own token, its `exp`."""
         stated = self.family.expires if self.family else None
-        return stated or (None if self.issued_token else jwt_times(self.value)[1])
+        return stated or (None if self.issued_token else jwt_times(self.value).expires_at)
 
     def expiry_after_use(self, token: str, stated: datetime | None, now: datetime) -> datetime | None:
         """Return when a token expires that a use of this one returned: as stated, or as before if it is the same token.
@@ -194,7 +194,7 @@ def live_token(
 def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> TokenFamily:
     advice = "choose another source.token.saveTo"
     if stored.family is None:
-        problem = "was not created by Keyturn for a token"
+        problem = "was not created by Keyturn to store a token"
         advice += ", or remove its data and set its annotation keyturn.dev/adoptable-by to the name of the TokenRequest"
     elif (source := stored.family.source_id.partition(" ")[0]) != source_id.partition(" ")[0]:
         problem = f"contains the token of source {source}"
@@ -207,7 +207,7 @@ def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, se
     if not stored.value or fingerprint in family.consumed:
         raise RefusedError(
             "StaleTokenRestored",
-            f"Secret {secret} contains no token or one that was already consumed: restore the newest token, or sign in"
+            f"Secret {secret} contains no token, or one that was already consumed: restore the newest token, or sign in"
             " again and store the new token in the source",
         )
     if fingerprint != family.live:

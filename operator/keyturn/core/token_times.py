@@ -1,6 +1,6 @@
 """When tokens expire, as their issuers state it: in a response, or in the claims of a JWT.
 
-A statement that cannot be true is ignored: no number or time, zero, negative, before the token was issued, already over
+Values that cannot be true are ignored: no number or time, zero, negative, before the token was issued, or already past
 when the token is received. Issuers use 0 and -1 for "does not expire".
 """
 
@@ -35,6 +35,13 @@ class _Members(NamedTuple):
     most_seconds: float = _LARGEST_LIFETIME_SECONDS
 
 
+class JwtTimes(NamedTuple):
+    """`iat` and `exp` (RFC 7519 section 4.1); None for each that is absent or cannot be true."""
+
+    issued_at: datetime | None
+    expires_at: datetime | None
+
+
 # RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and Squarespace.
 _ACCESS_TOKEN = _Members(
     ("expires_in",),
@@ -56,7 +63,7 @@ def token_expiry(
     """Return when an access token expires: by its response (within 366 days), else the `exp` of a JWT, else as assumed.
 
     The response cannot make a JWT valid for longer than from `iat` to `exp`, which is independent of the local clock.
-    Only if nothing else is known, it is an `exp` that is already over: a wrong clock is the most likely cause.
+    An `exp` that is already past is returned only if nothing else is known: the most likely cause is a wrong clock.
     """
     issued_at, expires_at = jwt_times(token)
     if stated := _stated(_ACCESS_TOKEN, members, requested_at):
@@ -74,18 +81,15 @@ def refresh_token_expiry(token: str | None, requested_at: datetime, members: Map
     """
     if stated := _stated(_REFRESH_TOKEN, members, requested_at):
         return stated
-    expires_at = jwt_times(token or "")[1]
+    expires_at = jwt_times(token or "").expires_at
     return expires_at if expires_at and expires_at > requested_at else None
 
 
-def jwt_times(token: str) -> tuple[datetime | None, datetime | None]:
-    """Return `iat` and `exp` (RFC 7519 section 4.1) of a token without verifying it.
-
-    None for each that is absent or cannot be true.
-    """
+def jwt_times(token: str) -> JwtTimes:
+    """Return the times that a token states, without verifying it."""
     claims = jwt_claims(token) or {}
     issued_at, expires_at = parse_time(claims.get("iat")), parse_time(claims.get("exp"))
-    return issued_at, None if issued_at and expires_at and expires_at <= issued_at else expires_at
+    return JwtTimes(issued_at, None if issued_at and expires_at and expires_at <= issued_at else expires_at)
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ class AwsResponse:
             return  # After a token was consumed, what else was issued must be saved first.
         problem = f"{operation.title} returned {what} that expired at {rfc3339(expires_at)}"
         if expires_at > self.requested_at + self.clock_skew:
-            raise clock_skew.clock_skew_error(problem, self.clock_skew, "AWS", self.request_id)
+            raise clock_skew.to_error(problem, self.clock_skew, "AWS", self.request_id)
         raise TransientRefusalError("SourceInvalid", f"{problem}; check the node's clock", request_id=self.request_id)
 
 
@@ -69,7 +69,7 @@ class Aws:
         allow_ambient: bool = False,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
-        proxies = proxies.or_setting(settings.proxy, "aws.proxy")
+        proxies = proxies.with_override(settings.proxy, "aws.proxy")
         self._service_health = service_health
         self._rate_limiters = RateLimiters()
         self._metrics = metrics

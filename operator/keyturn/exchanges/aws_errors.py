@@ -112,7 +112,7 @@ _COMMON = {
     "ThrottlingException": _THROTTLED,
     "TooManyRequestsException": _THROTTLED,
 }
-# The codes by which the AWS SDKs recognise a wrong clock: always, and if the clock differs that much.
+# The codes by which the AWS SDKs recognise a wrong clock: always, or only if the clocks differ by the tolerance.
 _CLOCK_CODES = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
 _SIGNATURE_CODES = frozenset({"AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch"})
 _SIGNATURE_TOLERANCE = timedelta(minutes=4)
@@ -142,8 +142,8 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
     if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
         return UnavailableError(
             "Unavailable",
-            f"{operation.title}: the operator has no AWS identity at the moment ({kind}); its pod needs a role by IRSA,"
-            " EKS Pod Identity or an instance profile",
+            f"{operation.title}: the operator has no AWS identity at the moment ({kind}); its pod needs a role from"
+            " IRSA, EKS Pod Identity or an instance profile",
             service=service,
         )
     if isinstance(error, (HTTPClientError, NoConnectionError, OSError)):
@@ -187,14 +187,14 @@ def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names:
     return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
 
 
-def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta = timedelta()) -> KeyturnError:
+def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta) -> KeyturnError:
     response: Mapping[str, Any] = error.response
     metadata = response.get("ResponseMetadata", {})
     code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
     text = str(response.get("Error", {}).get("Message", ""))
     if _is_clock_skew(code, text, classification, skew):
-        return clock_skew.clock_skew_error(f"{operation.title}: {code}", skew, "AWS", request_id)
+        return clock_skew.to_error(f"{operation.title}: {code}", skew, "AWS", request_id)
     hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
     message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + _describe(skew)
     if classification.reason == "Throttled":
@@ -229,12 +229,12 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: tim
 def _is_clock_skew(code: str, text: str, classification: ErrorClassification, skew: timedelta) -> bool:
     if code in _SIGNATURE_CODES:
         return abs(skew) >= _SIGNATURE_TOLERANCE or _SIGNATURE_TIME.match(text) is not None
-    # What has expired by AWS's clock, but not by the local one, which is behind.
-    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= clock_skew.REPORTED)
+    # Credentials that have expired by AWS's clock, but not by the local one, which is behind.
+    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= clock_skew.SIGNIFICANT)
 
 
 def _describe(skew: timedelta) -> str:
-    return f"; {clock_skew.describe(skew, 'AWS')}" if abs(skew) >= clock_skew.REPORTED else ""
+    return f"; {clock_skew.describe(skew, 'AWS')}" if abs(skew) >= clock_skew.SIGNIFICANT else ""
 
 
 def _code(error: ClientError) -> str:

@@ -68,14 +68,14 @@ async def _secret(call: Call, value: SecretValue | None) -> str:
 
 
 async def _external_assertion(call: Call, source: ClientAssertionSource, values: PipelineValues) -> str:
-    """Return a JWT that another issuer has signed; raises RefusedError if it is no JWT or has expired."""
+    """Return a JWT that another issuer has signed; raises RefusedError if it is not a JWT or has expired."""
     if account := source.service_account:
         seconds = account.expiration_seconds or _SERVICE_ACCOUNT_SECONDS
         return await call.service_account_token(account.name, account.audiences, seconds)
     if ref := source.secret_key_ref:
         what = f"clientAssertionFrom (key {ref.key} of Secret {ref.name})"
         token = unwrap(await call.secret(ref), what)
-        expires_at = jwt_times(token)[1]
+        expires_at = jwt_times(token).expires_at
         if expires_at and expires_at <= call.context.issuer_client.now():
             raise RefusedError("SourceExpired", f"{what} expired at {rfc3339(expires_at)}; store a new JWT in it")
     else:
@@ -132,7 +132,7 @@ async def _certificate_headers(call: Call, spec: OauthTokenSpec, key: ClientKey,
     if not chain:
         raise RefusedError(
             "InvalidSpec",
-            f"{where} contains no certificate of the private key, which certificateHeaders requires",
+            f"{where} contains no certificate that belongs to the private key, which certificateHeaders requires",
         )
     headers = {
         # RFC 7515 section 4.1.7. It finds the certificate; the key protects the assertion.

@@ -54,7 +54,7 @@ _KEY_AGREEMENT_CURVES = ("X25519", "X448")
 
 
 class UnusableKeyError(Exception):
-    """A value that is no usable key or certificate. The message says what it contains instead, and shows none of it."""
+    """A value without a usable key or certificate. The message describes what it contains, but quotes none of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +177,13 @@ def _checked(key: PrivateKeyTypes) -> PrivateKeyTypes:
 
 def _from_json(members: Mapping[str, Any] | None, key_id: str | None) -> ClientKey:
     if members is None:
-        raise UnusableKeyError("JSON that is damaged")
+        raise UnusableKeyError("invalid JSON")
     if isinstance(members.get("keys"), list):
         return _from_jwk(_chosen([jwk for jwk in members["keys"] if isinstance(jwk, dict)], key_id))
     if "private_key" in members:
-        raise UnusableKeyError("a JSON file with a private key in it: store the value of private_key alone")
+        raise UnusableKeyError("a JSON file with a private key in it: store only the value of private_key")
     if "kty" not in members:
-        raise UnusableKeyError("JSON that is no JWK")
+        raise UnusableKeyError("JSON that is not a JWK")
     return _from_jwk(members)
 
 
@@ -194,7 +194,7 @@ def _chosen(jwks: Sequence[Mapping[str, Any]], key_id: str | None) -> Mapping[st
     """
     named, which = jwks, "that can sign"
     if key_id is not None:
-        named, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID of keyId"
+        named, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID in keyId"
     chosen = [jwk for jwk in named if "d" in jwk and _may_sign(jwk)]
     if not chosen and key_id is not None:
         # One that is named is used, or refused for what it is.
@@ -266,9 +266,9 @@ def _decoded(text: str) -> bytes:
 
 
 def _describe(text: str, blocks: Sequence[_Block], keys: int) -> str:
-    """Return what a text is that does not contain exactly one private key in PEM."""
+    """Describe a text that does not contain exactly one private key in PEM."""
     if keys:
-        return f"{keys} private keys: store one"
+        return f"{keys} private keys: store only one"
     if other := next((_OTHER_LABELS[label] for label, _ in blocks if label in _OTHER_LABELS), None):
         return other
     if "-----BEGIN" in text:

@@ -7,7 +7,7 @@ from keyturn.api.times import human_duration
 from keyturn.core.errors import UnavailableError
 
 # Smaller differences do not explain a failure, and are not reported.
-REPORTED = timedelta(minutes=1)
+SIGNIFICANT = timedelta(minutes=1)
 
 
 def measure(date: str | None, now: datetime) -> timedelta:
@@ -20,7 +20,7 @@ def measure(date: str | None, now: datetime) -> timedelta:
 
 def describe(skew: timedelta, service: str) -> str:
     """Return what is wrong with the node's clock, and what to do. The skew is zero if it could not be measured."""
-    if abs(skew) < REPORTED:
+    if abs(skew) < SIGNIFICANT:
         return f"{service}'s clock differs from the node's clock: synchronize the node's clock"
     # In whole minutes, or the message would change with each attempt.
     difference = human_duration(timedelta(minutes=round(abs(skew) / timedelta(minutes=1))))
@@ -29,6 +29,6 @@ def describe(skew: timedelta, service: str) -> str:
     )
 
 
-def clock_skew_error(what: str, skew: timedelta, service: str, request_id: str = "") -> UnavailableError:
+def to_error(what: str, skew: timedelta, service: str, request_id: str = "") -> UnavailableError:
     """Return the error for a call that failed because of the time."""
     return UnavailableError("ClockSkew", f"{what}; {describe(skew, service)}", request_id=request_id)

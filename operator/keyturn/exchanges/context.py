@@ -12,8 +12,9 @@ from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
 
-# Is called with each value that an exchange has read, an empty one if it could not be read.
+# Called with each value that an exchange has read; the value is empty if it could not be read.
 OnRead = Callable[[ValueRef, str], None]
+ReadValue = Callable[[str, ValueRef], Awaitable[str]]
 MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 
@@ -28,7 +29,7 @@ class ExchangeContext:
 
     aws: Aws
     issuer_client: IssuerClient
-    read_value: Callable[[str, ValueRef], Awaitable[str]]
+    read_value: ReadValue
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
     endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
@@ -39,8 +40,8 @@ class Call:
     """One exchange: its TokenRequest and AWS region.
 
     `is_ambient`: the source is the operator's own AWS identity. `consumes`: the exchange consumes a stored token, so a
-    lost response leaves the outcome unknown. `client_token` is an idempotency token, the same for
-    each attempt of one renewal.
+    lost response leaves the outcome unknown. `client_token` is an idempotency token, the same for each attempt of one
+    renewal.
     """
 
     context: ExchangeContext
@@ -71,7 +72,7 @@ class Call:
         if len(value) > max_length:
             raise RefusedError(
                 "SourceInvalid",
-                f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are used",
+                f"key {ref.key} of {ref.name} has {len(value)} characters; at most {max_length} are allowed",
             )
         return value
 

@@ -153,7 +153,7 @@ def _with_tokens(values: PipelineValues, response: AwsResponse) -> PipelineValue
     return replace(
         values,
         access_token=Token(access_token, expires_at) if access_token else None,
-        id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
+        id_token=Token(id_token, jwt_times(id_token).expires_at) if id_token else None,
         refresh_token=refresh_token,
         refresh_expires_at=refresh_token_expiry(refresh_token, response.requested_at, {}),
         identity_context=context,

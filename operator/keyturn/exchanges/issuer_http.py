@@ -105,7 +105,7 @@ class IssuerClient:
         timeout_seconds: float = 10,
     ) -> None:
         self._settings = settings
-        proxies = proxies.or_setting(settings.proxy, "issuers.proxy")
+        proxies = proxies.with_override(settings.proxy, "issuers.proxy")
         # A proxy connects to any host that it is asked for, so without allowed hosts any tenant could map its network.
         self._proxies, self._unused_proxies = (proxies, NO_PROXIES) if settings.allowed_hosts else (NO_PROXIES, proxies)
         self._timeout_seconds = timeout_seconds

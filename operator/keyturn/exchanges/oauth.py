@@ -3,11 +3,7 @@
 import ssl
 from dataclasses import replace
 
-from keyturn.api.exchanges.base import (
-    JWT_BEARER,
-    REFRESH_TOKEN,
-    TOKEN_EXCHANGE,
-)
+from keyturn.api.exchanges.base import JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
 from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.core.errors import RefusedError, ThrottledError
 from keyturn.core.pipeline_values import PipelineValues
@@ -48,8 +44,8 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
         except RefusedError as error:
             # Issuers check `iat` and `exp` of a client assertion, and return the same code as for a wrong key.
             is_signed = spec.client_key_from is not None and error.reason == "AccessDenied"
-            if is_signed and abs(response.skew) >= clock_skew.REPORTED:
-                raise clock_skew.clock_skew_error(error.message, response.skew, "the issuer") from None
+            if is_signed and abs(response.skew) >= clock_skew.SIGNIFICANT:
+                raise clock_skew.to_error(error.message, response.skew, "the issuer") from None
             raise
         return results if consumes else replace(results, refresh_token=None)
 

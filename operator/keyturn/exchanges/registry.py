@@ -73,15 +73,15 @@ async def prepare(
         name=request.name,
         is_ambient=source.is_ambient,
         consumes=consumption is not None and consumption.step is spec,
-        # An idempotency token of 56 characters: retries, also after a crash, send the same.
         on_read=on_read,
+        # An idempotency token of 56 characters: retries, also after a crash, send the same.
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
     if source.service_account and values.source_token is None:
         account = source.service_account
         audiences, seconds = account.audiences or _DEFAULT_AUDIENCES, account.expiration_seconds or _DEFAULT_SECONDS
         token = await call.service_account_token(account.name, audiences, seconds)
-        values = replace(values, source_token=Token(token, jwt_times(token)[1]))
+        values = replace(values, source_token=Token(token, jwt_times(token).expires_at))
     if prepare_exchange := CONSUMING.get(type(spec)):
         return await prepare_exchange(call, spec, values)
     return lambda _: CALLS[type(spec)](call, spec, values)

@@ -68,8 +68,7 @@ def read_token_response(
     `assumed_lifetime` is that of an access token if the issuer states none.
     `sends_token`: the request contained a token, not only the client's credentials. `consumes`: the issuer may have
     consumed it. Then an error that comes with a new refresh token is not raised but returned in `error`, because the
-    refresh token must be saved first. For the same reason, nothing is raised for a token that is unfit: that is checked
-    later.
+    refresh token must be saved first. For the same reason, unusable tokens are not refused here but later.
     """
     members = _unwrapped(response)
     results = _with_tokens(values, response, members, assumed_lifetime)
@@ -139,7 +138,7 @@ def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes
         is_failure = code == "server_error" and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         is_unknown = consumes and is_failure and response.status not in _NOT_HANDLED
         return UnavailableError(reason, message, outcome_unknown=is_unknown)
-    # All other codes of RFC 6749 section 5.2 concern the client or the request, or name the token.
+    # The other codes of RFC 6749 section 5.2 concern the client or the request; invalid_grant is SourceInvalid.
     return RefusedError(reason, message, may_concern_token=code not in _ERRORS or code == "access_denied")
 
 
@@ -162,7 +161,7 @@ def _with_tokens(
         refresh_token=refresh_token,
         refresh_expires_at=refresh_token_expiry(refresh_token, response.requested_at, members),
         access_token=Token(access_token, expires_at) if access_token else None,
-        id_token=Token(id_token, jwt_times(id_token)[1]) if id_token else None,
+        id_token=Token(id_token, jwt_times(id_token).expires_at) if id_token else None,
     )
 
 

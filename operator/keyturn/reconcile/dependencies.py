@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 
 from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
-from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
@@ -21,7 +20,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.core.token_family import Intent, StoredToken
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.context import ExchangeContext, MakeToken, OnRead
+from keyturn.exchanges.context import ExchangeContext, MakeToken, OnRead, ReadValue
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
@@ -29,7 +28,6 @@ from keyturn.metrics import Metrics
 from keyturn.reconcile.pending_tokens import PendingTokens
 
 _MAX_INTENTS = 10_000
-ReadValue = Callable[[str, ValueRef], Awaitable[str]]
 
 
 class Store(Protocol):

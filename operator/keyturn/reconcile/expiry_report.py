@@ -34,7 +34,6 @@ async def with_expiry_report(
     try:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(attempt)
-            # Most attempts end soon: one report is enough then, even if the credentials had expired before.
             seconds = _SHORTEST_SECONDS
             while report and expiry and not task.done():
                 seconds = max(seconds, min((expiry - deps.now()).total_seconds(), _LONGEST_SECONDS))

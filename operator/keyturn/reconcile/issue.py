@@ -81,7 +81,7 @@ def initial_values(
     """Return the pipeline's initial values. Raises RefusedError (SourceExpired) for a JWT whose `exp` is past."""
     is_single_use = request.spec.consumption is not None and request.spec.consumption.is_single_use
     value = stored.value if stored and not is_single_use else source.token
-    claimed = jwt_times(value or "")[1]
+    claimed = jwt_times(value or "").expires_at
     expires_at = stored.expires_at if stored and not is_single_use else claimed
     # A refresh token that was issued for a single-use credential may live longer than it.
     is_needed = stored is None or stored.issued_token is None or not is_single_use
@@ -154,7 +154,8 @@ def _source_times(
     is_temporary = not values.renewable or request.spec.source.service_account is not None
     if is_temporary or values.source_token is None:
         return None, None
-    issued, expires = recordable(jwt_times(values.source_token.value)[0]), recordable(values.source_token.expires_at)
+    token = values.source_token
+    issued, expires = recordable(jwt_times(token.value).issued_at), recordable(token.expires_at)
     # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
     return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires

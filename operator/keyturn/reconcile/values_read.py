@@ -1,7 +1,7 @@
 """The Secrets and ConfigMaps that exchanges read, such as a client secret: a change ends the wait after a refusal.
 
-A routine renewal reads each of them once, in the exchange that needs it. They are read again only while a refusal
-waits.
+A renewal reads each of them once, in the exchange that needs it. They are read again only during the wait after a
+refusal.
 """
 
 import dataclasses
@@ -10,13 +10,13 @@ from datetime import datetime
 
 from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
-from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
+from keyturn.core.errors import ONLY_NEW_SOURCE_HELPS, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.issuance import fingerprint
-from keyturn.core.state import Failure, ReconcileState
+from keyturn.core.state import ReconcileState
 from keyturn.reconcile.dependencies import Dependencies
 
-# These do not depend on the values. After an unknown outcome, only a new token in the source leads to another attempt.
-_INDEPENDENT = ("RefreshOutcomeUnknown", "SourceConsumed", "StaleTokenRestored", "TargetConflict", "WriteDenied")
+# Failures with these reasons do not depend on the values.
+_INDEPENDENT = ONLY_NEW_SOURCE_HELPS | {"TargetConflict", "WriteDenied"}
 
 
 class ValuesRead:
@@ -42,13 +42,15 @@ class ValuesRead:
 async def expedite_after_change(
     deps: Dependencies, request: Request, state: ReconcileState, now: datetime
 ) -> ReconcileState:
-    """Move the next attempt forward if a value that the failed one has read was changed since.
+    """Make the next attempt earlier if a value that the failed one has read has changed since.
 
-    After a restart it is not known what was read. Then the current values count as those of the failed attempt. The
-    minimum interval between exchanges is respected.
+    After a restart it is not known what was read; the current values then count as those of the failed attempt. The
+    minimum interval between exchanges still applies.
     """
     failure = state.failure
-    if failure is None or not _depends_on_values(failure) or now >= failure.next_attempt_time:
+    if failure is None or now >= failure.next_attempt_time:
+        return state
+    if isinstance(failure.error, ThrottledError) or failure.error.reason in _INDEPENDENT:
         return state
     is_restored = failure.inputs is None
     refs = request.spec.exchange_references if is_restored else failure.values_read
@@ -60,10 +62,6 @@ async def expedite_after_change(
         earliest = max(now, state.exchanged_at + deps.min_interval) if state.exchanged_at else now
         failure = dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, earliest))
     return dataclasses.replace(state, failure=dataclasses.replace(failure, values_read=values_read))
-
-
-def _depends_on_values(failure: Failure) -> bool:
-    return not isinstance(failure.error, ThrottledError) and failure.error.reason not in _INDEPENDENT
 
 
 async def _read(deps: Dependencies, request: Request, refs: Iterable[ValueRef]) -> Mapping[ValueRef, str]:

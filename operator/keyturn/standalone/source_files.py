@@ -137,7 +137,7 @@ class ProjectedToken:
         subject = str(claims.get("sub", ""))
         if subject.startswith(_SUBJECT_PREFIX) and subject.rpartition(":")[2] != name:
             raise RefusedError("SourceInvalid", f"the projected token is for {subject}, not for service account {name}")
-        expires_at = jwt_times(token)[1]
+        expires_at = jwt_times(token).expires_at
         if expires_at and expires_at <= self._now():
             raise RefusedError("SourceExpired", f"the projected token expired at {rfc3339(expires_at)}")
         return token

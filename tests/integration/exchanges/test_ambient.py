@@ -95,7 +95,7 @@ async def test_ambient_identity_that_arrives_later_is_found(
 
     assert error.message == (
         "STS AssumeRole as the operator: the operator has no AWS identity at the moment (NoCredentialsError); its pod"
-        " needs a role by IRSA, EKS Pod Identity or an instance profile"
+        " needs a role from IRSA, EKS Pod Identity or an instance profile"
     )
     assert (error.reason, values.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 

@@ -63,8 +63,8 @@ async def test_review_that_returns_another_user_is_ignored() -> None:
             "SourceForbidden",
             (
                 "no token for ServiceAccount app: forbidden; the operator needs the right to create"
-                " serviceaccounts/token in namespace billing; the chart grants it with rbac.serviceAccountTokens, for"
-                " rbac.serviceAccountTokenNames if there are any"
+                " serviceaccounts/token in namespace billing; the chart grants it if rbac.serviceAccountTokens is set,"
+                " only for rbac.serviceAccountTokenNames if that is set"
             ),
         ),
         "refused": (

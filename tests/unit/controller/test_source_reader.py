@@ -142,9 +142,8 @@ async def test_missing_right_is_named(kind: str, ref: SecretKeyRef | ConfigMapKe
 
     assert refused.value.reason == "SourceForbidden"
     assert refused.value.message == (
-        f"{kind} {ref.name} may not be read: {resource} is forbidden; the operator needs the right to get {resource} in"
-        " namespace billing; the chart grants it with rbac.create, in the namespaces of watchNamespaces if there are"
-        " any"
+        f"{kind} {ref.name} cannot be read: {resource} is forbidden; the operator needs the right to get {resource} in"
+        " namespace billing; the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
     )
 
 

@@ -137,5 +137,5 @@ def test_setting_replaces_both_proxies_and_keeps_no_proxy() -> None:
     proxies = Proxies(Proxy("http://a.example"), Proxy("http://b.example"), "id.example")
     setting = Proxy("http://c.example")
 
-    assert proxies.or_setting("http://c.example", "aws.proxy") == Proxies(setting, setting, "id.example")
-    assert proxies.or_setting(None, "aws.proxy") == proxies
+    assert proxies.with_override("http://c.example", "aws.proxy") == Proxies(setting, setting, "id.example")
+    assert proxies.with_override(None, "aws.proxy") == proxies

@@ -142,7 +142,7 @@ def test_new_source_token_replaces_any_stored_token(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["consumed", ""])
 def test_stored_token_that_cannot_be_live_is_refused(value: str) -> None:
-    with pytest.raises(RefusedError, match=f"^Secret {SECRET} contains no token or one that was already") as error:
+    with pytest.raises(RefusedError, match=f"^Secret {SECRET} contains no token, or one that was already") as error:
         find("first", stored(value, family("first", "consumed")))
 
     assert error.value.reason == "StaleTokenRestored"
@@ -153,7 +153,7 @@ def test_stored_token_that_cannot_be_live_is_refused(value: str) -> None:
     [
         pytest.param(
             None, SOURCE,
-            r"was not created by Keyturn for a token: choose another source\.token\.saveTo, or .*adoptable-by",
+            r"was not created by Keyturn to store a token: choose another source\.token\.saveTo, or .*adoptable-by",
             id="a foreign Secret",
         ),
         pytest.param(

@@ -71,8 +71,8 @@ def test_key_id_chooses_whatever_key_ops_contains(key_ops: object) -> None:
 @cases(
     "jwks, message",
     {
-        "no such key": ([JWK], "a JWK set without a private key with the ID of keyId"),
-        "two such keys": ([EC_JWK, EC_JWK], "a JWK set with 2 private keys with the ID of keyId"),
+        "no such key": ([JWK], "a JWK set without a private key with the ID in keyId"),
+        "two such keys": ([EC_JWK, EC_JWK], "a JWK set with 2 private keys with the ID in keyId"),
         "a public key": ([PUBLIC_JWK | {"kid": "two"}], "a public JWK"),
     },
 )

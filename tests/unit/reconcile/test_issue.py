@@ -157,7 +157,8 @@ def test_unchanged_refresh_token_keeps_the_default_warning_time() -> None:
 )
 def test_source_with_odd_times_has_a_record_that_can_be_read(claims: dict[str, Any]) -> None:
     token = signed(**claims)
-    values = PipelineValues(source_token=Token(token, jwt_times(token)[1]), access_token=Token("token", NOW + HOUR))
+    source_token = Token(token, jwt_times(token).expires_at)
+    values = PipelineValues(source_token=source_token, access_token=Token("token", NOW + HOUR))
     issuance, _ = issue(request(exchanges=[ACCESS_TOKEN]), values, IssueContext("source", None, 1, 0.5, NOW))
 
     assert read_issuance({ISSUANCE_ANNOTATION: issuance.encoded()}) == issuance

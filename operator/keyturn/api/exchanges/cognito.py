@@ -39,7 +39,7 @@ class CognitoExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             str,
             matching(
                 r"^[0-9]+\Z",
-                "the ID of an AWS account, which has only digits",
+                "the ID of an AWS account: only digits",
                 min_length=1,
                 max_length=15,
                 description="AWS account of the identity pool. Not required for authenticated identities.",

@@ -48,7 +48,7 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
                 max_length=16,
                 description="Additional hosts that the login is written for, such as those of dual-stack and FIPS"
                 " endpoints, ecr-public.aws.com, or the registry of another account in the same region. With several"
-                " registryIds it is the login of the first.",
+                " registryIds, the login of the first one is written for them.",
             ),
         ]
         | None

@@ -182,7 +182,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         Annotated[
             ClientAssertionSource,
             Meta(
-                description="A JWT of another issuer with which the client authenticates, without a secret of its own"
+                description="A JWT of another issuer with which the client authenticates instead of a secret"
                 " (RFC 7521 section 4.2)."
             ),
         ]
@@ -195,7 +195,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
                 description="How the client authenticates: client_secret_basic (HTTP Basic, RFC 6749 section 2.3.1),"
                 " client_secret_post (in the form), private_key_jwt (RFC 7523 section 2.2) or none (a public client)."
                 " Default: client_secret_basic with clientSecretFrom, private_key_jwt with clientKeyFrom or"
-                " clientAssertionFrom, else none."
+                " clientAssertionFrom, otherwise none."
             ),
         ]
         | None
@@ -204,8 +204,8 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         Annotated[
             Text,
             Meta(
-                description="ID of the key: the `kid` header. It chooses the key of a JWK set. Default: the `kid` of"
-                " a JWK."
+                description="ID of the key: the `kid` header. It selects a key of a JWK set. Default: the `kid` of"
+                " the JWK."
             ),
         ]
         | None
@@ -214,8 +214,8 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         Annotated[
             Algorithm,
             Meta(
-                description="Signature algorithm. Default: the `alg` of a JWK, else RS256 for an RSA key, ES256, ES384"
-                " or ES512 for an EC key by its curve, EdDSA for an Ed25519 or Ed448 key."
+                description="Signature algorithm. Default: the `alg` of the JWK, otherwise RS256 for an RSA key, ES256,"
+                " ES384 or ES512 for an EC key (by its curve), and EdDSA for an Ed25519 or Ed448 key."
             ),
         ]
         | None
@@ -277,8 +277,8 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
                 DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                description="Lifetime of the access token, such as 30m, for an issuer that does not state it: neither"
-                " in its response (expires_in, expires_at, expires_on) nor as `exp` of a JWT. Ignored if the issuer"
+                description="Lifetime of the access token, such as 30m, for an issuer that states it neither in its"
+                " response (expires_in, expires_at, expires_on) nor as `exp` of a JWT. Ignored if the issuer"
                 " states it. From 1m to 8784h. Default: a token without a stated lifetime can be used by the next"
                 " exchange but not written to the Secret, because Keyturn could not renew it in time.",
             ),

@@ -21,7 +21,7 @@ _MAX_MEMBER_NAME_LENGTH = 128
 
 
 class ClientAssertionSpec(ApiStruct, frozen=True):
-    """What the assertion contains that the client signs with its key, besides the defaults of RFC 7523."""
+    """Contents of the assertion that is signed with clientKeyFrom, besides the claims that RFC 7523 requires."""
 
     audience: (
         Annotated[
@@ -32,7 +32,7 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
     claims: (
         Annotated[
             dict[str, Text],
-            Meta(max_length=16, description="Further claims. Values must not be secret."),
+            Meta(max_length=16, description="Additional claims. Values must not be secret."),
         ]
         | None
     ) = None
@@ -41,8 +41,8 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
             dict[str, Text],
             Meta(
                 max_length=16,
-                description="Further header fields, such as `typ: client-authentication+jwt` or `jku`. Default: `typ:"
-                " JWT`.",
+                description="Additional header fields, such as `typ: client-authentication+jwt` or `jku`. Default:"
+                " `typ: JWT`.",
             ),
         ]
         | None
@@ -69,7 +69,7 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
             is_met_by=lambda spec: not any(name in RESERVED_CLAIMS for name in spec.claims or {}),
         ),
         Rule(
-            message=f"headers must not contain {', '.join(RESERVED_HEADERS)}, or what certificateHeaders lists; set"
+            message=f"headers must not contain {', '.join(RESERVED_HEADERS)}, or those in certificateHeaders; set"
             " algorithm, keyId or certificateHeaders instead",
             cel=f"""
                 !has(self.headers) || !self.headers.exists(k, k in {RESERVED_HEADERS} ||
@@ -167,7 +167,7 @@ CLIENT_RULES = (
     ),
     Rule(
         message="clientAuthentication client_secret_basic and client_secret_post require clientSecretFrom,"
-        " private_key_jwt requires clientKeyFrom or clientAssertionFrom, none allows none of them",
+        " private_key_jwt requires clientKeyFrom or clientAssertionFrom, and none excludes all three",
         cel=f"""
             !has(self.clientAuthentication) ||
             (self.clientAuthentication in ['client_secret_basic', 'client_secret_post'] ? has(self.clientSecretFrom) :

@@ -42,7 +42,7 @@ def render(request: Request, values: PipelineValues) -> dict[str, str]:
     key = JSON_KEYS.get(request.spec.secret_type)
     if key and decode_object(data[key].encode()) is None:
         raise RefusedError(
-            "InvalidSpec", f"the text for the key {key} is not a JSON object, which its Secret type needs"
+            "InvalidSpec", f"the text for key {key} is not a JSON object, which the type of the Secret requires"
         )
     return data | expiration
 

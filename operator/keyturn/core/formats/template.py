@@ -84,7 +84,7 @@ _GETTERS: Mapping[str, _Getter] = {
     "accessToken": lambda values: values.access_token,
     "idToken": lambda values: values.id_token,
     "identityContext": lambda values: _optional_token(
-        values.identity_context, jwt_times(values.identity_context or "")[1]
+        values.identity_context, jwt_times(values.identity_context or "").expires_at
     ),
     "tokenId": lambda values: _optional_token(values.token_id),
     "accessKeyId": _from_credentials("access_key_id"),
