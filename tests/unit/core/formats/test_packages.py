@@ -247,7 +247,7 @@ def test_template_of_registry_logins_must_be_json(key: str) -> None:
     text = '{"auths": {"h": {"username": "AWS", "password": "{{ registryPassword }}"}}}'
 
     assert json.loads(rendered(template(text, key))[key])["auths"]["h"]["password"] == LOGIN.password
-    with pytest.raises(RefusedError, match=f"the text for the key {key} is not a JSON object") as error:
+    with pytest.raises(RefusedError, match=f"the text for key {key} is not a JSON object") as error:
         rendered(template("{{ registryPassword }}", key))
     assert (error.value.reason, LOGIN.password in error.value.message) == ("InvalidSpec", False)
 
