@@ -43,7 +43,7 @@ test-unit: dev  ## run the unit tests (less than a minute)
 
 test: verify  ## run all tests, on a Kubernetes control plane built from Go modules
 	$(VENV)/python -m tests.support.controlplane build && $(VENV)/python -m tests.support.node build
-	$(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(VENV)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: dev  ## run the tests that take minutes each
 	$(VENV)/pytest -m long
