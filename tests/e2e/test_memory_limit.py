@@ -64,7 +64,7 @@ async def fill(namespace: Namespace) -> None:
         for number in range(100)
     ]
     # Python needs four bytes for each of these characters.
-    templates = [{"template": {"key": f"k{number}", "text": "\U0001f511" * 16_000}} for number in range(8)]
+    templates = [{"template": {"key": f"k{number}", "text": "\U0001f511" * 10_000}} for number in range(7)]
     requests += [
         token_request(f"template-{number}", suspend=True, target={"formats": [{"env": {}}, *templates]})
         for number in range(100)
