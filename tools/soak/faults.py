@@ -56,9 +56,12 @@ async def _break_json(scenario: Scenario, rand: random.Random) -> None:
 async def _restore_source(scenario: Scenario, rand: random.Random) -> None:
     """Delete a source and write what the user last wrote, as GitOps does: a token that was consumed long ago."""
     source = rand.choice(scenario.sources)
-    await scenario.send("DELETE", source.path)
-    await asyncio.sleep(rand.uniform(0, 3))
-    await scenario.put(source)
+    try:
+        await scenario.send("DELETE", source.path)
+        await asyncio.sleep(rand.uniform(0, 3))
+    finally:
+        # Also after a lost response: the API server may have deleted it nevertheless.
+        await scenario.put(source)
 
 
 # The mean pause of each group in seconds, and its faults. A process is frozen shorter than until another operator's
