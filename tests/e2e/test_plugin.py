@@ -11,7 +11,7 @@ import yaml
 from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.plugin import Plugin
+from tests.support.cluster.plugin import Plugin, user
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -31,17 +31,6 @@ def shared_operator(loopback_operator: Operator) -> Operator:
 def plugin(operator: Operator, namespace: Namespace, tmp_path: Path) -> Plugin:
     """The plugin of an administrator."""
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
-
-
-def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
-    """The plugin of a user with these rights in the namespace: verbs and resources, as in `get,list secrets`."""
-    namespace.kubectl("create", "serviceaccount", "user")
-    for number, right in enumerate(rights):
-        verbs, resource = right.split()
-        namespace.kubectl("create", "role", f"r{number}", f"--verb={verbs}", f"--resource={resource}")
-        namespace.kubectl("create", "rolebinding", f"r{number}", f"--role=r{number}",
-                          f"--serviceaccount={namespace.name}:user")  # fmt: skip
-    return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
 
 
 def test_status_describes_a_renewed_request(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:

@@ -19,6 +19,9 @@ from keyturn.cli.terminal import echo, printable
 COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
     "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
+    "login": LazyCommand(
+        "keyturn.cli.kubectl.login_command", "Sign in for a TokenRequest and store the token in its source Secret."
+    ),
     "inspect": LazyCommand("keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values."),
     "check": KEYTURN_COMMANDS["check"],
     "forget": LazyCommand(
