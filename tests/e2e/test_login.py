@@ -50,7 +50,7 @@ def request(namespace: Namespace, issuer: Issuer, **spec: Any) -> None:
         "caBundleFrom": {"secretKeyRef": {"name": "client", "key": "ca"}},
     }
     source = {"token": {"secretKeyRef": {"name": "signed-in", "key": "refresh_token"}}}
-    target = {"formats": [{"token": {}}]}
+    target: dict[str, Any] = {"formats": [{"token": {}}]}
     namespace.apply(token_request("app", source=source, exchanges=[{"oauthToken": refresh}], target=target, **spec))
 
 
