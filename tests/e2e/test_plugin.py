@@ -251,3 +251,14 @@ def test_cluster_without_the_crd_is_reported(installed: ControlPlane, plugin: Pl
         assert "is Keyturn installed?" in plugin.fail("status", "acme")
     finally:
         install_crd(installed)
+
+
+def test_suspended_request_is_renewed_after_it_is_resumed(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+
+    assert plugin.succeed("suspend", "acme") == "acme: suspended\n"
+    namespace.wait_for_condition("acme", "Renewed", "Suspended")
+    assert plugin.succeed("suspend", "--all") == "acme: already suspended\n"
+    assert plugin.succeed("resume", "acme") == "acme: resumed\n"
+    namespace.wait_for_condition("acme", "Renewed", "Renewed")
+    assert "did you mean acme?" in plugin.fail("suspend", "acm")
