@@ -92,7 +92,7 @@ class Aws:
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        `payer` is whose limit AWS applies (see Call.payer), so that throttling of one tenant delays no other.
+        `payer` is whose limit AWS applies (see Call.call_aws), so that throttling of one tenant delays no other.
 
         botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends it.

@@ -87,13 +87,13 @@ async def _call_for_identity(
 
     async def call_for(identity: str) -> tuple[str, AwsResponse]:
         parameters = {"IdentityId": identity, "Logins": logins} | custom_role
-        response = await call.context.aws.call(operation, call.region, parameters, payer=call.payer())
+        response = await call.call_aws(operation, parameters)
         return response.members.get("IdentityId", identity), response
 
     async def get_id() -> str:
         account = {"AccountId": spec.account_id} if spec.account_id else {}
         parameters = {"IdentityPoolId": spec.identity_pool_id, "Logins": logins, **account}
-        response = await call.context.aws.call(_GET_ID, call.region, parameters, payer=call.payer())
+        response = await call.call_aws(_GET_ID, parameters)
         return str(member(_GET_ID, response.members, "IdentityId"))
 
     stored = values.identity_id

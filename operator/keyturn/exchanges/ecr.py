@@ -54,8 +54,8 @@ async def get_authorization_token(
     """Call ecr (or ecr-public) GetAuthorizationToken, and add its logins to those of earlier exchanges."""
     operation, region = (_PUBLIC, _PUBLIC_REGION) if spec.public else (_PRIVATE, call.region)
     parameters = {"registryIds": list(spec.registry_ids)} if spec.registry_ids else {}
-    response = await call.context.aws.call(
-        operation, region, parameters, values.signing_credentials, payer=call.payer(values.principal)
+    response = await call.call_aws(
+        operation, parameters, values.signing_credentials, principal=values.principal, region=region
     )
     data = member(operation, response.members, "authorizationData")
     logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]

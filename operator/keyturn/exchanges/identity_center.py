@@ -93,13 +93,10 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
     # A call whose response was lost may have consumed the code, assertion or refresh token.
     operation = _CREATE_TOKEN if is_repeatable else replace(_CREATE_TOKEN, attempts=1, consumes=call.consumes)
     signer = values.signing_credentials
-    if call.consumes:
-        call.context.aws.check_rate(operation, call.region, signer, call.payer(values.principal))
+    call.check_aws_rate(operation, signer, values.principal)
 
     async def send(transmission: Transmission) -> PipelineValues:
-        response = await call.context.aws.call(
-            operation, call.region, parameters, signer, transmission, payer=call.payer(values.principal)
-        )
+        response = await call.call_aws(operation, parameters, signer, transmission, principal=values.principal)
         if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
             # botocore reads a page of a proxy as a response without members.
             message = f"{operation.title} returned no token"

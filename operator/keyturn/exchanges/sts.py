@@ -191,7 +191,7 @@ async def assume_role_with_web_identity(
         RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
         WebIdentityToken=require_length(values.input_token(spec.from_).value, "the web identity token", 4, 20000),
     )
-    response = await call.context.aws.call(_WITH_WEB_IDENTITY, call.region, parameters, payer=call.payer(spec.role_arn))
+    response = await call.call_aws(_WITH_WEB_IDENTITY, parameters, principal=spec.role_arn)
     return _with_credentials(_WITH_WEB_IDENTITY, values, response)
 
 
@@ -240,13 +240,10 @@ async def prepare_get_session_token(call: Call, spec: GetSessionTokenSpec, value
 def _prepared(
     call: Call, operation: AwsOperation, parameters: dict[str, Any], values: PipelineValues, signer: Signer
 ) -> Send:
-    if call.consumes:
-        call.context.aws.check_rate(operation, call.region, signer, call.payer(values.principal))
+    call.check_aws_rate(operation, signer, values.principal)
 
     async def send(transmission: Transmission) -> PipelineValues:
-        response = await call.context.aws.call(
-            operation, call.region, parameters, signer, transmission, payer=call.payer(values.principal)
-        )
+        response = await call.call_aws(operation, parameters, signer, transmission, principal=values.principal)
         return _with_credentials(operation, values, response)
 
     return send
@@ -260,10 +257,8 @@ def _mfa_operation(call: Call, operation: AwsOperation, spec: MfaExchangeSpec) -
 async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:
     """Call sts GetFederationToken, signed with the access key of an IAM user."""
     name = session_name(call.namespace, call.name, spec.name, _MAX_FEDERATED_USER_NAME)
-    parameters = _parameters(spec, Name=name)
-    response = await call.context.aws.call(
-        _GET_FEDERATION_TOKEN, call.region, parameters, values.signing_credentials, payer=call.payer(values.principal)
-    )
+    parameters, signer = _parameters(spec, Name=name), values.signing_credentials
+    response = await call.call_aws(_GET_FEDERATION_TOKEN, parameters, signer, principal=values.principal)
     return _with_credentials(_GET_FEDERATION_TOKEN, values, response)
 
 
