@@ -20,7 +20,6 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, require_safe
 from keyturn.core.token_times import parse_time
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
@@ -58,8 +57,6 @@ SIGNED = {
     "InvalidSignatureException": KEYS,
     "UnrecognizedClientException": UNKNOWN_KEY,
 }
-# Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
-CredentialNames = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +170,6 @@ def expiration(operation: AwsOperation, members: Mapping[str, Any], name: str) -
     if expires_at is None:
         raise UnavailableError("Unavailable", f"{operation.title} returned an impossible {name}")
     return expires_at
-
-
-def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
-    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time."""
-    container, *parts = names
-    fields = member(operation, members, container)
-    key_id, secret, session_token = (
-        require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
-        for name in parts[:3]
-    )
-    return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
 
 
 def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta) -> KeyturnError:

@@ -9,7 +9,7 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
 from keyturn.core.token_times import jwt_claims, jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification, credentials_from
+from keyturn.exchanges.aws_errors import KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
@@ -169,6 +169,5 @@ async def get_role_credentials(
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
     response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, payer=spec.account_id)
-    credentials = credentials_from(_GET_ROLE_CREDENTIALS, response.members, _CREDENTIALS)
-    response.require_unexpired(_GET_ROLE_CREDENTIALS, "credentials", credentials.expires_at)
+    credentials = response.credentials(_GET_ROLE_CREDENTIALS, _CREDENTIALS)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

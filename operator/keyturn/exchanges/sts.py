@@ -23,7 +23,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
 from keyturn.exchanges.aws import AwsResponse, Signer
 from keyturn.exchanges.aws_clients import AMBIENT
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification, credentials_from
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
@@ -298,8 +298,7 @@ def _require_match(ref: SecretValue, value: str, pattern: str, expectation: str)
 
 
 def _with_credentials(operation: AwsOperation, values: PipelineValues, response: AwsResponse) -> PipelineValues:
-    credentials = credentials_from(operation, response.members, _CREDENTIALS)
-    response.require_unexpired(operation, "credentials", credentials.expires_at)
+    credentials = response.credentials(operation, _CREDENTIALS)
     user = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}
     principal = user.get("Arn", values.principal)
     return replace(values, credentials=credentials, principal=principal, request_id=response.request_id)
