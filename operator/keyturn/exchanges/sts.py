@@ -292,8 +292,7 @@ def _code(spec: MfaExchangeSpec, values: PipelineValues) -> str | None:
 
 def _require_match(ref: SecretValue, value: str, pattern: str, expectation: str) -> str:
     if not re.fullmatch(pattern, value, re.ASCII):
-        where = f"key {ref.secret_key_ref.key} of Secret {ref.secret_key_ref.name}"
-        raise RefusedError("SourceInvalid", f"{where} must be {expectation}")
+        raise RefusedError("SourceInvalid", f"{ref.secret_key_ref.description} must be {expectation}")
     return value
 
 

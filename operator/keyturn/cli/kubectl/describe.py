@@ -133,7 +133,7 @@ def _pipeline(request: Request) -> Iterator[str]:
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
         stored = f", stored in Secret {spec.consumption.secret}" if spec.consumption else ""
-        yield f"token: key {token.secret_key_ref.key} of Secret {token.secret_key_ref.name}{stored}"
+        yield f"token: {token.secret_key_ref.description}{stored}"
     if token and token.service_account:
         yield f"token: ServiceAccount {token.service_account.name}"
     if credentials:
