@@ -69,7 +69,8 @@ def read_settings(path: str | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        bodies = [document.body for document in _parse(path, _read_settings_file)]
+        documents = _parse(path, lambda file: read_regular_file(Path(file), MAX_SECRET_BYTES).decode())
+        bodies = [document.body for document in documents]
         if len(bodies) > 1:
             raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
         return parse_settings(bodies[0] if bodies else None)
@@ -99,10 +100,6 @@ def _read_stream(file: str) -> str:
     if len(content) > _MAX_CHARACTERS:
         raise OSError(errno.EFBIG, f"larger than {_MAX_CHARACTERS} characters")
     return content
-
-
-def _read_settings_file(file: str) -> str:
-    return read_regular_file(Path(file), MAX_SECRET_BYTES).decode()
 
 
 def _parse(file: str, read: Callable[[str], str]) -> Iterator[Document]:
