@@ -13,14 +13,15 @@ class _ProxyConfiguration(ProxyConfiguration):
 
     def __init__(self, proxies: Proxies) -> None:
         super().__init__()
-        self._proxies_by_url = proxies
+        # Not _proxies, which is an attribute of the base class.
+        self._keyturn_proxies = proxies
 
     def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override]  # botocore returns None too
-        proxy = self._proxies_by_url.for_url(url)
+        proxy = self._keyturn_proxies.for_url(url)
         return proxy.url if proxy else None
 
     def proxy_headers_for(self, proxy_url: str) -> dict[str, str]:
-        known = (self._proxies_by_url.http, self._proxies_by_url.https)
+        known = (self._keyturn_proxies.http, self._keyturn_proxies.https)
         return next((proxy.headers for proxy in known if proxy and proxy.url == proxy_url), {})
 
 
