@@ -23,6 +23,9 @@ _ASSIGNED = (
 )
 # Not SourceInvalid: that would mean that the code or assertion itself was refused and must not be sent again.
 _KEYS, _UNKNOWN_KEY = replace(KEYS, reason="AccessDenied"), replace(UNKNOWN_KEY, reason="AccessDenied")
+_NOT_ASSIGNED = ErrorClassification(
+    "AccessDenied", hint="check that the user is assigned to this permission set in this account"
+)
 
 # Errors of the operations in the AWS API reference.
 _CREATE_TOKEN = AwsOperation(
@@ -64,13 +67,9 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
     name="get_role_credentials",
     title="Identity Center GetRoleCredentials",
     classifications={
-        "ForbiddenException": ErrorClassification(
-            "AccessDenied", hint="check that the user is assigned to this permission set in this account"
-        ),
+        "ForbiddenException": _NOT_ASSIGNED,
         "InvalidRequestException": ErrorClassification("InvalidSpec", hint="check roleName and accountId"),
-        "ResourceNotFoundException": ErrorClassification(
-            "AccessDenied", hint="check that the user is assigned to this permission set in this account"
-        ),
+        "ResourceNotFoundException": _NOT_ASSIGNED,
         "TooManyRequestsException": ErrorClassification("Throttled"),
         "UnauthorizedException": ErrorClassification(
             "SourceInvalid", hint="the token has expired or its session has ended; sign in again"

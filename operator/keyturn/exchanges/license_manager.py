@@ -15,18 +15,22 @@ _LIFETIME, _DAYS = timedelta(hours=1), 365
 _NOT_FOUND = "SourceNotFound"
 
 # Errors of the operations in the AWS API reference.
-_SIGNED = SIGNED | {
+_COMMON = {
+    "AuthorizationException": ErrorClassification(
+        "AccessDenied", hint="check that License Manager may be used in this account"
+    ),
+    "RateLimitExceededException": ErrorClassification("Throttled"),
+    "ServerInternalException": ErrorClassification("Unavailable"),
+}
+_SIGNED = {
+    **SIGNED,
+    **_COMMON,
     "AccessDeniedException": ErrorClassification(
         "AccessDenied",
         hint="check that the caller's policy allows the operation and that the license's grant allows CreateToken",
         eventually_consistent=True,
     ),
-    "AuthorizationException": ErrorClassification(
-        "AccessDenied", hint="check that License Manager may be used in this account"
-    ),
-    "RateLimitExceededException": ErrorClassification("Throttled"),
     "RedirectException": ErrorClassification("InvalidSpec", hint="the license belongs to another region"),
-    "ServerInternalException": ErrorClassification("Unavailable"),
     "ValidationException": ErrorClassification("InvalidSpec", hint="check the fields of licenseManagerCreateToken"),
 }
 _CREATE_TOKEN = AwsOperation(
@@ -58,16 +62,12 @@ _GET_ACCESS_TOKEN = AwsOperation(
     service="license-manager",
     name="get_access_token",
     title="License Manager GetAccessToken",
-    classifications={
+    classifications=_COMMON
+    | {
         "ValidationException": ErrorClassification(
             "SourceInvalid", hint="the token is malformed, expired, revoked or lacks a token property; create a new one"
         ),
         "AccessDeniedException": ErrorClassification("AccessDenied", hint="the token may have been deleted"),
-        "AuthorizationException": ErrorClassification(
-            "AccessDenied", hint="check that License Manager may be used in this account"
-        ),
-        "RateLimitExceededException": ErrorClassification("Throttled"),
-        "ServerInternalException": ErrorClassification("Unavailable"),
     },
 )
 
