@@ -45,6 +45,13 @@ class ErrorClassification:
     hints: Mapping[str, str] = field(default_factory=dict)
 
 
+def not_allowed(actions: str) -> ErrorClassification:
+    """Return the meaning of an error that says that IAM does not allow the call."""
+    return ErrorClassification(
+        "AccessDenied", hint=f"check that the caller's policy allows {actions}", eventually_consistent=True
+    )
+
+
 KEYS = ErrorClassification(
     "SourceInvalid", hint="check that the access key that signs the call is correct, active and valid in this region"
 )

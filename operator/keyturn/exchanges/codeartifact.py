@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
 from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, Token, require_safe
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member, not_allowed
 from keyturn.exchanges.context import Call
 
 _CLASSIFICATIONS = SIGNED | {
@@ -21,12 +21,7 @@ _GET_TOKEN = AwsOperation(
     title="CodeArtifact GetAuthorizationToken",
     classifications=_CLASSIFICATIONS
     | {
-        "AccessDeniedException": ErrorClassification(
-            "AccessDenied",
-            hint="check that the caller's policy allows codeartifact:GetAuthorizationToken and"
-            " sts:GetServiceBearerToken",
-            eventually_consistent=True,
-        ),
+        "AccessDeniedException": not_allowed("codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken"),
         "ValidationException": ErrorClassification(
             "InvalidSpec", hint="check durationSeconds; 0 is valid only with the credentials of a role"
         ),
@@ -39,11 +34,7 @@ _GET_ENDPOINT = AwsOperation(
     title="CodeArtifact GetRepositoryEndpoint",
     classifications=_CLASSIFICATIONS
     | {
-        "AccessDeniedException": ErrorClassification(
-            "AccessDenied",
-            hint="check that the caller's policy allows codeartifact:GetRepositoryEndpoint",
-            eventually_consistent=True,
-        ),
+        "AccessDeniedException": not_allowed("codeartifact:GetRepositoryEndpoint"),
         "ValidationException": ErrorClassification(
             "InvalidSpec", hint="check the format and endpointType of the repository"
         ),
