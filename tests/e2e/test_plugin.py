@@ -262,3 +262,51 @@ def test_suspended_request_is_renewed_after_it_is_resumed(aws: Emulator, namespa
     assert plugin.succeed("resume", "acme") == "acme: resumed\n"
     namespace.wait_for_condition("acme", "Renewed", "Renewed")
     assert "did you mean acme?" in plugin.fail("suspend", "acm")
+
+
+def test_events_of_a_request_are_shown(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    header, *events = plugin.succeed("events", "acme").splitlines()
+
+    assert header.split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert any("tokenrequest/acme" in event.lower() for event in events)
+    assert "did you mean acme?" in plugin.fail("events", "acm")
+
+
+def test_doctor_names_the_operator_and_what_is_not_ready(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    healthy = plugin.succeed("doctor")
+    namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
+    namespace.wait_for_condition("waits", "Renewed", "SourceNotFound")
+
+    assert re.search(r"(?m)^ok       installation \S+ renews in (all namespaces|namespace )", healthy)
+    assert "ok       the CRD tokenrequests.keyturn.dev is that of version" in healthy
+    assert "ok       this machine's clock agrees with the API server's" in healthy
+    assert "error" not in healthy
+    assert "warning  1 of 2 TokenRequests in this namespace are not Ready; run: kubectl keyturn status waits" in (
+        plugin.succeed("doctor")
+    )
+
+
+def test_doctor_reports_what_a_user_may_not_read(namespace: Namespace, tmp_path: Path, operator: Operator) -> None:
+    output = user(namespace, tmp_path, "get,list tokenrequests").succeed("doctor")
+
+    assert 'warning  not checked: deployments.apps is forbidden: User "' in output.replace("Error from server (Forbidden): ", "")
+    assert "warning  you may not patch tokenrequests.keyturn.dev in this namespace" in output
+    assert "ok       all 0 TokenRequests in this namespace are Ready" in output
+
+
+def test_version_shows_the_operators(namespace: Namespace, plugin: Plugin) -> None:
+    labels = {"app.kubernetes.io/name": "keyturn", "app.kubernetes.io/version": "9.8.7"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "operator", "image": "keyturn"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "keyturn", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": pod},
+    }
+    namespace.apply(deployment)
+
+    output = plugin.succeed("version")
+    assert re.match(r"Client: [0-9.]+\n", output)
+    assert f"Operator {namespace.name}/keyturn: 9.8.7\n" in output

@@ -13,13 +13,15 @@ from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Renewed", "string", '.status.conditions[?(@.type=="Renewed")].reason', 0),
     ("Secret", "string", ".status.secretName", 0),
     # Strings, because a column of type date shows <invalid> for times in the future.
     ("Expires", "string", ".status.expirationTime", 0),
     ("Renews", "string", ".status.renewalTime", 0),
+    ("Next attempt", "string", ".status.nextAttemptTime", 1),
+    ("Failures", "integer", ".status.failedAttempts", 1),
     ("Principal", "string", ".status.principal", 1),
     ("Revision", "integer", ".status.revision", 1),
-    ("Failures", "integer", ".status.failedAttempts", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
