@@ -44,8 +44,7 @@ from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, build_dependencies
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
