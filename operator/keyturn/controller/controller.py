@@ -23,9 +23,9 @@ from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
-from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, reconcile
+from keyturn.reconcile.reports import report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -8,7 +8,7 @@ import aiohttp
 
 from keyturn.core.errors import KeyturnError
 from keyturn.metrics import Metrics
-from keyturn.reconcile.bugs import describe_bug
+from keyturn.reconcile.reports import describe_bug
 
 _FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0

@@ -37,9 +37,7 @@ from keyturn.core.status import Event, Outcome, after_bug, events, invalid, repo
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Series
-from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
-from keyturn.reconcile.expiry_report import ReportStatus, with_expiry_report
 from keyturn.reconcile.issue import (
     IssueContext,
     UnknownExpiryError,
@@ -49,6 +47,7 @@ from keyturn.reconcile.issue import (
     issue,
     record_refusal,
 )
+from keyturn.reconcile.reports import ReportStatus, report_bug, with_expiry_report
 from keyturn.reconcile.token_refresh import consume
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 

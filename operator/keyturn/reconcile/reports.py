@@ -1,16 +1,18 @@
-"""Reports that credentials have expired while an attempt to renew them is still in progress."""
+"""Reports besides the result of a reconciliation: bugs, and credentials that expire during an attempt."""
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError
+from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.status import Event, Outcome, events, expired
-from keyturn.reconcile.bugs import report_bug
+from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies
 
 # Most attempts end within the first pause: one report is enough then, even if the credentials had expired before. The
@@ -20,6 +22,24 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 ReportStatus = Callable[[Status, tuple[Event, ...]], Awaitable[None]]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+
+def report_bug(metrics: Metrics, request: str, bug: Exception) -> UnavailableError:
+    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError.
+
+    `request` is its namespace and name.
+    """
+    message = f"internal error: {describe_bug(bug)}"
+    _log.error("%s: %s", request, message)
+    metrics.internal_errors.labels("reconcile").inc()
+    return UnavailableError("InternalError", f"{message}; this is a bug in Keyturn")
+
+
+def describe_bug(bug: Exception) -> str:
+    """Return the type of an exception and where it was raised. Its message is left out: it may contain a secret."""
+    frames = traceback.extract_tb(bug.__traceback__)[-4:]
+    places = " < ".join(f"{frame.name} {Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(bug).__name__} in {places}" if places else type(bug).__name__
 
 
 async def with_expiry_report(
