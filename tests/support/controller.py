@@ -9,7 +9,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.controller.yielding import Yielding
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import IssuanceKeys
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import FakeEnvironment, Issuer, manifest
 from tests.support.issuance_keys import KEYS

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from keyturn.controller.api_client import ApiClient, ApiResponse, secrets_path
 from keyturn.core.errors import KeyturnError, LeaseLostError, UnavailableError
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import IssuanceKeys
 
 _RETRY_SECONDS, _LOG_INTERVAL_SECONDS, _CHECK_SECONDS = 5.0, 60.0, 60.0
 _KEY_BYTES = 32
