@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 from keyturn.api.status import Status, read_status
 from keyturn.api.token_request import Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
+from keyturn.controller.scope import PATIENCE, Yielding
 from keyturn.controller.secret_cache import target_name
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.controller.yielding import PATIENCE, Yielding
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState
