@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
@@ -20,7 +21,6 @@ from keyturn.reconcile.dependencies import Dependencies
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 # Writes a status and records Events. May raise any exception.
 ReportStatus = Callable[[Status, tuple[Event, ...]], Awaitable[None]]
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -42,29 +42,35 @@ def describe_bug(bug: Exception) -> str:
     return f"{type(bug).__name__} in {places}" if places else type(bug).__name__
 
 
-async def with_expiry_report(
-    deps: Dependencies,
-    request: Request,
-    attempt: Coroutine[Any, Any, _T],
-    status: Status,
-    report: ReportStatus | None,
-) -> tuple[_T, Status]:
-    """Await an attempt, and report meanwhile if the credentials expire. Returns the status that was reported, too."""
-    expiry = read_time(status.expiration_time)
+@asynccontextmanager
+async def expiry_report(
+    deps: Dependencies, request: Request, status: Status, report: ReportStatus | None
+) -> AsyncIterator[Callable[[], Status]]:
+    """Report if the credentials expire while the block runs. Yields a function that returns the reported status."""
+    expiry, ended, reported = read_time(status.expiration_time), asyncio.Event(), status
+
+    async def watch(expiry: datetime, report: ReportStatus) -> None:
+        nonlocal reported
+        seconds = _SHORTEST_SECONDS
+        while not ended.is_set():
+            seconds = max(seconds, min((expiry - deps.now()).total_seconds(), _LONGEST_SECONDS))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await ended.wait()
+            after = None if ended.is_set() else expired(status, deps.now())
+            if after and await _is_reported(deps, request, status, after, report):
+                reported = after
+                return
+
     try:
         async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(attempt)
-            seconds = _SHORTEST_SECONDS
-            while report and expiry and not task.done():
-                seconds = max(seconds, min((expiry - deps.now()).total_seconds(), _LONGEST_SECONDS))
-                await asyncio.wait({task}, timeout=seconds)
-                after = None if task.done() else expired(status, deps.now())
-                if after and await _is_reported(deps, request, status, after, report):
-                    status = after
-                    break
+            if expiry and report:
+                tasks.create_task(watch(expiry, report))
+            yield lambda: reported
+            ended.set()
     except BaseExceptionGroup as group:
+        # A TaskGroup wraps the exception of the block.
         raise group.exceptions[0] from None
-    return task.result(), status
 
 
 async def _is_reported(
