@@ -261,17 +261,14 @@ class IssuanceKeys:
         self, annotations: Mapping[str, str], namespace: str, name: str
     ) -> tuple[Issuance | None, Issuance | None]:
         """Return the record if it is verified, and the record if it is not; both are None if it cannot be read."""
-        issuance = read_issuance(annotations)
-        is_verified = issuance is not None and self._is_signed(annotations[ISSUANCE_ANNOTATION], namespace, name)
-        return (issuance, None) if is_verified else (None, issuance)
-
-    def _is_signed(self, text: str, namespace: str, name: str) -> bool:
-        signature = _SIGNATURE.search(text)
+        issuance, text = read_issuance(annotations), annotations.get(ISSUANCE_ANNOTATION, "")
+        signature = _SIGNATURE.search(text) if issuance else None
         key = self.keys.get(int(signature[1])) if signature else None
         if signature is None or key is None:
-            return False
+            return None, issuance
         record = text[: signature.start()] + "}"
-        return hmac.compare_digest(signature[2], _mac(key, namespace, name, record))
+        is_verified = hmac.compare_digest(signature[2], _mac(key, namespace, name, record))
+        return (issuance, None) if is_verified else (None, issuance)
 
 
 def _mac(key: bytes, namespace: str, name: str, record: str) -> str:
