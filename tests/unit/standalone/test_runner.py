@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import PendingTokens
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, open_renewal_loop
