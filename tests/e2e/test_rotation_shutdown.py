@@ -3,7 +3,6 @@
 import functools
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -84,7 +83,8 @@ def test_page_of_a_proxy_does_not_end_the_save(
     seed = refresh(namespace, aws, api_proxy, save=(status, "<html><body>Welcome</body></html>"))
     # A save of a Secret that does not seem to exist creates it.
     api_proxy.add_fault(f"POST .*/{namespace.name}/secrets", status, "<html><body>Welcome</body></html>")
-    time.sleep(5)
+    saves = api_proxy.count(SAVE)
+    until(lambda: api_proxy.count(SAVE) >= saves + 2)
     api_proxy.clear_faults()
 
     namespace.wait_for_revision(2)

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.boto3_credentials import current_credentials
 from tests.support.kubelet_mount import mount_credentials, swap
+from tests.support.processes import until
 from tests.support.raw_http import connect, read_until_closed
 from tests.support.sidecar_process import ReaderPod, reader_flags, running_sidecar
 
@@ -45,7 +46,7 @@ def test_secret_may_be_mounted_later_removed_and_mounted_again(tmp_path: Path) -
         pod.wait_for_response("ASIA1")
         during = sidecar.get("/readyz")[0]
         swap(pod.secret, {})
-        time.sleep(1.5)
+        until(lambda: sidecar.log().count("neither credentials.json") == 2)
         pod.wait_for_response("ASIA1", seconds=0)
         pod.wait_for_response("the credentials expired at ", seconds=8)
         after = sidecar.get("/readyz")[0]
@@ -268,7 +269,7 @@ def test_no_secret_is_logged_or_exposed(directory: Path) -> None:
             pod.wait_for_response(f"ASIA{number}")
         swap(pod.secret, {"credentials.json": '{"SecretAccessKey": "planted-half'})
         sidecar.get_credentials("planted-guess")
-        time.sleep(1.5)
+        until(lambda: "is not valid JSON" in sidecar.log())
         output = sidecar.log() + sidecar.get("/metrics")[1] + sidecar.get("/readyz")[1]
         token = pod.token
     lines = [json.loads(line) for line in sidecar.log().splitlines()]

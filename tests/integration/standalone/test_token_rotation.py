@@ -114,12 +114,12 @@ def test_process_killed_in_an_exchange_makes_one_final_attempt(
     first_token = directory.write_rotating()
     with directory.running("state") as sidecar:
         until(lambda: is_ready(sidecar))
-        aws.fault("oauth:token", drop="after" if arrived else "before", delay_seconds=2)
+        drop, calls = "after" if arrived else "before", aws.calls("oauth:token")
+        aws.fault("oauth:token", drop=drop, delay_seconds=2)
         request_renewal(directory, 1)
-        until(lambda: "intent" in (directory.path / "state" / STATE).read_text())
-        time.sleep(0.5)
+        until(lambda: aws.calls("oauth:token") > calls)
         sidecar.kill()
-        time.sleep(3)
+        until(lambda: aws.recent_calls()[-1]["outcome"] == f"dropped {drop}")
         sidecar.start()
         until(
             lambda: "the single retry failed" in directory.get_credentials(sidecar)[1] if arrived else is_ready(sidecar)

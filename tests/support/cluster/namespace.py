@@ -98,9 +98,9 @@ class NamespaceOf(Generic[C]):
         return revision
 
     def wait_for_revision(self, revision: int, name: str = "acme", *, seconds: float = 20) -> None:
-        """Wait until the credentials of a TokenRequest were issued this often."""
+        """Wait until the credentials of a TokenRequest were issued at least this often."""
         with self._status_on_failure(name):
-            until(lambda: self.revision(name) == revision, seconds=seconds)
+            until(lambda: self.revision(name) >= revision, seconds=seconds)
 
     @contextmanager
     def _status_on_failure(self, name: str) -> Iterator[None]:
