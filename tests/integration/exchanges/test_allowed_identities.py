@@ -107,20 +107,3 @@ async def test_ambient_identity_requires_a_matching_rule(
     error = await fail_pipeline(context(client, sources=sources), namespace, **spec)
 
     assert (error.reason, emulator.recent_calls()) == ("IdentityNotAllowed", [])
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text", "matches"),
-    [
-        ("billing", "billing", True),
-        ("billing", "billing2", False),
-        ("team-*", "team-blue", True),
-        ("team-*", "my-team-blue", False),
-        ("*", "anything", True),
-        ("a.b", "axb", False),
-        ("role/*/app", "role/x/y/app", True),
-    ],
-)
-def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, matches: bool) -> None:
-    assert AmbientRule(namespaces=(pattern,), roles=("*",)).is_met_by(text, "role") is matches
-    assert AmbientRule(namespaces=("*",), roles=(pattern,)).is_met_by("namespace", text) is matches

@@ -30,11 +30,6 @@ KEY_FROM = {"secretKeyRef": {"name": "key", "key": "key"}}
 KEY_JWT = {"clientAuthentication": "private_key_jwt", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
 
 
-@pytest.fixture
-def issuer(client: Aws, emulator: Emulator, all_closed: None) -> OauthIssuer:
-    return OauthIssuer(client, emulator)
-
-
 @cases(
     "changes, values, reason",
     {

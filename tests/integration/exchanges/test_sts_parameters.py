@@ -190,9 +190,3 @@ async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, clien
 
     assert isinstance(error, UnavailableError)
     assert (error.outcome_unknown, emulator.calls(operation)) == (True, 1)
-
-
-async def test_mfa_device_of_another_user_is_denied(client: Aws, emulator: Emulator) -> None:
-    mfa = {"serialNumber": DEVICE, "tokenCodeFrom": ref("mfa")}
-
-    assert (await fail_signed(client, {"getSessionToken": mfa}, secrets=SECRETS)).reason == "AccessDenied"
