@@ -82,14 +82,6 @@ async def test_dry_run_is_repeated_after_a_refused_write() -> None:
         await store.dry_run(REQUEST)
 
 
-async def test_dry_run_reports_a_refused_update() -> None:
-    server, store = await issued()
-    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
-
-    with pytest.raises(RefusedError, match="denied"):
-        await store.dry_run(REQUEST)
-
-
 async def test_secret_of_another_owner_is_not_written_without_dry_run() -> None:
     server, store = cluster()
     server.put(TARGET, data={"theirs": "eA=="})
