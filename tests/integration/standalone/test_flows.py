@@ -95,51 +95,6 @@ async def test_issuer_behind_an_authenticating_proxy(
     assert "p%40ss" not in done.stderr
 
 
-@pytest.mark.parametrize("end", ["kill", "stop"])
-def test_restart_exchanges_nothing(directory: StandaloneDirectory, aws: Emulator, end: str) -> None:
-    directory.write_flagship()
-    with directory.running("write") as sidecar:
-        until(lambda: is_ready(sidecar))
-        before = directory.get_credentials(sidecar)
-        getattr(sidecar, end)()
-        sidecar.start()
-        until(lambda: is_ready(sidecar))
-
-        assert directory.get_credentials(sidecar) == before
-        assert count_exchanges(aws) == 2
-
-
-def test_cached_credentials_are_served_during_an_outage(directory: StandaloneDirectory, aws: Emulator) -> None:
-    aws.settings(session_seconds=9)
-    directory.write_flagship()
-    with directory.running() as sidecar:
-        until(lambda: is_ready(sidecar))
-        before = directory.get_credentials(sidecar)
-        aws.fault("AssumeRoleWithWebIdentity", times=None, status=503)
-        until(lambda: sidecar.metric('keyturn_request_failed_attempts{name="acme",namespace="default"}'))
-        assert directory.get_credentials(sidecar) == before
-        until(lambda: directory.get_credentials(sidecar)[0] == 503)
-        _, text = directory.get_credentials(sidecar)
-        aws.clear_faults()
-        until(lambda: directory.get_credentials(sidecar)[0] == 200, seconds=70)
-
-    assert json.loads(text)["code"] == "ServiceUnavailable"
-    assert "the credentials expired at" in json.loads(text)["message"]
-
-
-def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirectory, aws: Emulator) -> None:
-    directory.write_flagship()
-    with directory.running() as sidecar:
-        until(lambda: is_ready(sidecar))
-        directory.write_manifest(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
-        until(lambda: count_exchanges(aws) == 4)
-        directory.write_manifest({"kind": "Secret"})
-        until(lambda: "the previous manifest stays in use" in sidecar.log())
-
-        assert is_ready(sidecar)
-        assert sidecar.log().count("the previous manifest stays in use") == 1
-
-
 def test_projected_token_is_used(directory: StandaloneDirectory, aws: Emulator) -> None:
     source = {"token": {"serviceAccount": {"name": "app", "audiences": [CLIENT_ID]}}}
     steps = [{"assumeRoleWithWebIdentity": {"roleArn": OIDC_ROLE_ARN}}]
