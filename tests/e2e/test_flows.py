@@ -182,17 +182,3 @@ def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: E
     assert aws.calls("CreateToken") == 4
     assert aws.calls("DeleteToken") >= 1
     assert flows.status("license")["expirationTime"] > "2027"
-
-
-def test_mfa_code_is_consumed_once(flows: Namespace, aws: Emulator) -> None:
-    serial, mfa_code = aws.mfa_code()
-    flows.put_secret("mfa", {"code": mfa_code})
-    aws.settings(session_seconds=8)
-    mfa = {"serialNumber": serial, "tokenCodeFrom": key_ref("mfa", "code")}
-    flows.apply(token_request(source=KEYS_SOURCE, exchanges=[{"assumeRole": ROLE["assumeRole"] | mfa}]))
-    flows.wait_until_ready("acme")
-    assert "renewalTime" not in flows.status("acme")
-
-    flows.wait_for_condition("acme", "Stalled", "SourceConsumed", seconds=30)
-    flows.wait_for_condition("acme", "Ready", "Expired", seconds=30)
-    assert aws.calls("AssumeRole") == 1

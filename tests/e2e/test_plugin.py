@@ -44,16 +44,6 @@ def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
     return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
 
 
-def test_status_describes_a_renewed_request(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issue(aws)
-    output = plugin.succeed("status", "acme")
-
-    assert f"TokenRequest {namespace.name}/acme\n  Ready           True Issued: Secret acme " in output
-    assert "-> assumeRoleWithWebIdentity arn:aws:iam::111122223333:role/LicenseConsumer (us-east-1)" in output
-    assert re.search(rf"  Expires         {TIME} \(in 59m[0-9]*s?\)\n", output)
-    assert re.search(rf"  Renewal         {TIME} \(in 3[3-9]m[0-9]*s?\)\n", output)
-
-
 def test_status_without_a_name_is_a_table(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
     namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
