@@ -76,6 +76,5 @@ def test_clock_set_back(operator: Operator, aws: Emulator, namespace: Namespace,
 
     namespace.wait_for_revision(2)
     set_clock(0)
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(3)
+    namespace.renew(3)
     assert aws.calls("GetAccessToken") == 4

@@ -121,8 +121,7 @@ def test_flow_is_renewed_twice(
     flows.wait_until_ready("acme")
     first = flows.secret_data("acme")
     for revision in (2, 3):
-        flows.request_renewal("acme", str(revision))
-        flows.wait_for_revision(revision)
+        flows.renew(revision)
 
     assert flows.secret_data("acme") != first
     assert_usable(flows.secret_data("acme"), aws)
@@ -174,8 +173,7 @@ def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: E
     flows.wait_until_ready("acme")
     assert_usable(flows.secret_data("acme"), aws)
     for revision in (2, 3, 4):
-        flows.request_renewal("license", f"n{revision}")
-        flows.wait_for_revision(revision, "license")
+        flows.renew(revision, "license")
 
     assert flows.secret_data("license")["token"] in aws.secrets()
     assert flows.secret_data("license")["token"] != first

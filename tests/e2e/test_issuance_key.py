@@ -122,8 +122,7 @@ def test_added_key_signs_at_the_next_renewal(operator: Operator, aws: Emulator, 
 
     assert namespace.get("secret", "acme") == before
     assert (json.loads(record(namespace))["key"], json.loads(record(namespace, "later"))["key"]) == (1, 2)
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
     assert json.loads(record(namespace))["key"] == 2
 
 
@@ -140,8 +139,7 @@ def test_forgery_of_a_request_deletes_no_immutable_secret(
     }  # fmt: skip
     manager = f"--field-manager=keyturn-{uid[:8]}"
     namespace.kubectl("apply", "--server-side", manager, "-f", "-", stdin=json.dumps(theirs))
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
 
     assert namespace.secret_data("theirs") == {"password": "x"}
 

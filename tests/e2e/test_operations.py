@@ -52,8 +52,7 @@ def test_restore_into_a_new_cluster(own_operator: Operator, namespace: Namespace
     assert uid_before != uid(namespace) == owners[0]["uid"]
     assert [namespace.secret_data(name) for name in ("acme", "rotating", "source-keyturn")] == before
     assert (count_exchanges(aws), aws.family(seed).consumed) == (2, [0])
-    namespace.request_renewal("rotating", "now")
-    namespace.wait_for_revision(2, "rotating")
+    namespace.renew(2, "rotating")
     assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 

@@ -12,7 +12,7 @@ from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -135,9 +135,7 @@ def test_inspect_describes_a_target(aws: Emulator, namespace: Namespace, plugin:
 
 
 def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    issue_rotating(namespace, aws)
     result = plugin("forget", "source-keyturn", stdin="n\n")
 
     assert (result.code, "Aborted" in result.err) == (1, True)
@@ -147,9 +145,7 @@ def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: P
 
 
 def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    issue_rotating(namespace, aws)
     output = plugin.succeed("inspect", "source-keyturn")
     assert "  Contains        the live token\n" in output
     assert "Used by         TokenRequest acme" in output
@@ -167,9 +163,7 @@ def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, 
 
 
 def test_no_command_shows_a_secret_value(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws, "rotates"))
-    namespace.wait_until_ready("rotates")
+    issue_rotating(namespace, aws, "rotates")
     namespace.issue(aws)
     secrets = ("acme", "license", "source", "source-keyturn", "client", "rotates")
     for output in ("text", "yaml"):

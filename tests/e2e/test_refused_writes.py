@@ -9,7 +9,7 @@ from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, allow_secrets, refusing
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
@@ -112,9 +112,7 @@ def test_policy_on_the_token_secret_at_the_first_issue(aws: Emulator, namespace:
 
 
 def test_policy_on_the_token_secret_at_a_renewal(aws: Emulator, namespace: Namespace) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     before = namespace.get("secret", TOKEN_SECRET)
     with refusing(namespace, TOKEN_SECRET):
         namespace.request_renewal("acme", "1")
@@ -131,9 +129,7 @@ def test_policy_on_the_token_secret_at_a_renewal(aws: Emulator, namespace: Names
 
 
 def test_policy_on_the_target_loses_no_token(aws: Emulator, namespace: Namespace) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     with refusing(namespace, "acme"):
         namespace.request_renewal("acme", "1")
         wait_until_denied(namespace, POLICY_MESSAGE)

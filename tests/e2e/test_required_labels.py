@@ -44,8 +44,7 @@ def test_token_secret_can_have_a_required_label(aws: Emulator, namespace: Namesp
         spec = source() if is_created else source(metadata=LABELS)
         namespace.apply(rotating_request(aws, source=spec, target=TARGET))
         namespace.wait_until_ready("acme")
-        namespace.request_renewal("acme", "1")
-        namespace.wait_for_revision(2)
+        namespace.renew(2)
 
         assert namespace.get("secret", TOKEN_SECRET)["metadata"]["labels"]["team"] == "blue"
         assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)

@@ -11,7 +11,7 @@ from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.leadership import Start, is_leader
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -34,9 +34,7 @@ def refresh(
 
     The issuer's response is delayed. With `save`, saves get this status and body until the proxy's faults are cleared.
     """
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     aws.fault("oauth:token", delay_seconds=1 if save else 7, **fault)
     namespace.request_renewal("acme", "1")
     until(lambda: aws.calls("oauth:token") == 2)

@@ -124,6 +124,11 @@ class NamespaceOf(Generic[C]):
         """Annotate a TokenRequest to be renewed now."""
         self.kubectl("annotate", "--overwrite", "treq", name, f"keyturn.dev/renew-requested-at={value}")
 
+    def renew(self, revision: int, name: str = "acme", *, seconds: float = 20) -> None:
+        """Request a renewal, and wait for this revision."""
+        self.request_renewal(name, f"for revision {revision}")
+        self.wait_for_revision(revision, name, seconds=seconds)
+
     def wait_until_ready(self, name: str, timeout: int = 20) -> None:
         """Wait until a TokenRequest is Ready."""
         self.kubectl("wait", "--for=condition=Ready", f"treq/{name}", f"--timeout={timeout}s")
