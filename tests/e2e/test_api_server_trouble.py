@@ -37,7 +37,6 @@ def calls(aws: Emulator) -> tuple[int, ...]:
 
 
 def seconds_until(time: str) -> float:
-    """Return the seconds until a time in a status."""
     return (datetime.fromisoformat(time) - datetime.now(UTC)).total_seconds()  # noqa: TID251 - the operator uses the real clock
 
 

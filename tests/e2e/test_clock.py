@@ -33,7 +33,6 @@ def set_clock(tmp_path: Path) -> SetClock:
 def operator(
     installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, set_clock: SetClock
 ) -> Iterator[Operator]:
-    """An operator whose clock can be set."""
     program = ("-m", "tests.support.cluster.settable_clock", str(tmp_path / "ahead"))
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, program=program) as operator:
         yield operator

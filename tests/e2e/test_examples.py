@@ -119,7 +119,6 @@ class Environment:
 
 
 def _statements(text: str) -> Iterator[dict[str, Any]]:
-    """Find the IAM statements in a text."""
     decoder, at = json.JSONDecoder(strict=False), text.find('{"Effect"')
     while at >= 0:
         statement, at = decoder.raw_decode(text, at)

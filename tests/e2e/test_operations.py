@@ -21,7 +21,6 @@ BACKED_UP = ("name", "labels", "annotations")
 
 @pytest.fixture
 def plugin(namespace: Namespace, tmp_path: Path) -> Plugin:
-    """The plugin of an administrator."""
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
 
 
@@ -69,7 +68,6 @@ def restore(namespace: Namespace, objects: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def other_region() -> Iterator[Emulator]:
-    """AWS in another region."""
     with running_emulator() as aws:
         aws.settings(region="eu-west-1")
         yield aws

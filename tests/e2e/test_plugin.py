@@ -29,7 +29,6 @@ def shared_operator(loopback_operator: Operator) -> Operator:
 
 @pytest.fixture
 def plugin(operator: Operator, namespace: Namespace, tmp_path: Path) -> Plugin:
-    """The plugin of an administrator."""
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
 
 

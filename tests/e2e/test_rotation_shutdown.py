@@ -23,7 +23,6 @@ LOST = "the Lease could not be renewed in time"
 
 @pytest.fixture
 def pair(start: Start, api_proxy: ApiProxy, installed: ControlPlane) -> tuple[Operator, Operator]:
-    """The leader and a standby."""
     return start(api_proxy), start(installed)
 
 

@@ -38,8 +38,6 @@ class VirtualTime(asyncio.SelectorEventLoop):
 
 
 def in_virtual_time(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
-    """Run an async test in virtual time."""
-
     @wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
         with asyncio.Runner(loop_factory=VirtualTime) as runner:

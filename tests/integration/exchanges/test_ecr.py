@@ -77,8 +77,6 @@ async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emu
 
 
 class FakeEcr(Aws):
-    """Returns any text as the token of ECR."""
-
     def __init__(self, token: str) -> None:
         self._token = token
 

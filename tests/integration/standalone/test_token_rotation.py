@@ -17,12 +17,10 @@ STATE = "source-keyturn.json"
 
 
 def request_renewal(directory: StandaloneDirectory, number: int) -> None:
-    """Request a renewal in the manifest."""
     directory.write_manifest(with_renew_request(token_request(**rotating(directory.aws)), number))
 
 
 def stored_token(directory: StandaloneDirectory) -> str:
-    """The token in the state directory."""
     token: str = json.loads((directory.path / "state" / STATE).read_text())["token"]
     return token
 

@@ -45,7 +45,6 @@ class NamespaceOf(Generic[C]):
         return self.plane.kubectl("--namespace", self.name, *args, stdin=stdin, check=check)
 
     def apply(self, *manifests: dict[str, Any]) -> None:
-        """Apply manifests."""
         self.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, manifests)))
 
     def put_secret(self, name: str, data: Mapping[str, str], *, labels: Mapping[str, str] | None = None) -> None:
@@ -71,7 +70,6 @@ class NamespaceOf(Generic[C]):
         return json.loads(output) if output else {}
 
     def secret_data(self, name: str) -> dict[str, str]:
-        """Get the decoded data of a Secret."""
         return {key: base64.b64decode(value).decode() for key, value in self.get("secret", name)["data"].items()}
 
     def condition(self, name: str, kind: str) -> tuple[str, str, str]:
@@ -88,7 +86,6 @@ class NamespaceOf(Generic[C]):
         return self.condition(name, kind)[2]
 
     def status(self, name: str) -> dict[str, Any]:
-        """Get the status of a TokenRequest."""
         status: dict[str, Any] = self.get("tokenrequest", name).get("status", {})
         return status
 
@@ -130,7 +127,6 @@ class NamespaceOf(Generic[C]):
         self.wait_for_revision(revision, name, seconds=seconds)
 
     def wait_until_ready(self, name: str, timeout: int = 20) -> None:
-        """Wait until a TokenRequest is Ready."""
         self.kubectl("wait", "--for=condition=Ready", f"treq/{name}", f"--timeout={timeout}s")
 
     def events(self, name: str) -> list[str]:

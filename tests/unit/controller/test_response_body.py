@@ -92,8 +92,6 @@ def test_only_data_keys_of_managed_fields_are_decoded() -> None:
 
 
 class Chunks:
-    """A body in chunks."""
-
     def __init__(self, *chunks: bytes) -> None:
         self._chunks = chunks
 

@@ -59,8 +59,6 @@ BYTES = st.one_of(
 
 
 class Content:
-    """A body in one chunk."""
-
     def __init__(self, body: bytes) -> None:
         self._body = body
 
