@@ -21,14 +21,8 @@ DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 TIME = r"[0-9-]{10}T[0-9:]{8}Z"
 
 
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
-
-
 @pytest.fixture
-def plugin(operator: Operator, namespace: Namespace, tmp_path: Path) -> Plugin:
+def plugin(loopback_operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Plugin:
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
 
 
@@ -106,13 +100,13 @@ def test_renew_wait_reports_the_failure(aws: Emulator, namespace: Namespace, plu
     assert "acme: Secret license does not exist" in plugin.fail("renew", "acme", "--wait")
 
 
-def test_renew_wait_times_out(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_wait_times_out(loopback_operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
-    operator.freeze()
+    loopback_operator.freeze()
     try:
         error = plugin.fail("renew", "acme", "--wait", "--timeout=1")
     finally:
-        operator.thaw()
+        loopback_operator.thaw()
 
     assert "no operator has picked up the request" in error
 

@@ -6,21 +6,14 @@ import pytest
 
 from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace
-from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, requiring_label
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = pytest.mark.usefixtures("loopback_operator", "aws")
 LABELS = {"labels": {"team": "blue"}}
 TOKEN_SECRET = "source-keyturn"
 TARGET = {"secretName": "acme", "formats": [{"token": {}}], "metadata": LABELS}
-
-
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
 
 
 def source(**save_to: Any) -> dict[str, Any]:

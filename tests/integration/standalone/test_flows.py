@@ -2,7 +2,6 @@ import asyncio
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -20,22 +19,12 @@ from tests.support.standalone_process import StandaloneDirectory, caller_arn, is
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer/default.acme"
 
 
-@pytest.fixture
-def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """The environment of boto3 without any other credentials."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
-    return monkeypatch
-
-
 def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Emulator, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     directory.write_flagship()
     with directory.running() as sidecar:
         sdk.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{sidecar.credentials}/")
+        sdk.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(directory.path / "token"))
         session = boto3.Session()
         until(lambda: is_ready(sidecar))
         keys: set[str] = set()

@@ -6,17 +6,7 @@ import pytest
 from keyturn.controller.api_client import JSON
 from keyturn.controller.response_body import ONE, UnreadableError, decode_object, read_body, read_lines
 from keyturn.core.errors import UnavailableError
-
-SECRET = "/api/v1/namespaces/billing/secrets/acme"
-FOUND = json.dumps(
-    {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "acme", "namespace": "billing", "uid": "u", "resourceVersion": "7"},
-        "data": {},
-    }
-)
-DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+from tests.support.api_endpoints import DEEP, FOUND, SECRET
 
 
 @pytest.mark.parametrize(
