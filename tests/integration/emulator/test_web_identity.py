@@ -6,11 +6,7 @@ import pytest
 from tests.support.cases import cases
 from tests.support.emulator.boto import aws_error
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import (
-    ACCOUNT,
-    LICENSE_ARN,
-    LICENSE_ISSUER,
-)
+from tests.support.emulator.constants import ACCOUNT, LICENSE_ARN, LICENSE_ISSUER
 from tests.support.emulator.tokens import SigningKey
 
 URL, AUDIENCE = "https://issuer.example", "sts.amazonaws.com"

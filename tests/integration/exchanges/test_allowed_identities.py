@@ -9,13 +9,7 @@ from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import MINUTE, NOW, request, signed
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID
-from tests.support.exchange_steps import (
-    AMBIENT_SETTINGS,
-    AMBIENT_SOURCE,
-    context,
-    exchange,
-    fail_pipeline,
-)
+from tests.support.exchange_steps import AMBIENT_SETTINGS, AMBIENT_SOURCE, context, exchange, fail_pipeline
 
 
 class FakeServiceAccounts:

@@ -11,11 +11,7 @@ from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, NOW
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT
-from tests.support.exchange_steps import (
-    USER_CREDENTIALS,
-    call,
-    run_signed,
-)
+from tests.support.exchange_steps import USER_CREDENTIALS, call, run_signed
 from tests.support.registry_client import basic, is_authorized
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}

@@ -15,13 +15,7 @@ from tests.support.cases import cases
 from tests.support.dependencies import request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import APPLICATION_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import (
-    OAUTH_OPERATION,
-    OauthIssuer,
-    context,
-    issuer_client,
-    refresh_request,
-)
+from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, context, issuer_client, refresh_request
 from tests.support.manifests.tokens import TOKEN_AND_KEYS, center
 
 CREATE = "CreateTokenWithIAM"

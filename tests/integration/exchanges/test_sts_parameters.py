@@ -9,12 +9,7 @@ from keyturn.exchanges.aws import Aws
 from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, request
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import (
-    ACCOUNT,
-    ACCOUNT_ROLE_ARN,
-    ROLE_ARN,
-    trust_policy,
-)
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, ROLE_ARN, trust_policy
 from tests.support.exchange_steps import assume_role as assume_role_with_web_identity
 from tests.support.exchange_steps import fail_signed, get_access_token, run_signed
 from tests.support.manifests.sessions import MANAGED, tag

@@ -8,16 +8,7 @@ from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
 from tests.support.dependencies import request, rotating
-from tests.support.secret_store import (
-    DATA,
-    REQUEST,
-    SECRETS,
-    TARGET,
-    TOKEN_REQUEST,
-    cluster,
-    issuance,
-    issued,
-)
+from tests.support.secret_store import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issuance, issued
 
 
 async def test_adopted_secret_keeps_the_keys_of_others_and_gets_no_owner() -> None:

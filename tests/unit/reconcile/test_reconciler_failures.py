@@ -6,13 +6,7 @@ from itertools import pairwise
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.errors import (
-    BeingDeletedError,
-    RefusedError,
-    ThrottledError,
-    TransientRefusalError,
-    UnavailableError,
-)
+from keyturn.core.errors import BeingDeletedError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY
 from tests.support.dependencies import (
     HOUR,
