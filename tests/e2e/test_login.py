@@ -9,18 +9,11 @@ import pytest
 
 from tests.support import npm
 from tests.support.cluster.namespace import Namespace, token_request
-from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin, user
 from tests.support.issuer.server import Issuer, running_issuer
 
 pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
 RIGHTS = ("get tokenrequests", "get,create,patch secrets")
-
-
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +47,7 @@ def request(namespace: Namespace, issuer: Issuer, **spec: Any) -> None:
     namespace.apply(token_request("app", source=source, exchanges=[{"oauthToken": refresh}], target=target, **spec))
 
 
-@pytest.mark.usefixtures("operator", "browser")
+@pytest.mark.usefixtures("loopback_operator", "browser")
 def test_person_signs_in_and_signs_in_again(namespace: Namespace, issuer: Issuer, tmp_path: Path) -> None:
     request(namespace, issuer)
     plugin = user(namespace, tmp_path, *RIGHTS)
@@ -76,7 +69,7 @@ def test_person_signs_in_and_signs_in_again(namespace: Namespace, issuer: Issuer
     assert not any(token in plugin.all_output for token in (first, second))
 
 
-@pytest.mark.usefixtures("operator", "browser")
+@pytest.mark.usefixtures("loopback_operator", "browser")
 def test_missing_permission_is_reported_before_the_sign_in(
     namespace: Namespace, issuer: Issuer, tmp_path: Path
 ) -> None:
@@ -88,7 +81,7 @@ def test_missing_permission_is_reported_before_the_sign_in(
     assert "Sign in on this page" not in errors
 
 
-@pytest.mark.usefixtures("operator", "browser")
+@pytest.mark.usefixtures("loopback_operator", "browser")
 def test_suspended_request_is_not_renewed(namespace: Namespace, issuer: Issuer, tmp_path: Path) -> None:
     request(namespace, issuer, suspend=True)
     plugin = Plugin(namespace, tmp_path, namespace.plane.kubeconfig)

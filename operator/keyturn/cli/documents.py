@@ -13,7 +13,7 @@ import click
 import msgspec
 import yaml
 
-from keyturn.api.validation_messages import validation_message
+from keyturn.api.validation import validation_message
 from keyturn.cli.terminal import printable
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import Settings, parse_settings

@@ -18,8 +18,7 @@ from yarl import URL
 from keyturn.api.times import whole
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.hosts import canonical_host
-from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy
+from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew

@@ -52,8 +52,7 @@ def _report(check: Callable[[Cluster], Iterator[Finding]], cluster: Cluster) -> 
 def _crd(cluster: Cluster) -> Iterator[Finding]:
     installed = cluster.get("customresourcedefinition", REQUESTS)
     schemas = [
-        {version["name"]: version["schema"] for version in body["spec"]["versions"]}
-        for body in (installed, crd())
+        {version["name"]: version["schema"] for version in body["spec"]["versions"]} for body in (installed, crd())
     ]
     if schemas[0] == schemas[1]:
         yield Finding("ok", f"the CRD {REQUESTS} is that of version {__version__}")
