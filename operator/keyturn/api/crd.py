@@ -82,8 +82,8 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
     structural = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
     if structural.get("additionalProperties") is False:
         del structural["additionalProperties"]
-    if not structural.get("required"):
-        structural.pop("required", None)
+    # The API server drops these if they are empty, so that an installed CRD would differ from ours.
+    structural = {key: value for key, value in structural.items() if value or key not in ("properties", "required")}
     struct = next((struct for struct in api_structs() if struct.__name__ == node.get("title")), None)
     if struct:
         for name, description in _descriptions(struct).items():
