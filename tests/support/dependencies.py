@@ -130,7 +130,6 @@ class Attempt:
 
     @property
     def failure(self) -> Failure | None:
-        """The last failure."""
         return self.reconciled.state.failure
 
     @property
@@ -140,12 +139,10 @@ class Attempt:
 
     @property
     def issuance(self) -> Issuance | None:
-        """The issuance record on the target."""
         return self.reconciled.state.issuance
 
     @property
     def status(self) -> Status:
-        """The status to write."""
         return self.reconciled.status
 
 
@@ -242,7 +239,6 @@ class FakeEnvironment:
         self.pending_tokens = PendingTokens(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
-        """Return the issuance record of a Secret. Raises LookupError if there is none."""
         return self.secrets.issuance(name)
 
     def stored_token(self, name: str = "license-keyturn") -> StoredToken:

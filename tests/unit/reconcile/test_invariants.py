@@ -244,7 +244,6 @@ def check_guarantees(guarantees: type[Guarantees], examples: int) -> None:
     hypothesis_settings = settings(
         max_examples=examples,
         stateful_step_count=25,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(guarantees, settings=hypothesis_settings)

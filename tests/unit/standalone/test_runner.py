@@ -23,7 +23,6 @@ def files(directory: Path, request: dict[str, Any] | None = None, **paths: str) 
 
 
 def start(options: StandaloneFiles, *, has_endpoint: bool = False) -> None:
-    """Start and stop immediately."""
     with open_renewal_loop(options, ENVIRONMENT, CredentialCache(lambda: NOW), has_endpoint=has_endpoint):
         pass
 
