@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from keyturn.api.base import GROUP, without_nulls
-from keyturn.api.validation_messages import validation_message
+from keyturn.api.validation import validation_message
 
 INJECT = f"{GROUP}/inject"
 # The path of the pod template by API group and kind, because other groups define kinds such as Job too.
