@@ -192,10 +192,7 @@ class CredentialSourceSpec(ApiStruct, frozen=True):
 
 
 class SourceSpec(ApiStruct, frozen=True):
-    """The source credential: a token, AWS credentials or both.
-
-    It may be empty if the first exchange uses only its own client credentials.
-    """
+    """The source credential: a token, AWS credentials or both."""
 
     token: Annotated[TokenSourceSpec, Meta(description="A token, such as a refresh token.")] | None = None
     credentials: Annotated[CredentialSourceSpec, Meta(description="AWS credentials.")] | None = None

@@ -61,10 +61,16 @@ class Consumption(NamedTuple):
         return f"{source} {hashlib.sha256(self.step.recipient.encode()).hexdigest()[:16]}"
 
 
-class TokenRequestSpec(ApiStruct, frozen=True):
+class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
     """The pipeline: a source, the exchanges that turn it into short-lived credentials, and the Secret to write."""
 
-    source: Annotated[SourceSpec, Meta(description="The long-lived source credential.")]
+    source: Annotated[
+        SourceSpec,
+        Meta(
+            description="The long-lived source credential. Omit it if the first exchange uses only its own client"
+            " credentials."
+        ),
+    ] = SourceSpec()
     exchanges: Annotated[tuple[StepSpec, ...], Meta(min_length=1, max_length=6, description="The exchanges, in order.")]
     region: (
         Annotated[Region, Meta(description="AWS region of the exchanges that do not set their own, such as us-east-1.")]
@@ -248,7 +254,8 @@ def _parse(body: Mapping[str, Any]) -> Request:
              "deletionPolicy": target.get("deletionPolicy")}  # fmt: skip
     # The fields as the user wrote them, not as parsed: a release that adds a default must not change hashes.
     exchange_fields = {key: spec[key] for key in ("source", "region", "exchanges") if key in spec}
-    exchange_fields["source"] = _without_token_metadata(spec["source"])
+    if "source" in exchange_fields:
+        exchange_fields["source"] = _without_token_metadata(spec["source"])
     target_fields = {"secretName": parsed.secret_name}
     if target.get("formats"):
         target_fields["formats"] = target["formats"]

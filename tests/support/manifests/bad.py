@@ -24,8 +24,7 @@ from tests.support.manifests.parts import (
 )
 
 BAD: dict[str, dict[str, dict[str, Any]]] = {
-    "source": {"no source": {"source": None}},
-    "token": {"empty source": {"source": {}}},
+    "token": {"no source": {"source": None}, "empty source": {"source": {}}},
     "key": {
         "source without a key": {"source": {"token": {"secretKeyRef": {"name": "license"}}}},
         "client secret reference without a key": refresh(clientSecretFrom={"secretKeyRef": {"name": "client"}}),

@@ -59,6 +59,7 @@ _CODE_OF_USER = with_user_keys(*center()["exchanges"])
 
 GOOD: dict[str, dict[str, Any]] = {
     "client_credentials grant with an empty source": with_empty_source(oauth()),
+    "client_credentials grant without a source": oauth() | {"source": None},
     "client_credentials grant, then a role": oauth(ASSUME_ROLE),
     "public client": refresh(clientAuthentication="none"),
     "token-exchange grant with all fields": token_exchange(

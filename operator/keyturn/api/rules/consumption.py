@@ -6,6 +6,7 @@ from keyturn.api.base import MAX_NAME_LENGTH, Rule
 from keyturn.api.exchanges.base import SINGLE_USE_FIELDS
 from keyturn.api.rules.names import (
     HAS_ASSERTION_TOKEN,
+    HAS_SOURCE_TOKEN,
     PRODUCE,
     assertion_token,
     earlier,
@@ -22,7 +23,7 @@ HAS_SINGLE_USE_CREDENTIAL = exchange_meets(
 )
 CONSUMES_TOKEN = exchange_meets(lambda exchange: exchange.CEL_IS_TOKEN_SINGLE_USE)
 
-SOURCE_IS_SECRET = "has(self.source.token) && has(self.source.token.secretKeyRef)"  # noqa: S105
+SOURCE_IS_SECRET = f"{HAS_SOURCE_TOKEN} && has(self.source.token.secretKeyRef)"
 
 
 def _consumed_credentials(spec: Any) -> int:

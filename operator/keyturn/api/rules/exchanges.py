@@ -8,6 +8,8 @@ from keyturn.api.rules.names import (
     ASSERTION_TOKEN,
     AWS,
     HAS_ASSERTION_TOKEN,
+    HAS_SOURCE_CREDENTIALS,
+    HAS_SOURCE_TOKEN,
     PRODUCE,
     PRODUCE_ID_TOKEN,
     REQUIRE,
@@ -52,7 +54,7 @@ VALUE_RULES = (
     Rule(
         message="token is missing: set source.token, or put an exchange that produces a token before the exchange that"
         " requires it",
-        cel=f"has(self.source.token) || steps.all(i, x, !{REQUIRES_TOKEN} || {earlier(PRODUCE['token'])})",
+        cel=f"({HAS_SOURCE_TOKEN}) || steps.all(i, x, !{REQUIRES_TOKEN} || {earlier(PRODUCE['token'])})",
         is_met_by=lambda spec: bool(
             spec.source.token
             or all(
@@ -66,7 +68,7 @@ VALUE_RULES = (
         message="credentials are missing: set source.credentials, or put an exchange that produces credentials before"
         " the exchange that requires them",
         cel=f"""
-            has(self.source.credentials) ||
+            ({HAS_SOURCE_CREDENTIALS}) ||
             steps.all(i, x, !(x in {REQUIRE["credentials"]}) || {earlier(PRODUCE["credentials"])})
         """,
         is_met_by=lambda spec: bool(
@@ -149,7 +151,7 @@ ROLE_RULES = (
 # Keyturn sets these session tags, so that trust policies can distinguish TokenRequests.
 AMBIENT_TAGS = ["kubernetes-namespace", "kubernetes-name"]
 MAX_TAGS = 50 - len(AMBIENT_TAGS)
-IS_AMBIENT = "has(self.source.credentials) && has(self.source.credentials.ambient)"
+IS_AMBIENT = f"{HAS_SOURCE_CREDENTIALS} && has(self.source.credentials.ambient)"
 
 
 AMBIENT_RULES = (

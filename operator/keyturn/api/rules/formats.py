@@ -7,7 +7,7 @@ from keyturn.api.base import Kind, Rule
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec, Repository
 from keyturn.api.formats.registry import FORMATS, FormatSpec
 from keyturn.api.formats.template import EXPIRING_NAMES, NAMES
-from keyturn.api.rules.names import PRODUCE, earlier, has_producer, pipeline
+from keyturn.api.rules.names import HAS_SOURCE_TOKEN, PRODUCE, earlier, has_producer, pipeline
 
 FORMATS_WITH_EXPIRING_VALUE = [name for name, options in FORMATS.items() if options.WRITES]
 
@@ -65,7 +65,7 @@ FORMAT_RULES = (
         + ", ".join(PRODUCE["token"]),
         cel=f"""
             steps.exists(x, x in {PRODUCE["token"]}) || !(
-                (!has(self.source.token) && formats.exists(f, f in {formats_with("token")})) ||
+                (!({HAS_SOURCE_TOKEN}) && formats.exists(f, f in {formats_with("token")})) ||
                 {template_with(names_of("token"))})
         """,
         is_met_by=lambda spec: (

@@ -22,6 +22,10 @@ AWS = _exchanges(lambda exchange: issubclass(exchange, AwsExchangeSpec))
 ROLES = _exchanges(lambda exchange: exchange.IS_ROLE)
 USERS_ONLY = _exchanges(lambda exchange: exchange.FOR_USERS_ONLY)
 
+# CEL: the source contains a token, or AWS credentials.
+HAS_SOURCE_TOKEN = "has(self.source) && has(self.source.token)"  # noqa: S105 - a condition
+HAS_SOURCE_CREDENTIALS = "has(self.source) && has(self.source.credentials)"
+
 # CEL, for exchange `x` at index `i`: the token of an earlier exchange with which its client authenticates.
 ASSERTION_TOKEN = "self.exchanges[i].oauthToken.clientAssertionFrom.pipeline"  # noqa: S105 - the path of a field
 HAS_ASSERTION_TOKEN = (

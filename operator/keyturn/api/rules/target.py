@@ -11,7 +11,7 @@ from keyturn.api.times import is_duration
 
 TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
 # Ternaries and has() instead of orValue(''): the API server's cost estimate knows no size limit for its result.
-SOURCES_DIFFER = f"""(
+SOURCES_DIFFER = f"""(!has(self.spec.source) || (
     (!has(self.spec.source.token) || !has(self.spec.source.token.secretKeyRef) || (
         self.spec.source.token.secretKeyRef.name != {TARGET} &&
         (has(self.spec.source.token.saveTo)
@@ -19,7 +19,7 @@ SOURCES_DIFFER = f"""(
             : self.spec.source.token.secretKeyRef.name + '-keyturn' != {TARGET}))) &&
     (!has(self.spec.source.credentials) || !has(self.spec.source.credentials.secretRef) ||
         self.spec.source.credentials.secretRef.name != {TARGET})
-)"""
+))"""
 
 
 # Fields that may refer to something else than a Secret key.
