@@ -4,7 +4,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -33,7 +33,16 @@ _MAX_EXPANSION, _FREE_CHARACTERS, _VALUE_CHARACTERS = 10, 64 * 1024, 4
 
 
 class YamlError(ValueError):
-    """The text is not valid YAML. The message is one line, with the position but without the text itself."""
+    """The text is not valid YAML. The message is one line, with the position but without the text itself.
+
+    `line` and `column` count from 1; they are 0 if the position is unknown.
+    """
+
+    def __init__(self, problem: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"{problem} (line {line}, column {column})" if line else problem)
+        self.problem: Final = problem
+        self.line: Final = line
+        self.column: Final = column
 
 
 def load(text: str) -> Any:
@@ -41,7 +50,12 @@ def load(text: str) -> Any:
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader  # nosec B506
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(_describe(error)) from None
+        raise _yaml_error(error) from None
+
+
+def compose(text: str) -> yaml.Node | None:
+    """Return the nodes of a document that `load` accepts, which have the positions of its values."""
+    return yaml.compose(text, _StrictLoader)
 
 
 def load_all_without_aliases(text: str) -> Iterator[Any]:
@@ -49,16 +63,16 @@ def load_all_without_aliases(text: str) -> Iterator[Any]:
     try:
         yield from yaml.load_all(text, _NoAliasLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(_describe(error)) from None
+        raise _yaml_error(error) from None
 
 
-def _describe(error: Exception) -> str:
+def _yaml_error(error: Exception) -> YamlError:
     if isinstance(error, RecursionError):
-        return "nested too deeply"
+        return YamlError("nested too deeply")
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
     # Not the mark's own text: it quotes the line, which may contain a secret.
-    position = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(f"not valid YAML: {problem}{position}".split())
+    position = (mark.line + 1, mark.column + 1) if mark else ()
+    return YamlError(" ".join(f"not valid YAML: {problem}".split()), *position)
 
 
 class _Extent(NamedTuple):

@@ -1,6 +1,7 @@
 """The base of all API types: strict, frozen structs, with rules that are written in CEL and in Python."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -93,6 +94,16 @@ class Rule(NamedTuple):
     cel: str
     is_met_by: Callable[[Any], bool]
 
+    @property
+    def is_of_union(self) -> bool:
+        """Whether the rule is that of a union: exactly one of its members must be set."""
+        return self.message.startswith(_EXACTLY_ONE)
+
+
+_EXACTLY_ONE = "exactly one of "
+# Set by keyturn check, which reports all broken rules: it evaluates them itself.
+ARE_RULES_DEFERRED: ContextVar[bool] = ContextVar("ARE_RULES_DEFERRED", default=False)
+
 
 class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Base of all API types. Unknown fields are errors: ignoring one could grant more than the user intended."""
@@ -104,7 +115,7 @@ class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
 
     def __post_init__(self) -> None:
         """Raise the message of the first broken rule; msgspec adds the path in a ValidationError."""
-        for rule in self.RULES:
+        for rule in () if ARE_RULES_DEFERRED.get() else self.RULES:
             if not rule.is_met_by(self):
                 raise ValueError(rule.message)
 
@@ -138,7 +149,7 @@ def exactly_one_of(*names: str) -> Rule:
     """Return the rule of a union whose members are all of the type's fields."""
     has = [f"has(self.{name})" for name in names]
     return Rule(
-        message=f"exactly one of {', '.join(names)} must be set",
+        message=f"{_EXACTLY_ONE}{', '.join(names)} must be set",
         cel=" != ".join(has) if len(has) == 2 else f"[{', '.join(has)}].filter(x, x).size() == 1",  # noqa: PLR2004
         is_met_by=lambda union: sum(value is not None for value in msgspec.structs.astuple(union)) == 1,
     )

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,11 +16,16 @@ from keyturn.api.base import EXPECTATION, InvalidSpecError
 # are ASCII. Limits of the schema count characters, but Python needs four bytes for each character of a text that
 # contains an emoji.
 MAX_SPEC_BYTES = 192 * 1024
+# In messages: an unquoted value that YAML parses as a number or a boolean. The message never contains the value itself.
+UNQUOTED = "the value"
 _LONGEST_VALUE = 64
 _ENUM = "Invalid enum value "
 _PATTERN = "Expected `str` matching regex "
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
 _TYPE = re.compile(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`")
 _LIMIT = re.compile(r"Expected `(\w+)`(?: of length)? ([<>]=) (.+)")
+_NOT_TEXT = ("int", "float", "bool")
 _TYPES = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 _UNITS = {"str": "character", "array": "item", "object": "entry"}
 _LOCATION = re.compile(r" - at (`key` in )?`\$(.*)`\Z", re.DOTALL)
@@ -29,20 +34,47 @@ _NAME = re.compile(r"[A-Za-z]\w*")
 _STEP = re.compile(r"\w+|\[[0-9]+\]|\[\.\.\.\]")
 
 
-def validation_message(error: msgspec.ValidationError, kind: type, prefix: str = "") -> str:
-    """Turn msgspec's "MESSAGE - at `$.spec.x`" about a value of type `kind` into "MESSAGE (at spec.x)", on one line.
+class Problem(NamedTuple):
+    """What is wrong with the value at a path, which is empty if it is not known."""
 
-    An enum lists the allowed values, as the API server does, and a pattern is replaced by its expectation. Types and
-    limits are in words. `prefix` is the path of the value itself. The message may contain the name of an unknown field,
-    which may be any text.
+    message: str
+    path: str
+
+
+def validation_message(error: msgspec.ValidationError, kind: type, prefix: str = "") -> str:
+    """Return the problem of `validation_problem` as "MESSAGE (at PATH)"."""
+    problem = validation_problem(error, kind, prefix)
+    return f"{problem.message} (at {problem.path})" if problem.path else problem.message
+
+
+def validation_problem(error: msgspec.ValidationError, kind: Any, prefix: str = "") -> Problem:
+    """Turn msgspec's "MESSAGE - at `$.spec.x`" about a value of type `kind` into a message in words and the path.
+
+    An enum lists the allowed values, as the API server does, and a pattern is replaced by its expectation. `prefix` is
+    the path of the value itself. The message is one line, although it may contain the name of an unknown field, which
+    may be any text.
     """
     problem, inner, is_key = str(error), "", False
     if location := _LOCATION.search(problem):
         problem, inner, is_key = problem[: location.start()], location[2].lstrip("."), bool(location[1])
     path = ".".join(filter(None, (prefix, inner)))
     problem = _in_words(problem, _subject(path, is_key=is_key), lambda: _node(kind, inner), is_key=is_key).lstrip()
-    message = f"{problem} (at {path or 'the manifest'})" if location or prefix else problem
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)
+    has_path = bool(location or prefix)
+    return Problem(_on_one_line(problem), _on_one_line(path or "the manifest") if has_path else "")
+
+
+def unknown_field(name: str) -> str:
+    """Return the message about a field that a type does not have."""
+    return f"unknown field `{_on_one_line(name)}`"
+
+
+def missing_field(name: str) -> str:
+    """Return the message about a required field."""
+    return f"required field `{name}` is missing"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _subject(path: str, *, is_key: bool) -> str:
@@ -60,12 +92,20 @@ def _in_words(problem: str, subject: str, node: Callable[[], dict[str, Any]], *,
     if problem.startswith(_PATTERN):
         schema = node()["propertyNames"] if is_key else node()
         return f"{subject} must be {schema[EXPECTATION]}"
+    for pattern, in_words in ((_UNKNOWN_FIELD, unknown_field), (_MISSING_FIELD, missing_field)):
+        if field := pattern.fullmatch(problem):
+            return in_words(field[1])
     if types := _TYPE.fullmatch(problem):
-        expected, actual = (_TYPES.get(name, name) for name in types.groups())
-        return f"{subject} must be of type {expected}, not {actual}"
+        return f"{subject} must be {_type_in_words(*types.groups())}"
     if limit := _LIMIT.fullmatch(problem):
         return f"{subject} must {_limit_in_words(*limit.groups())}"
     return problem
+
+
+def _type_in_words(expected: str, actual: str) -> str:
+    if expected == "str" and actual in _NOT_TEXT:
+        return f"text: put quotes around {UNQUOTED}"
+    return f"of type {_TYPES.get(expected, expected)}, not {_TYPES.get(actual, actual)}"
 
 
 def _limit_in_words(kind: str, operator: str, number: str) -> str:

@@ -22,7 +22,7 @@ class LazyCommand(NamedTuple):
 
 
 COMMANDS: Mapping[str, LazyCommand] = {
-    "check": LazyCommand("keyturn.cli.check", "Check manifests of TokenRequests and Pods for mistakes."),
+    "check": LazyCommand("keyturn.cli.check.command", "Check manifests of TokenRequests and Pods for mistakes."),
     "crd": LazyCommand("keyturn.cli.manifests", "Print the CustomResourceDefinition."),
     "inject": LazyCommand("keyturn.cli.manifests", "Add the sidecar to the Pods in manifests."),
     "login": LazyCommand("keyturn.cli.login.command", "Sign in for a TokenRequest that runs without a cluster."),

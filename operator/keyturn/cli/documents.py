@@ -1,13 +1,14 @@
 """Manifests and the settings of --config, YAML or JSON that is read as kubectl reads it, and the proxies to use."""
 
 import errno
+import itertools
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -25,7 +26,16 @@ _MAX_CHARACTERS = 16 * 1024 * 1024
 
 
 class UnreadableError(Exception):
-    """A file cannot be read or is not YAML. The message starts with the file and the document."""
+    """A file cannot be read or is not YAML. The message is the problem, after the location that contains it.
+
+    `line` and `column` are those in the file, from 1; they are 0 if the position is unknown.
+    """
+
+    def __init__(self, location: str, problem: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"{location} error: {problem}" + (f" (line {line}, column {column})" if line else ""))
+        self.problem: Final = problem
+        self.line: Final = line
+        self.column: Final = column
 
 
 class _Dumper(yaml.SafeDumper):
@@ -46,10 +56,11 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:timestamp", re.compile(r"^[-+.]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a file; `number` counts from 1."""
+    """One document of a file; `number` counts from 1, and `line` is the number of lines before its text."""
 
     file: str
     number: int
+    line: int
     text: str = field(repr=False)
     body: Any = field(repr=False)
 
@@ -107,16 +118,19 @@ def _parse(file: str, read: Callable[[str], str]) -> Iterator[Document]:
         content = read(file)
     except (OSError, UnicodeError) as error:
         message = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise UnreadableError(f"{file}: error: {message}") from None
+        raise UnreadableError(f"{file}:", message) from None
     # Each `---` line starts a document. Comments stay with the document that follows.
     head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", content)
     documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]
-    for number, text in enumerate((text for text in documents if not _is_blank(text)), start=1):
+    lines = itertools.accumulate((text.count("\n") for text in documents), initial=0)
+    numbered = [(line, text) for line, text in zip(lines, documents, strict=False) if not _is_blank(text)]
+    for number, (line, text) in enumerate(numbered, start=1):
         try:
             body = load(text)
         except YamlError as error:
-            raise UnreadableError(f"{_location(file, number)} error: {error}") from None
-        yield Document(file, number, text, body)
+            position = (line + error.line, error.column) if error.line else ()
+            raise UnreadableError(_location(file, number), error.problem, *position) from None
+        yield Document(file, number, line, text, body)
 
 
 def dump_document(body: Any) -> str:

@@ -7,7 +7,7 @@ import pytest
 from keyturn.api.base import EXPECTATION, InvalidSpecError
 from keyturn.api.token_request import TokenRequest, parse
 from keyturn.api.validation import validation_message
-from keyturn.cli.check import _Object
+from keyturn.cli.check.objects import ObjectMeta
 from keyturn.core.settings import Settings, parse_settings
 from tests.support.cases import cases
 from tests.support.dependencies import ROLE, manifest
@@ -27,7 +27,7 @@ def _patterns(kind: type) -> Iterator[dict[str, Any]]:
             pending += node
 
 
-@pytest.mark.parametrize("kind", [TokenRequest, Settings, _Object], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [TokenRequest, Settings, ObjectMeta], ids=lambda kind: kind.__name__)
 def test_every_pattern_has_an_expectation_in_words(kind: type) -> None:
     patterns = list(_patterns(kind))
 

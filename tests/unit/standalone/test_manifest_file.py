@@ -79,9 +79,9 @@ def spec(**fields: Any) -> dict[str, Any]:
         pytest.param("text", "not an object without a kind", id="a string"),
         pytest.param(VALID | {"kind": "Secret"}, "must contain a TokenRequest, not a 'Secret'", id="another kind"),
         pytest.param(VALID | {"apiVersion": "keyturn.dev/v1"}, "(at apiVersion)", id="another version"),
-        pytest.param({"kind": "TokenRequest"}, "missing required field", id="only a kind"),
-        pytest.param(VALID | {"spec": None}, "missing required field `spec`", id="no spec"),
-        pytest.param(VALID | {"metadata": {}}, "missing required field `name` (at metadata)", id="no name"),
+        pytest.param({"kind": "TokenRequest"}, "required field `metadata` is missing", id="only a kind"),
+        pytest.param(VALID | {"spec": None}, "required field `spec` is missing", id="no spec"),
+        pytest.param(VALID | {"metadata": {}}, "required field `name` is missing (at metadata)", id="no name"),
         pytest.param(VALID | {"metadata": "acme"}, "(at metadata)", id="metadata is a string"),
         pytest.param(VALID | {"metadata": {"name": "../acme"}}, "(at metadata.name)", id="a path as name"),
         pytest.param(
@@ -92,7 +92,9 @@ def spec(**fields: Any) -> dict[str, Any]:
         pytest.param(VALID | {"metadata": {"name": "acme", "uid": 7}}, "(at metadata.uid)", id="a number as uid"),
         pytest.param(spec(exchange=[]), "unknown field `exchange` (at spec)", id="a typo"),
         pytest.param(spec(renewal={"renewBefore": "soon"}), "(at spec.renewal.renewBefore)", id="a bad value"),
-        pytest.param(spec(region=7), "region must be of type string, not integer (at spec.region)", id="a number"),
+        pytest.param(
+            spec(region=7), "region must be text: put quotes around the value (at spec.region)", id="a number"
+        ),
         pytest.param(VALID | {1: 2}, "r.yaml: ", id="a number as key"),
         pytest.param(ALIASES, "aliases (*) are not allowed here", id="aliases"),
         pytest.param("{", "not valid YAML: expected the node content", id="not YAML"),

@@ -236,11 +236,11 @@ def test_items_of_a_list_are_changed() -> None:
         "a list for a spec": ({**pod(), "spec": []}, "spec must be of type object, not array (at spec)"),
         "a number for a variable": (
             pod(container(env=[{"name": "A", "value": 5}])),
-            "value must be of type string, not integer (at spec.containers[0].env[0].value)",
+            "value must be text: put quotes around the value (at spec.containers[0].env[0].value)",
         ),
         "a number for a name": (
             pod(inject=5),
-            "each of annotations must be of type string, not integer (at metadata.annotations[...])",
+            "each of annotations must be text: put quotes around the value (at metadata.annotations[...])",
         ),
         "no template": ({"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)"),
         "no object on the way": (

@@ -1,0 +1,1 @@
+"""Checks manifests without a cluster: all errors at once, each with its line and column."""

@@ -1,0 +1,124 @@
+"""Checks files together, and gives each finding its position."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from keyturn.api.token_request import Request
+from keyturn.api.validation import UNQUOTED, Problem
+from keyturn.cli.check.conflicts import CheckedRequest, conflicts
+from keyturn.cli.check.field_errors import child_path
+from keyturn.cli.check.objects import Manifest, manifests, parse_request, pod_problems, problem_of
+from keyturn.cli.check.positions import Position, locate
+from keyturn.cli.documents import UnreadableError, read_documents
+from keyturn.core.pods.lint import lint_pod
+from keyturn.core.pods.manifest import ManifestError
+from keyturn.strict_yaml import compose
+
+_LONGEST_QUOTED = 40
+
+Severity = Literal["error", "warning"]
+
+
+class Finding(NamedTuple):
+    """A mistake, in the order of `keyturn check -o json`.
+
+    `location` is the file. `line` and `column` are 0, and `name` and `path` are empty, if they are not known.
+    """
+
+    location: str
+    line: int
+    column: int
+    name: str
+    path: str
+    severity: Severity
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The findings, and how much was checked. `pods` counts Pods and what creates them."""
+
+    findings: tuple[Finding, ...]
+    token_requests: int
+    pods: int
+
+    @property
+    def errors(self) -> int:
+        """The number of errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """The number of warnings."""
+        return len(self.findings) - self.errors
+
+
+class _Positions:
+    """The positions in documents, each of which is parsed again for its first finding."""
+
+    def __init__(self) -> None:
+        self._roots: dict[tuple[str, int], Any] = {}
+
+    def locate(self, manifest: Manifest, path: str) -> Position:
+        """Return the position of a path in a manifest, with its line in the file."""
+        document = manifest.document
+        key = document.file, document.number
+        if key not in self._roots:
+            self._roots[key] = compose(document.text)
+        position = locate(self._roots[key], _in_document(manifest, path))
+        return position._replace(line=document.line + position.line)
+
+    def describe(self, manifest: Manifest, path: str) -> str:
+        """Return the position as FILE:LINE."""
+        return f"{manifest.document.file}:{self.locate(manifest, path).line}"
+
+    def finding(self, manifest: Manifest, problem: Problem, severity: Severity = "error") -> Finding:
+        """Return the finding for a problem of a manifest."""
+        position = self.locate(manifest, problem.path)
+        message, text = problem.message, position.text
+        # The values of Pods may be secret.
+        if manifest.is_token_request and 0 < len(text) <= _LONGEST_QUOTED and message.endswith(UNQUOTED):
+            message = message.removesuffix(UNQUOTED) + text
+        path = _in_document(manifest, problem.path)
+        return Finding(manifest.document.file, position.line, position.column, manifest.name, path, severity, message)
+
+
+def check_files(files: Sequence[str]) -> Report:
+    """Check files together: a Pod is checked against the TokenRequests in all of them."""
+    read: list[Manifest] = []
+    findings: list[Finding] = []
+    for file in files:
+        try:
+            # The documents before an unreadable one are still checked.
+            for document in read_documents(file):
+                read += manifests(document)
+        except UnreadableError as error:
+            findings.append(Finding(file, error.line, error.column, "", "", "error", error.problem))
+    positions, requests = _Positions(), []
+    for manifest in read:
+        if manifest.is_token_request:
+            request, problems = parse_request(manifest)
+            requests.append(CheckedRequest(manifest, request))
+            findings += [positions.finding(manifest, problem) for problem in problems]
+    findings += [positions.finding(*conflict) for conflict in conflicts(requests, positions.describe)]
+    valid = [checked.request for checked in requests if checked.request]
+    pods = [manifest for manifest in read if manifest.has_pod]
+    for manifest in pods:
+        findings += _lint(manifest, valid, positions)
+    findings.sort(key=lambda finding: (files.index(finding.location), finding.line, finding.column))
+    return Report(tuple(findings), len(requests), len(pods))
+
+
+def _lint(manifest: Manifest, requests: Sequence[Request], positions: _Positions) -> Iterator[Finding]:
+    try:
+        for finding in lint_pod(manifest.body, requests):
+            severity: Severity = "error" if finding.is_error else "warning"
+            yield positions.finding(manifest, Problem(finding.message, finding.path), severity)
+    except ManifestError as error:
+        for problem in pod_problems(manifest) or [problem_of(str(error))]:
+            yield positions.finding(manifest, problem)
+
+
+def _in_document(manifest: Manifest, path: str) -> str:
+    return child_path(manifest.path, path) if manifest.path and path else manifest.path or path
