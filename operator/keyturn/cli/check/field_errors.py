@@ -11,7 +11,7 @@ import msgspec
 from keyturn.api.base import ARE_RULES_DEFERRED, Rule
 from keyturn.api.validation import Problem, missing_field, unknown_field, validation_problem
 
-# Yields problems, and returns the value, in which UNKNOWN replaces what is invalid or missing.
+# Yields problems, and returns the value, in which an _Unknown replaces what is invalid or missing.
 _Building = Generator[Problem, None, Any]
 
 
@@ -38,10 +38,6 @@ class _UnknownScalar(_Unknown):
     """Stands for a number or a boolean, which may be false if it is set."""
 
     __bool__ = _Unknown._raise  # noqa: SLF001
-
-
-UNKNOWN: Any = _Unknown()
-UNKNOWN_SCALAR: Any = _UnknownScalar()
 
 
 def field_errors(kind: type[msgspec.Struct], value: Any, path: str = "") -> list[Problem]:
@@ -84,13 +80,13 @@ def _build_struct(kind: type[msgspec.Struct], value: dict[Any, Any], path: str) 
     for name, field in fields.items():
         if field.required and field.name not in values:
             yield Problem(missing_field(name), path)
-            values[field.name] = UNKNOWN
+            values[field.name] = _Unknown()
     struct = kind(**values)
     broken = [rule for rule in getattr(kind, "RULES", ()) if _is_broken(rule, struct)]
     for rule in broken:
         yield Problem(rule.message, path)
     # Rules of the parent expect that one member of a union is set.
-    return UNKNOWN if any(rule.is_of_union for rule in broken) else struct
+    return _Unknown() if any(rule.is_of_union for rule in broken) else struct
 
 
 def _build_list(kind: Any, value: list[Any], path: str) -> _Building:
@@ -100,7 +96,7 @@ def _build_list(kind: Any, value: list[Any], path: str) -> _Building:
     items = []
     for index, child in enumerate(value):
         items.append((yield from _build(item_kind, child, f"{path}[{index}]")))
-    return UNKNOWN if checked is UNKNOWN else tuple(items)
+    return _Unknown() if issubclass(type(checked), _Unknown) else tuple(items)
 
 
 def _build_map(kind: Any, value: dict[Any, Any], path: str) -> _Building:
@@ -111,7 +107,7 @@ def _build_map(kind: Any, value: dict[Any, Any], path: str) -> _Building:
         except msgspec.ValidationError as error:
             problem = validation_problem(error, _plain(kind), path)
             yield Problem(problem.message, child_path(path, key))
-            checked = UNKNOWN
+            checked = _Unknown()
     return checked
 
 
@@ -121,7 +117,7 @@ def _convert(kind: Any, value: Any, path: str) -> _Building:
     except msgspec.ValidationError as error:
         problem = validation_problem(error, kind, path)
         yield Problem(problem.message, path)
-        return UNKNOWN_SCALAR if _plain(kind) in (bool, int) else UNKNOWN
+        return _UnknownScalar() if _plain(kind) in (bool, int) else _Unknown()
 
 
 def _is_broken(rule: Rule, struct: msgspec.Struct) -> bool:

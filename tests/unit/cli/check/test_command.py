@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import Result
 
 from keyturn.api.exchanges.registry import EXCHANGES
@@ -11,7 +12,8 @@ from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
 from tests.support.pods import container, pod
 
-EXAMPLES = sorted((Path(__file__).parents[4] / "examples").glob("*.yaml"))
+ROOT = Path(__file__).parents[4]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 POD_WITH_ENV_FROM = pod(container(envFrom=[{"secretRef": {"name": "acme"}}]), inject=None)
 POD_WITH_PROFILE = pod(container("app", "AWS_PROFILE"))
 
@@ -173,6 +175,27 @@ def test_json_output_has_the_documented_fields() -> None:
         "message": "region must be text: put quotes around 7",
     }
     assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_github_output_is_workflow_commands(tmp_path: Path) -> None:
+    file = tmp_path / "a,b.yaml"
+    file.write_text(dump_document(manifest() | {"metadata": {"name": "100%", "label": {}}}))
+    result = check("-o", "github", "-f", str(file), "-f", "/not/there")
+
+    start, end = f"::error file={tmp_path}/a%2Cb.yaml,line=", "title=keyturn check::TokenRequest/100%25: "
+    first, second, third = result.stdout.splitlines()
+    assert first.startswith(f"{start}5,col=3,{end}name must be lower-case letters, digits, ")
+    assert second == f"{start}6,col=3,{end}unknown field `label`: did you mean `labels`? (at metadata.label)"
+    assert third == "::error file=/not/there,title=keyturn check::No such file or directory"
+    assert result.stderr == "1 TokenRequest, 0 Pods checked: 3 errors, 0 warnings\n"
+
+
+def test_pre_commit_hook_checks_the_files_together() -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    program, *arguments = hook["entry"].split()
+
+    assert (program, hook["require_serial"]) == ("keyturn", True)
+    assert run_keyturn(*arguments, *map(str, EXAMPLES)).exit_code == 0
 
 
 @cases(

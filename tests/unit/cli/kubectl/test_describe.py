@@ -88,7 +88,7 @@ def test_renewed_request_is_described_completely() -> None:
         "suspended": (reconciled(Outcome(NOW, ISSUED), suspend=True), "Note            spec.suspend is true"),
         "a spec of another release": (
             manifest(exchanges=[{"newInAnotherRelease": {}}]),
-            "cannot read the spec: Object",
+            "cannot read the spec: unknown field",
         ),
         "a ServiceAccount as source": (
             manifest(source={"token": {"serviceAccount": {"name": "app"}}}, exchanges=[ASSUME_ROLE]),
