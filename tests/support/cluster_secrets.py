@@ -82,7 +82,7 @@ class ClusterSecrets:
         """Delete a Secret, if it exists."""
         if name in self.names():
             meta = self.meta(name)
-            del self.server.objects[_path(name)]
+            self.server.delete(_path(name))
             self._observe(meta, alive=False)
 
     def names(self) -> set[str]:
