@@ -93,7 +93,7 @@ def jwt_times(token: str) -> JwtTimes:
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT of at most 16 KiB.
+    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT, or too long.
 
     Not by PyJWT, which also decodes and checks the header: any service may have issued the token.
     """

@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.core.pipeline_values import MAX_SESSION_TOKEN_LENGTH, Credentials, require_safe
 from keyturn.core.token_times import parse_time
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
@@ -181,7 +181,9 @@ def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names:
     container, *parts = names
     fields = member(operation, members, container)
     key_id, secret, session_token = (
-        require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
+        require_safe(
+            member(operation, fields, name), f"the {name} that {operation.title} returned", MAX_SESSION_TOKEN_LENGTH
+        )
         for name in parts[:3]
     )
     return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
