@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -119,8 +120,9 @@ class TokenLocks:
             since = self.monotonic()
             self._seen[name] = (intent, since)
             if len(self._seen) > _MAX_INTENTS:
-                # Dropping the oldest only makes its wait longer.
-                del self._seen[next(iter(self._seen))]
+                # Dropping an intent makes the wait for it longer, so it is one of the namespace that has most of them.
+                [(largest, _)] = Counter(namespace for namespace, _ in self._seen).most_common(1)
+                del self._seen[next(key for key in self._seen if key[0] == largest)]
         return self.monotonic() - since if intent else 0
 
 
@@ -137,6 +139,7 @@ class Dependencies:
     `read_value` reads a value of an exchange again after a refusal; the exchanges read their values themselves.
     `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
+    `free_worker` is called with the uid of a request whose reconciliation may take forever.
     """
 
     store: Store
@@ -148,8 +151,9 @@ class Dependencies:
     token_locks: TokenLocks
     metrics: Metrics
     pending_tokens: PendingTokens
-    reserve: Callable[[StepSpec], AbstractContextManager[None]] = lambda _: nullcontext()
+    reserve: Callable[[Request, StepSpec], AbstractContextManager[None]] = lambda _request, _step: nullcontext()
     check_lease: Callable[[float], None] = lambda _: None
+    free_worker: Callable[[str], None] = lambda _: None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     min_interval: timedelta = timedelta(seconds=10)
@@ -184,6 +188,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     holder: str,
     proxies: Proxies,
     check_lease: Callable[[float], None] = lambda _: None,
+    free_worker: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
     """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
     allow_ambient = bool(settings.sources.ambient)
@@ -205,4 +210,5 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             pending_tokens=pending_tokens,
             holder=holder,
             check_lease=check_lease,
+            free_worker=free_worker,
         )

@@ -118,7 +118,7 @@ async def reconcile(
                 state = state.with_target(request, await deps.store.read_target(request))
             return _reconciled(deps, request, state, status, _unchanged(state, now))
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
-        if deps.token_locks.is_taken(request):
+        if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
         async with deps.token_locks.acquire(request):
             attempt = _renew_if_due(deps, request, state, now)
@@ -302,7 +302,7 @@ async def _exchange(
                 values = await consume(deps, request, inputs.stored, step, values)
             else:
                 send = await deps.prepare(request, step, values)
-                with deps.reserve(step):
+                with deps.reserve(request, step):
                     values = await send(Transmission())
         except ThrottledError as error:
             if error.nothing_sent and step is not request.spec.exchanges[0]:

@@ -232,3 +232,19 @@ async def test_response_that_is_no_lease_is_a_failed_attempt(body: dict[str, obj
 
     assert not await Lease(server, "keyturn", "keyturn", "one", lambda: NOW, boundary).acquire_or_renew()
     assert metrics.internal_errors.labels("lease")._value.get() <= 1
+
+
+async def test_work_that_does_not_end_after_the_loss_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    boundary, left = Boundary("lease", "it", Metrics()), asyncio.Event()
+    late_lease = LateLease(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW, boundary)
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await left.wait()
+
+    monkeypatch.setattr(leader_election, "LEAVE_SECONDS", 0.05)
+    with pytest.raises(LeaseLostError):
+        async with asyncio.timeout(5):
+            await lead(late_lease, work, left.set)
