@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from keyturn.cli.kubectl import COMMANDS
 from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.plugin import Plugin
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.plugin import Plugin, user
+from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -21,37 +22,9 @@ DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 TIME = r"[0-9-]{10}T[0-9:]{8}Z"
 
 
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
-
-
 @pytest.fixture
-def plugin(operator: Operator, namespace: Namespace, tmp_path: Path) -> Plugin:
-    """The plugin of an administrator."""
+def plugin(loopback_operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Plugin:
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
-
-
-def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
-    """The plugin of a user with these rights in the namespace: verbs and resources, as in `get,list secrets`."""
-    namespace.kubectl("create", "serviceaccount", "user")
-    for number, right in enumerate(rights):
-        verbs, resource = right.split()
-        namespace.kubectl("create", "role", f"r{number}", f"--verb={verbs}", f"--resource={resource}")
-        namespace.kubectl("create", "rolebinding", f"r{number}", f"--role=r{number}",
-                          f"--serviceaccount={namespace.name}:user")  # fmt: skip
-    return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
-
-
-def test_status_describes_a_renewed_request(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issue(aws)
-    output = plugin.succeed("status", "acme")
-
-    assert f"TokenRequest {namespace.name}/acme\n  Ready           True Issued: Secret acme " in output
-    assert "-> assumeRoleWithWebIdentity arn:aws:iam::111122223333:role/LicenseConsumer (us-east-1)" in output
-    assert re.search(rf"  Expires         {TIME} \(in 59m[0-9]*s?\)\n", output)
-    assert re.search(rf"  Renewal         {TIME} \(in 3[3-9]m[0-9]*s?\)\n", output)
 
 
 def test_status_without_a_name_is_a_table(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -117,13 +90,13 @@ def test_renew_wait_reports_the_failure(aws: Emulator, namespace: Namespace, plu
     assert "acme: Secret license does not exist" in plugin.fail("renew", "acme", "--wait")
 
 
-def test_renew_wait_times_out(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_wait_times_out(loopback_operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
-    operator.freeze()
+    loopback_operator.freeze()
     try:
         error = plugin.fail("renew", "acme", "--wait", "--timeout=1")
     finally:
-        operator.thaw()
+        loopback_operator.thaw()
 
     assert "no operator has picked up the request" in error
 
@@ -145,9 +118,7 @@ def test_inspect_describes_a_target(aws: Emulator, namespace: Namespace, plugin:
 
 
 def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    issue_rotating(namespace, aws)
     result = plugin("forget", "source-keyturn", stdin="n\n")
 
     assert (result.code, "Aborted" in result.err) == (1, True)
@@ -157,9 +128,7 @@ def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: P
 
 
 def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    issue_rotating(namespace, aws)
     output = plugin.succeed("inspect", "source-keyturn")
     assert "  Contains        the live token\n" in output
     assert "Used by         TokenRequest acme" in output
@@ -177,9 +146,7 @@ def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, 
 
 
 def test_no_command_shows_a_secret_value(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws, "rotates"))
-    namespace.wait_until_ready("rotates")
+    issue_rotating(namespace, aws, "rotates")
     namespace.issue(aws)
     secrets = ("acme", "license", "source", "source-keyturn", "client", "rotates")
     for output in ("text", "yaml"):
@@ -247,11 +214,12 @@ def test_documented_commands_work(aws: Emulator, namespace: Namespace, plugin: P
     assert block
     commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
 
-    assert {words[0] for words in commands} == {"status", "renew", "inspect", "check", "forget"}
+    assert {words[0] for words in commands} == set(COMMANDS)
     for words in commands:
-        if words[0] == "check":
+        if words[0] in ("check", "explain"):
             assert plugin.kubectl("keyturn", *words).code == 0
-        elif "--watch" not in words:
+        # test_login.py runs `login` with an issuer.
+        elif words[0] != "login" and "--watch" not in words:
             plugin.succeed(*words)
 
 
@@ -262,3 +230,64 @@ def test_cluster_without_the_crd_is_reported(installed: ControlPlane, plugin: Pl
         assert "is Keyturn installed?" in plugin.fail("status", "acme")
     finally:
         install_crd(installed)
+
+
+def test_suspended_request_is_renewed_after_it_is_resumed(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+
+    assert plugin.succeed("suspend", "acme") == "acme: suspended\n"
+    namespace.wait_for_condition("acme", "Ready", "Suspended")
+    assert plugin.succeed("suspend", "--all") == "acme: already suspended\n"
+    assert plugin.succeed("resume", "acme") == "acme: resumed\n"
+    namespace.wait_for_condition("acme", "Ready", "Issued")
+    assert "did you mean acme?" in plugin.fail("suspend", "acm")
+
+
+def test_events_of_a_request_are_shown(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    header, *events = plugin.succeed("events", "acme").splitlines()
+
+    assert header.split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert any("tokenrequest/acme" in event.lower() for event in events)
+    assert "did you mean acme?" in plugin.fail("events", "acm")
+
+
+def test_doctor_names_the_operator_and_what_is_not_ready(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    healthy = plugin.succeed("doctor")
+    namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
+    namespace.wait_for_condition("waits", "Renewed", "SourceNotFound")
+
+    assert re.search(r"(?m)^ok       installation \S+ renews in (all namespaces|namespace )", healthy)
+    assert "ok       the CRD tokenrequests.keyturn.dev is that of version" in healthy
+    assert "ok       this machine's clock agrees with the API server's" in healthy
+    assert "error" not in healthy
+    assert "warning  1 of 2 TokenRequests in this namespace are not Ready; run: kubectl keyturn status waits" in (
+        plugin.succeed("doctor")
+    )
+
+
+@pytest.mark.usefixtures("loopback_operator")
+def test_doctor_reports_what_a_user_may_not_read(namespace: Namespace, tmp_path: Path) -> None:
+    output = user(namespace, tmp_path, "get,list tokenrequests").succeed("doctor")
+
+    assert "warning  not checked: " in output
+    assert "deployments.apps is forbidden: User" in output
+    assert "warning  you may not patch tokenrequests.keyturn.dev in this namespace" in output
+    assert "ok       all 0 TokenRequests in this namespace are Ready" in output
+
+
+def test_version_shows_the_operators(namespace: Namespace, plugin: Plugin) -> None:
+    labels = {"app.kubernetes.io/name": "keyturn", "app.kubernetes.io/version": "9.8.7"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "operator", "image": "keyturn"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "keyturn", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": pod},
+    }
+    namespace.apply(deployment)
+
+    output = plugin.succeed("version")
+    assert re.match(r"Client: [0-9.]+\n", output)
+    assert f"Operator {namespace.name}/keyturn: 9.8.7\n" in output

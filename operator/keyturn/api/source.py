@@ -4,8 +4,11 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
+from keyturn.api.base import GROUP, ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
 from keyturn.api.metadata import SecretMetadata
+
+# A change of a Secret with this label is noticed at once.
+SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 
 class SecretKeyRef(ApiStruct, frozen=True):
@@ -13,6 +16,11 @@ class SecretKeyRef(ApiStruct, frozen=True):
 
     name: Annotated[Name, Meta(description="Name of the Secret.")]
     key: Annotated[Key, Meta(description="Key in the data of the Secret.")]
+
+    @property
+    def description(self) -> str:
+        """The reference, as messages name it."""
+        return f"key {self.key} of Secret {self.name}"
 
 
 class SecretRef(ApiStruct, frozen=True):

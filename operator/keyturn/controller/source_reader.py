@@ -5,8 +5,7 @@ import binascii
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
-from keyturn.api.base import GROUP
-from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.source import SOURCE_LABEL, ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
 from keyturn.core.der import binary_hint
@@ -16,7 +15,6 @@ from keyturn.core.pipeline_values import SourceValues, parse_source, require_con
 
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
-SOURCE_LABEL = (f"{GROUP}/source", "true")
 _READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
 _ACCOUNT_REMEDY = (
     "the chart grants it if rbac.serviceAccountTokens is set, only for rbac.serviceAccountTokenNames if that is set"
@@ -130,7 +128,7 @@ def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | B
 
 
 def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
-    encoded, what = data[ref.name].get(ref.key), f"key {ref.key} of Secret {ref.name}"
+    encoded, what = data[ref.name].get(ref.key), ref.description
     if encoded is None:
         raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}")
     return require_content(_text(encoded, what), what)

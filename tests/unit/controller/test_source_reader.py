@@ -37,7 +37,6 @@ def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
 
 
 def server(**secrets: dict[str, str | bytes]) -> ApiServer:
-    """Return an API server with these Secrets."""
     api = ApiServer()
     for name, data in secrets.items():
         encoded = {
