@@ -67,6 +67,11 @@ class InvalidRequest:
     generation: int
     error: RefusedError
 
+    @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
@@ -172,11 +177,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
     if isinstance(error, BeingDeletedError | LeaseLostError):
         raise error
-    return (
-        error
-        if isinstance(error, KeyturnError)
-        else report_bug(deps.metrics, f"{request.namespace}/{request.name}", error)
-    )
+    return error if isinstance(error, KeyturnError) else report_bug(deps.metrics, request.namespaced_name, error)
 
 
 def _failed(
