@@ -42,9 +42,10 @@ class JwtTimes(NamedTuple):
     expires_at: datetime | None
 
 
-# RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and Squarespace.
+# Zoho, beside an expires_in in milliseconds; RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and
+# Squarespace.
 _ACCESS_TOKEN = _Members(
-    ("expires_in",),
+    ("expires_in_sec", "expires_in"),
     ("expires_at", "expires_on", "access_token_expires_at"),
     most_seconds=_LONGEST_LIFETIME.total_seconds(),
 )
