@@ -1,12 +1,12 @@
-"""The bound of a spec in memory: the operator keeps each spec as long as its TokenRequest exists."""
+"""The limit on a spec's memory: the operator keeps each spec in memory for as long as its TokenRequest exists."""
 
 import sys
 from typing import Any
 
 from keyturn.api.base import InvalidSpecError
 
-# Eight templates of the greatest length fit if they are ASCII. Limits of the schema count characters, but Python needs
-# four bytes for each character of a text that contains an emoji.
+# Eight templates of the maximum length fit if they are ASCII. The limits in the schema count characters, but Python
+# needs four bytes for each character of a text that contains an emoji.
 MAX_SPEC_BYTES = 192 * 1024
 
 
@@ -27,6 +27,6 @@ def check_spec_bytes(size: int) -> None:
     """Raise InvalidSpecError if a spec takes too much memory."""
     if size > MAX_SPEC_BYTES:
         raise InvalidSpecError(
-            f"the spec needs {size // 1024} KiB of memory, and {MAX_SPEC_BYTES // 1024} KiB are allowed: shorten"
-            " templates, labels and annotations, or use only ASCII characters in them (at spec)"
+            f"the spec needs {size // 1024} KiB of memory, but at most {MAX_SPEC_BYTES // 1024} KiB are allowed:"
+            " shorten templates, labels and annotations, or use only ASCII characters in them (at spec)"
         )

@@ -33,7 +33,7 @@ PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 # Secret types.
 OPAQUE, DOCKER, DOCKER_LEGACY = "Opaque", "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
-# The key that the API server requires in a Secret of a type, with a JSON object.
+# The key that the API server requires in a Secret of each of these types; its value must be a JSON object.
 JSON_KEYS = {DOCKER: ".dockerconfigjson", DOCKER_LEGACY: ".dockercfg"}
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 
@@ -121,8 +121,8 @@ class TokenRequestSpec(ApiStruct, frozen=True):
     def secret_type(self) -> str:
         """The type of the Secret that the formats require. The type of an existing Secret cannot be changed.
 
-        Only of these types: kubelets ignore logins in a Secret of another type. Programs find other keys whatever the
-        type is (tls.crt, ssh-privatekey, username), and the API server would require more keys than were asked for.
+        Only logins require a type, because kubelets ignore them in a Secret of another type. Programs find other keys,
+        such as tls.crt, in a Secret of any type, and types for those keys require keys that the formats may not write.
         """
         keys = {choice.options.keys[0] for choice in self.formats if choice.docker_config_json or choice.template}
         return next((kind for kind, key in JSON_KEYS.items() if key in keys), OPAQUE)
@@ -235,7 +235,7 @@ def parse(body: Mapping[str, Any]) -> Request:
     except msgspec.ValidationError as error:
         raise InvalidSpecError(validation_message(error, TokenRequest)) from None
     except UnicodeEncodeError:
-        raise InvalidSpecError("the manifest contains half of a surrogate pair") from None
+        raise InvalidSpecError("the manifest contains half of a Unicode surrogate pair") from None
 
 
 def _parse(body: Mapping[str, Any]) -> Request:
@@ -254,7 +254,7 @@ def _parse(body: Mapping[str, Any]) -> Request:
     if target.get("formats"):
         target_fields["formats"] = target["formats"]
     requested = renew_requested(meta.annotations)
-    # Raises UnicodeEncodeError, as the hashes above do for other fields: the record and the status contain these.
+    # Raises UnicodeEncodeError, as hashing the other fields does: the record and the status contain these three.
     f"{meta.namespace}{meta.uid}{requested}".encode()
     return Request(
         namespace=meta.namespace,

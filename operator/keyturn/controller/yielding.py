@@ -1,7 +1,7 @@
-"""Reports about TokenRequests that are left to another installation.
+"""Reports about TokenRequests that another installation renews.
 
 The status belongs to the installation that renews. The one that yields records an Event, and writes the status only
-if nobody else has done so: two writers would overwrite each other.
+if the other one has not: two writers would overwrite each other.
 """
 
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ _REASON = "ScopeConflict"
 
 
 class Yielding:
-    """The scope, and what was reported about requests outside of it."""
+    """The scope, and the requests outside of it for which an Event was recorded."""
 
     def __init__(self, scope: Scope, status_writer: StatusWriter) -> None:
         self.scope = scope
@@ -48,7 +48,7 @@ class Yielding:
             error = UnavailableError(_REASON, conflict)
             failure = Failure(error, status.failed_attempts, now + PATIENCE, request.generation)
             status = report(request, status, Outcome(now, entry.state.issuance, failure=failure))
-            # With the version, a status that the other installation writes at the same time is not overwritten.
+            # Because of `version`, a status that the other installation writes at the same time is not overwritten.
             await self._status_writer.status(
                 request.namespace, request.name, request.uid, status, version=entry.version
             )

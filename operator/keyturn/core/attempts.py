@@ -15,10 +15,10 @@ from keyturn.core.errors import (
     UnavailableError,
 )
 
-# How long an operator must have seen another's intent unchanged before it makes the final attempt.
+# How many seconds an operator must observe another operator's intent unchanged before it makes the final attempt.
 INTENT_SECONDS = 30
 LONGEST_RETRY_AFTER = timedelta(hours=1)
-# A refusal that usually passes is reported as one if it lasts as long as this.
+# A refusal that usually passes is reported as Unavailable until it has lasted this long.
 TRANSIENT_LIMIT = timedelta(minutes=5)
 _AFTER_INTENT = timedelta(seconds=INTENT_SECONDS + 2)
 _IAM_PROPAGATION = timedelta(minutes=2)
@@ -29,9 +29,9 @@ _SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelt
 class RetryContext:
     """What the next attempt can still save, and what it costs.
 
-    `life_left` is the remaining lifetime of what the Secret contains, zero or negative if that has expired. `consumed`:
-    the failed attempt consumed a token, and so would the next one. `worked_before`: the same exchanges were successful
-    with the same source.
+    `life_left` is the remaining lifetime of the credentials in the Secret, zero or negative if they have expired.
+    `consumed`: the failed attempt consumed a token, and so would the next one. `worked_before`: the same exchanges were
+    successful with the same source.
     """
 
     life_left: timedelta
@@ -45,16 +45,16 @@ def next_attempt_time(
     """Return the time of the next attempt after consecutive failures, rounded up to whole seconds.
 
     Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the remaining lifetime,
-    between 5 s and 5 min. After the expiry it is 1 min: haste gains nothing then, and many requests may be waiting for
-    the same service. A reason with a `retry_after` uses that instead, up to the same quarter if an attempt consumes
-    nothing. A throttled call waits at least as long as the service requires.
+    between 5 s and 5 min. After the expiry it is 1 min: shorter waits gain nothing then, and many requests may be
+    waiting for the same service. If the reason has a `retry_after`, that is used instead, limited to the same quarter
+    if an attempt consumes nothing. A throttled call waits at least as long as the service requires.
     """
     wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
         wait = _AFTER_INTENT
     is_new = now - (request.created_at or now) < _IAM_PROPAGATION
     if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
-        # IAM is eventually consistent: a new role is refused for some seconds. Retry soon, as that consumes nothing.
+        # IAM is eventually consistent: a new role is refused for some seconds. An early retry consumes nothing.
         wait = timedelta(seconds=5)
     if wait is None:
         limit = _EXPIRED_LIMIT if context.life_left <= timedelta() else min(_quarter(context.life_left), _LONGEST_LIMIT)
@@ -67,7 +67,7 @@ def next_attempt_time(
 
 
 def longest_wait(request: Request, reason: str, life_left: timedelta) -> timedelta:
-    """Return the longest time between two attempts after a failure with this reason, as far as a status shows it."""
+    """Return the longest time between two attempts after a failure of which a status shows only the reason."""
     longest = REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
     if request.spec.consumption or reason == "Throttled" or life_left <= timedelta():
         return longest
@@ -80,7 +80,7 @@ def _quarter(life_left: timedelta) -> timedelta:
 
 
 def _limit_after_refusal(request: Request, error: KeyturnError, context: RetryContext) -> timedelta:
-    """Return how long to wait at most after an error whose reason has a `retry_after`."""
+    """Return the longest wait after an error whose reason has a `retry_after`."""
     if context.consumed or error.reason in ONLY_NEW_SOURCE_HELPS:
         return timedelta.max
     limit = _quarter(context.life_left) if context.life_left > timedelta() else timedelta.max

@@ -22,7 +22,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of a request to the proxy. A new dict: aiohttp adds to the one that it gets."""
+        """The headers of a request to the proxy, in a new dict each time, because aiohttp adds headers to it."""
         return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 
@@ -128,7 +128,7 @@ class Proxies:
         return cls(http, https, read("NO_PROXY"))
 
     def with_override(self, url: str | None, name: str) -> "Proxies":
-        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY stays."""
+        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY is kept."""
         if url is None:
             return self
         proxy = parse_proxy(url, name)

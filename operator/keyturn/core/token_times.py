@@ -42,13 +42,13 @@ class JwtTimes(NamedTuple):
     expires_at: datetime | None
 
 
-# RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and Squarespace.
+# expires_in: RFC 6749 section 5.1, and Adobe (in milliseconds); the times: Square, Entra ID and Squarespace.
 _ACCESS_TOKEN = _Members(
     ("expires_in",),
     ("expires_at", "expires_on", "access_token_expires_at"),
     most_seconds=_LONGEST_LIFETIME.total_seconds(),
 )
-# Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit; Square and Squarespace.
+# The lifetimes: Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit. The time: Square and Squarespace.
 _REFRESH_TOKEN = _Members(
     ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"), ("refresh_token_expires_at",)
 )

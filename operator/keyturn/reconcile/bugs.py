@@ -1,4 +1,4 @@
-"""Reports exceptions that no code expected."""
+"""Reports unexpected exceptions."""
 
 import logging
 import traceback
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 def report_bug(metrics: Metrics, request: str, bug: Exception) -> UnavailableError:
-    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError.
+    """Log and count an unexpected exception, and return it as a failure with the reason InternalError.
 
     `request` is its namespace and name.
     """

@@ -37,7 +37,7 @@ class Store(Protocol):
         """Read the source, uncached. Raises RefusedError (SourceNotFound) if a Secret or a key does not exist."""
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Return the target, from a watch if its cache is not stale; None if it does not exist."""
+        """Return the target, from the watch's cache unless the entry is stale; None if it does not exist."""
 
     async def dry_run(self, request: Request) -> None:
         """Check that the target can be written. Raises RefusedError (TargetConflict, WriteDenied)."""
@@ -65,8 +65,8 @@ class TokenStore(Protocol):
         """Encode a token that was received, and return the call that writes it. The call may be repeated.
 
         It writes even if the Lease is lost or the Secret changed meanwhile. If the Secret contains a newer token, it
-        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if the namespace or
-        the volume certainly does not exist any more.
+        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if it is certain
+        that the namespace or the volume no longer exists.
         """
 
 
@@ -80,9 +80,9 @@ class Prepare(Protocol):
 
 @dataclass(slots=True)
 class TokenLocks:
-    """A lock for each token Secret, and for how long this process has observed its intent unchanged.
+    """The locks of the token Secrets, and how long this process has observed the intent in each of them unchanged.
 
-    `is_dead` returns True if the holder of an intent has certainly terminated; then nobody has to wait.
+    `is_dead` returns True if the holder of an intent has certainly terminated, so that no wait is needed.
     """
 
     monotonic: Callable[[], float]
@@ -106,9 +106,9 @@ class TokenLocks:
         return lock is not None and lock.locked()
 
     def observe(self, name: NamespacedName, intent: Intent | None) -> float:
-        """Note the intent that a token Secret contains now, and return for how many seconds it was observed unchanged.
+        """Record the intent that a token Secret contains now, and return how many seconds it has been unchanged.
 
-        That is infinite if its holder has terminated.
+        The result is infinite if the holder of the intent has terminated.
         """
         seen, since = self._seen.get(name, (None, 0.0))
         if intent is None:
@@ -134,9 +134,9 @@ def token_secret_name(request: Request) -> NamespacedName:
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
-    `read_value` reads a value of an exchange again after a refusal; the exchanges read their values themselves.
+    `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
-    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
+    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
     """
 
     store: Store
@@ -155,7 +155,7 @@ class Dependencies:
     min_interval: timedelta = timedelta(seconds=10)
 
     def recording(self, on_read: OnRead) -> "Dependencies":
-        """Return the same dependencies, whose exchanges call `on_read` with each value that they read."""
+        """Return the same dependencies, but with exchanges that call `on_read` with each value that they read."""
         return replace(self, prepare=functools.partial(self.prepare, on_read=on_read))
 
 

@@ -13,8 +13,8 @@ from keyturn.core.status import Event, Outcome, events, expired
 from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies
 
-# Most attempts end within the first pause: one report is enough then, even if the credentials had expired before. The
-# clock may be set during the longest one.
+# Most attempts end within the first pause. They are reported only once, even if the credentials had expired before. The
+# longest pause limits how late an expiry is noticed after the clock was set.
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 # Writes a status and records Events. May raise any exception.
 ReportStatus = Callable[[Status, tuple[Event, ...]], Awaitable[None]]
@@ -29,7 +29,7 @@ async def with_expiry_report(
     status: Status,
     report: ReportStatus | None,
 ) -> tuple[_T, Status]:
-    """Await an attempt, and report meanwhile if the credentials expire. Returns the status that was reported, too."""
+    """Await an attempt, and report if the credentials expire meanwhile. Returns the result, and the reported status."""
     expiry = read_time(status.expiration_time)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -50,7 +50,7 @@ async def with_expiry_report(
 async def _is_reported(
     deps: Dependencies, request: Request, before: Status, after: Status, report: ReportStatus
 ) -> bool:
-    """Report a status during an attempt, which no failure of the report may end."""
+    """Report a status during an attempt. A failure to report must not end the attempt."""
     try:
         await report(after, tuple(events(before, after, Outcome(deps.now()))))
     except (KeyturnError, BeingDeletedError, LeaseLostError) as error:

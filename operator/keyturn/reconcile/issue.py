@@ -27,7 +27,7 @@ class UnknownExpiryError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class IssueContext:
-    """What an issuance record needs besides the pipeline's values. `source` is the source's fingerprint."""
+    """The input of an issuance record besides the pipeline's values. `source` is the source's fingerprint."""
 
     source: str
     last: Issuance | None
@@ -48,7 +48,7 @@ def check_not_consumed(stored: StoredToken | None, failure: Failure | None) -> N
 
 
 def check_not_refused(request: Request, stored: StoredToken | None) -> None:
-    """Raise UnknownExpiryError if the same attempt has consumed a token before and was refused."""
+    """Raise UnknownExpiryError if the same attempt was refused before, after it had consumed a token."""
     if stored and stored.family and _attempt(request) in stored.family.refused_attempts:
         raise UnknownExpiryError(_unknown_expiry(request))
 
@@ -63,7 +63,7 @@ async def record_refusal(deps: Dependencies, request: Request) -> None:
 
 
 def _attempt(request: Request) -> str:
-    """Identify an attempt: a change of the spec, or a renewal that a user requests, makes another one."""
+    """Return an identifier that changes with the spec, and with each renewal that a user requests."""
     return canonical_hash([request.request_hash, request.renew_requested])[-16:]
 
 
@@ -143,7 +143,7 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
         raise TransientRefusalError(
             "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
-    # An issuance record with a later expiry would be rejected, and the credentials issued again and again.
+    # A record with a later expiry would be rejected when it is read, and each reconciliation would issue again.
     return min(expires, whole(now) + LONGEST_LIFE)
 
 

@@ -16,7 +16,7 @@ class PendingTokens:
 
     @contextmanager
     def track(self, name: str) -> Iterator[None]:
-        """Record the token Secret with this name as pending. A lock excludes a second use of the same one."""
+        """Record the token Secret with this name as pending. TokenLocks excludes a second use of the same one."""
         self._since[name] = self._monotonic()
         try:
             yield
@@ -24,7 +24,7 @@ class PendingTokens:
             del self._since[name]
 
     def log(self) -> None:
-        """Log what a process that was asked to stop still waits for."""
+        """Log which tokens keep a process from stopping."""
         for name, since in self._since.items():
             _log.warning(
                 "still replacing the token of Secret %s, for %d s; the process stops once the new token is saved"

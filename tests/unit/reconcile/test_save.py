@@ -106,7 +106,7 @@ def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pytest.Log
     run(reconcile_once())
 
     assert env.tokens.calls["save"] == 0
-    assert "the new token of billing/license-keyturn is lost" in caplog.text
+    assert "the new token of Secret billing/license-keyturn is lost" in caplog.text
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
