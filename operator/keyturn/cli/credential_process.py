@@ -50,9 +50,9 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
 
 
 def _read(secret: MountedSecret) -> ServedCredentials:
-    """Read the Secret when no file has changed for half a second, or after two seconds.
+    """Read the Secret once no file has changed for half a second, or after two seconds.
 
-    A program other than the kubelet may be writing one file after the other.
+    A program other than the kubelet may be replacing the files one by one.
     """
     for _ in range(_POLLS):
         if abs(now() - secret.last_changed()) >= _UNCHANGED:

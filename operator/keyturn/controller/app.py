@@ -165,7 +165,7 @@ class Operator:
         self._handle_signals(handle)
 
     def _not_ready(self, lease: Lease, scope: Scope, key_secret: IssuanceKeySecret) -> str:
-        """Return why the process is not ready, or "". A leader becomes ready when all its first lists have succeeded."""
+        """Return why the process is not ready, or "". A leader becomes ready when all first lists have succeeded."""
         if key_secret.problem:
             return key_secret.problem
         if not lease.responded.is_set():

@@ -31,7 +31,7 @@ class PageSize:
 async def list_pages(
     api: ApiClient, path: str, selector: str, size: PageSize, *, fields: str = "", accept: str = LIST
 ) -> AsyncIterator[Page]:
-    """List objects, by default their metadata, page by page. An object that is too large or nested too deeply is omitted.
+    """List objects, by default their metadata, page by page, without those that are too large or nested too deeply.
 
     The list is consistent: without a resourceVersion, the API server returns what etcd contains.
     """

@@ -1,4 +1,4 @@
-"""Calls to AWS, each in a thread, within the rate limit that its service and identity accepted."""
+"""Calls to AWS, each in a thread, limited to the rate that the service has accepted."""
 
 import asyncio
 import time
@@ -43,12 +43,12 @@ class AwsResponse:
     clock_skew: timedelta = timedelta()
 
     def require_unexpired(self, operation: AwsOperation, what: str, expires_at: datetime | None) -> None:
-        """Raise an error if what was issued had already expired when it was requested.
+        """Raise an error if AWS returned something that had already expired when it was requested.
 
-        If it is valid by AWS's clock, the local one is wrong; otherwise the service is.
+        If it is valid by AWS's clock, the local clock is wrong; otherwise the service is at fault.
         """
         if expires_at is None or expires_at > self.requested_at or operation.consumes:
-            return  # After a token was consumed, what else was issued must be saved first.
+            return  # If a token was consumed, its replacement in the response must be saved first.
         problem = f"{operation.title} returned {what} that expired at {rfc3339(expires_at)}"
         if expires_at > self.requested_at + self.clock_skew:
             raise clock_skew.to_error(problem, self.clock_skew, "AWS", self.request_id)
@@ -56,7 +56,7 @@ class AwsResponse:
 
 
 class Aws:
-    """The AWS clients, the threads that run their calls, and what earlier calls revealed about each service."""
+    """The AWS clients, the threads that run their calls, and the rate limits and health of each service."""
 
     def __init__(  # noqa: PLR0913 - each is a dependency
         self,
@@ -92,10 +92,10 @@ class Aws:
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        `payer` is whose limit AWS applies (see Call.payer), so that throttling of one tenant delays no other.
+        `payer` is the party whose quota AWS applies (see Call.payer): throttling of one tenant must not delay others.
 
-        botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
-        botocore has validated and signed the request, and before it sends it.
+        botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
+        botocore has validated and signed the request, and before it sends the request.
         """
         service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, payer)
         wait_seconds = rate_limiter.reserve(time.monotonic())
@@ -123,14 +123,14 @@ class Aws:
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
 
     def check_rate(self, operation: AwsOperation, region: str, signer: Signer, payer: str = "") -> None:
-        """Raise ThrottledError if the rate limit delays a call for long. Before an intent to consume a token."""
+        """Raise ThrottledError if the rate limit would delay a call for long. Called before an intent is written."""
         _check_wait(operation, self._rate_limiter(operation, region, signer, payer).wait_seconds(time.monotonic()))
 
     def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, payer: str) -> RateLimiter:
         if isinstance(signer, Ambient):
             payer = ""
         elif signer and not signer.session_token:
-            # Each session has a new key ID: a rate limiter for each would never learn the limit.
+            # Only long-lived keys: each session has a new key ID, so a rate limiter for it would never learn the limit.
             payer = signer.access_key_id
         return self._rate_limiters.get((operation.service_in(region), payer))
 
@@ -198,7 +198,7 @@ _TYPES: Mapping[str, type] = {
 def well_typed(shape: Shape, value: Any) -> Any:
     """Remove members, at any depth, whose type is not that of their shape: botocore's JSON parser accepts any type.
 
-    Members that the shape does not describe are kept. A list ends after 100 items: no operation here returns more.
+    Members that the shape does not describe are kept. Lists are cut after 100 items: no operation here returns more.
     """
     if isinstance(shape, StructureShape):
         return {

@@ -1,4 +1,4 @@
-"""A botocore session whose clients use the proxies of Keyturn."""
+"""A botocore session whose clients use Keyturn's proxies."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ class _ProxyConfiguration(ProxyConfiguration):
 
 
 class ProxiedSession(botocore.session.Session):
-    """Creates clients that use `proxies`, and not the environment; those of its credential chain too.
+    """Creates clients, including those of its credential chain, that use `proxies` instead of the environment.
 
-    botocore matches no networks in NO_PROXY, fails if a password is not ASCII, and may show it in an exception. Its
-    Config(proxies=...) is for all hosts.
+    botocore ignores networks in NO_PROXY, fails if a password is not ASCII, and may show the password in an exception.
+    Its Config(proxies=...) applies to all hosts.
     """
 
     def __init__(self, proxies: Proxies, **options: Any) -> None:
@@ -37,6 +37,6 @@ class ProxiedSession(botocore.session.Session):
 
     def create_client(self, *arguments: Any, **options: Any) -> Any:
         client: Any = super().create_client(*arguments, **options)
-        # There is no public way to replace it; the tests notice if botocore renames it.
+        # There is no public way to replace it. A test fails if botocore renames it.
         client._endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
         return client

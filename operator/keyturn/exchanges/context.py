@@ -12,7 +12,7 @@ from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import IssuerClient
 
-# Called with each value that an exchange has read; the value is empty if it could not be read.
+# Called with each value that an exchange reads; the value is empty if it could not be read.
 OnRead = Callable[[ValueRef, str], None]
 ReadValue = Callable[[str, ValueRef], Awaitable[str]]
 MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
@@ -20,11 +20,11 @@ MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class ExchangeContext:
-    """What all exchanges of a process share.
+    """The services that all exchanges of a process share.
 
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
-    audiences, seconds)` creates a service account token. `sources` are the settings that restrict such tokens and
-    the operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
+    audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
+    operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
     """
 
     aws: Aws
@@ -54,7 +54,7 @@ class Call:
     on_read: OnRead = lambda _ref, _value: None
 
     def payer(self, arn: str = "") -> str:
-        """Return whose limit AWS applies to a call: the account of an ARN or, if it is unknown, this namespace."""
+        """Return the party whose quota AWS applies to a call: the account of an ARN or, without one, this namespace."""
         parts = arn.split(":", 5)
         return parts[4] if len(parts) > 5 else f"{self.namespace}/"  # noqa: PLR2004 - arn:aws:iam::ACCOUNT:role/NAME
 

@@ -1,4 +1,4 @@
-"""Whether the first byte of a request may have left this process."""
+"""Tracks whether the first byte of a request may have left this process."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,8 +12,8 @@ class AbandonedError(Exception):
 class Transmission:
     """One request that consumes a token. `begin` and `abandon` may be called from different threads.
 
-    A thread that calls AWS cannot be cancelled: after a timeout it could still send its request. Each method sets its
-    own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
+    A thread that calls AWS cannot be cancelled, so after a timeout it could still send its request. Each method sets
+    its own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The token store of standalone mode: one file in the state directory for each source with a rotated token."""
+"""The TokenStore of standalone mode: one file in the state directory for each source whose token is rotated."""
 
 import asyncio
 import errno
@@ -31,16 +31,16 @@ NO_STATE_DIR = (
 _UID = "file"
 # A response is at most 64 KiB, and the token family grows by one fingerprint.
 _RESERVED_BYTES = 66 * 1024
-# Suffixes of hidden files: no name of a Secret begins with a dot. The dry run allocates the reserved file, and the save
-# overwrites it.
+# Suffixes of hidden files, which no Secret can be named like, because names do not begin with a dot. The dry run
+# allocates the reserved file, and the save overwrites it.
 _RESERVED, _TEMPORARY = "reserved", "tmp"
-# A full, read-only or failing disk can recover, and ENXIO is also returned for a FIFO without a reader.
+# No other error is permanent: a full, read-only or failing disk can recover, and ENXIO may concern a FIFO.
 _DEVICE_GONE = errno.ENODEV
 _log = logging.getLogger(__name__)
 
 
 class TokenFiles:
-    """Implements the TokenStore in a directory that this process has locked. Without one, no token can be consumed."""
+    """Stores tokens in a directory that this process has locked. Without a directory, no token can be consumed."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -70,7 +70,7 @@ class TokenFiles:
         return await asyncio.to_thread(self._keep, request, stored, dry_run)
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
-        """Return a write into the reserved space, because the disk may be full by then."""
+        """Return the call that writes into the reserved space, because the disk may be full by then."""
         return functools.partial(asyncio.to_thread, self._save, request, stored, _encode(request, stored))
 
     def _read(self, request: Request) -> StoredToken | None:
@@ -107,7 +107,7 @@ class TokenFiles:
         try:
             stored = self._read(request)
         except KeyturnError as error:
-            # Only this process uses the directory: overwriting a broken file is better than losing a live token.
+            # Only this process uses the directory, and overwriting a broken file is better than losing a live token.
             _log.warning("overwriting the stored token: %s", error)
             stored = None
         path = self._path(request)
@@ -120,7 +120,7 @@ class TokenFiles:
             except OSError as error:
                 if error.errno == _DEVICE_GONE or _is_missing(path.parent):
                     message = (
-                        f"{path.parent} does not exist any more; sign in again and store a new token in the source"
+                        f"{path.parent} no longer exists; sign in again and store a new token in the source"
                     )
                     raise StorageGoneError("WriteDenied", message) from None
                 raise
@@ -160,9 +160,9 @@ def _hidden(path: Path, suffix: str) -> Path:
 
 
 def _finish_save(reserved: Path, path: Path) -> None:
-    """Replace the file with the reserved one if that contains the successor of the live token."""
+    """Replace the file with the reserved one if that contains the replacement of the live token."""
     try:
-        # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
+        # After a crash before the truncation, zeros that reserved the space follow the content.
         content = read_regular_file(reserved, MAX_SECRET_BYTES).rstrip(b"\0")
         saved, stored = _family(content), _family(read_regular_file(path, MAX_SECRET_BYTES))
     except (FileNotFoundError, IrregularFileError):

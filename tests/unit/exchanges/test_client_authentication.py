@@ -154,11 +154,11 @@ async def test_chain_starts_with_the_certificate_of_the_key(client: Aws) -> None
 @cases(
     "spec, secrets, message",
     {
-        "no certificate": ({}, {}, "clientKeyFrom (key tls.key of Secret key) contains no certificate that belongs to"),
+        "no certificate": ({}, {}, "clientKeyFrom (key tls.key of Secret key) contains no certificate for the"),
         "certificate of another key": (
             {},
             {"key": PEM + OTHER_CERTIFICATE_PEM},
-            "clientKeyFrom (key tls.key of Secret key) contains no certificate that belongs to the private key",
+            "clientKeyFrom (key tls.key of Secret key) contains no certificate for the private key",
         ),
         "another value than a certificate": (
             {"clientCertificateFrom": CERTIFICATE_FROM},
