@@ -93,8 +93,7 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 async def _exchange_and_save(
     deps: Dependencies, request: Request, use: _Use, stored: StoredToken, send: Send
 ) -> PipelineValues:
-    # Reserved before the intent is written, which would otherwise have to be withdrawn if the issuer is busy. Released
-    # before the save, which may take long.
+    # Reserved before the intent, so that no intent is withdrawn if the issuer is busy. Released before the slow save.
     with deps.reserve(use.step):
         intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
         try:
@@ -106,8 +105,7 @@ async def _exchange_and_save(
                     response = await send(transmission)
             except TimeoutError:
                 is_sent = transmission.abandon()
-                message = f"the issuer did not respond within {CONSUME_SECONDS} s"
-                raise UnavailableError("Unreachable", message, outcome_unknown=is_sent) from None
+                raise UnavailableError("Unreachable", "the issuer timed out", outcome_unknown=is_sent) from None
         except KeyturnError as error:
             raise await _settle_intent(deps, request, use, intended, error, is_sent=transmission.abandon()) from None
         except BaseException:

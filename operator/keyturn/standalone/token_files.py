@@ -119,9 +119,7 @@ class TokenFiles:
                 replace_file(path, content, _hidden(path, _RESERVED))
             except OSError as error:
                 if error.errno == _DEVICE_GONE or _is_missing(path.parent):
-                    message = (
-                        f"{path.parent} no longer exists; sign in again and store a new token in the source"
-                    )
+                    message = f"{path.parent} no longer exists; sign in again and store a new token in the source"
                     raise StorageGoneError("WriteDenied", message) from None
                 raise
         return replace(token, uid=_UID, version=_version(content))

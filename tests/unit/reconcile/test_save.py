@@ -88,7 +88,7 @@ def test_save_is_retried_after_any_exception(error: BaseException) -> None:
     "error",
     [
         pytest.param(BeingDeletedError("namespace billing was deleted"), id="the namespace is gone"),
-        pytest.param(StorageGoneError("WriteDenied", "/state does not exist any more"), id="the volume is gone"),
+        pytest.param(StorageGoneError("WriteDenied", "/state no longer exists"), id="the volume is gone"),
     ],
 )
 def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pytest.LogCaptureFixture) -> None:

@@ -135,7 +135,7 @@ async def test_save_ends_if_the_directory_is_gone(tmp_path: Path) -> None:
     tokens, created = await stored(state)
     shutil.rmtree(state)
 
-    with pytest.raises(StorageGoneError, match="does not exist any more"):
+    with pytest.raises(StorageGoneError, match="no longer exists"):
         await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
 
 

@@ -162,7 +162,7 @@ def test_no_value_is_shown(view: SecretView) -> None:
     {
         "never rotated": ("live", "the same token, not yet consumed: nothing is lost"),
         "consumed": ("initial", "a CONSUMED token"),
-        "new sign-in": ("new", "a new token, which Keyturn uses even without forget"),
+        "new sign-in": ("new", "a new token, which Keyturn uses even if the token Secret is kept"),
         "no token": (None, "no readable token"),
     },
 )
