@@ -122,7 +122,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
-# The Lease that keeps two installations from renewing in one namespace. RBAC cannot restrict create to a name.
+# The Lease that keeps two installations from renewing in one namespace. RBAC cannot restrict the verb create to a name.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [create]
