@@ -53,7 +53,7 @@ def _file_options(command: Command) -> Command:
             help="Projected token, for token.serviceAccount and clientAssertionFrom.serviceAccount.",
         ),
         option("--state-dir", type=DIRECTORY, help="Directory for rotated refresh tokens; it must survive restarts."),
-        option("--output-dir", type=DIRECTORY, help="Directory to write the formats to, laid out like a Secret volume"),
+        option("--output-dir", type=DIRECTORY, help="Directory for the formats, laid out like a Secret volume."),
         option(
             "--sources-dir", type=DIRECTORY, help="Directory with a file NAME/KEY for each Secret or ConfigMap key."
         ),

@@ -6,7 +6,7 @@ import click
 
 
 def printable(text: str) -> str:
-    """Escape characters that are not printable, as JSON does: control characters such as ESC, bidirectional overrides.
+    """Escape characters that are not printable, such as ESC and bidirectional overrides, in the way that JSON does.
 
     A line break is escaped too, because it could forge a line of the output or of the log.
     """

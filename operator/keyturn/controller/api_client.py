@@ -40,7 +40,7 @@ _PAUSES = (0.2, 1.0)
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
 # Short, because each watch starts with a check that etcd was not restored.
 WATCH_SECONDS = 60
-# Ends only dead connections: otherwise the server closes a watch earlier.
+# Only for dead connections: the server ends a watch earlier than this.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
 _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
@@ -261,7 +261,7 @@ def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> Ref
     """
     if is_terminating(response):
         return BeingDeletedError("the namespace is terminating")
-    # A Secret has up to 100,000 pieces, so only the start of the message is searched. It does not end within a piece.
+    # A Secret has up to 100,000 pieces, so only the start of the message is searched. It ends with a whole piece.
     start = _START.match(response.message)
     message = start[0] if start else ""
     for value in secrets.values():

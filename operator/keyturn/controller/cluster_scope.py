@@ -94,7 +94,7 @@ class ClusterScope(Scope):
         self._failures: dict[str, str] = {}
 
     def conflicts(self) -> dict[str, str]:
-        """Return the active other cluster-wide installation, or else the namespaced installations by namespace."""
+        """Return the other cluster-wide installation if it is active, or else the namespaced ones by namespace."""
         return {"": self._rival} if self._rival else self._holders
 
     def holder(self, namespace: str) -> str:

@@ -105,7 +105,7 @@ class IssuanceKeySecret:
             return IssuanceKeys(msgspec.convert(response.body.get("data") or {}, _Keys, str_keys=True))
         except msgspec.ValidationError as error:
             # Not replaced by a new key: somebody may have made a mistake while adding one.
-            problem = "each key of its data must be a number, and each value at least 16 random bytes; one is required"
+            problem = "its data needs at least one key: each key is a number, and each value at least 16 random bytes"
             raise UnavailableError("Unavailable", f"{problem} ({error})") from None
 
     async def _get(self) -> ApiResponse:

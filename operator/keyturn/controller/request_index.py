@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def expires(self) -> datetime | None:
-        """When the issued credentials expire, only to order renewals, because an unverified record may be wrong."""
+        """When the issued credentials expire. Used only to order renewals: an unverified record may be wrong."""
         record = self.state.issuance or self.state.unverified
         return record.expires if record else None
 

@@ -30,7 +30,7 @@ from keyturn.metrics import Metrics
 
 LEASE_NAME, LABEL = "keyturn-scope", f"{GROUP}/scope"
 NAMESPACED, HANDOVER, CLUSTER = "namespaced", "handover", "cluster"
-# A takeover takes at most twice this time. Leases are read twice in it.
+# A takeover takes at most twice this time, because each Lease is read twice in it.
 HOLD_SECONDS = 120
 _SHOWN = 10
 _log = logging.getLogger(__name__)

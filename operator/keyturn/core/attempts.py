@@ -67,7 +67,7 @@ def next_attempt_time(
 
 
 def longest_wait(request: Request, reason: str, life_left: timedelta) -> timedelta:
-    """Return the longest time between two attempts after a failure of which a status shows only the reason."""
+    """Return the longest time between two attempts after a failure of which only the reason is known."""
     longest = REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
     if request.spec.consumption or reason == "Throttled" or life_left <= timedelta():
         return longest

@@ -141,7 +141,7 @@ def _is_match(pattern: str, text: str) -> bool:
 
 
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Limits on renewals: exchanges are at least this far apart, or a twentieth of the lifetime if that is longer."""
+    """Limits on renewals: the minimum interval is this one or a twentieth of the lifetime, whichever is longer."""
 
     min_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
 

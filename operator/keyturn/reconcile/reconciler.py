@@ -294,7 +294,7 @@ async def _exchange(
     """Run a part of the pipeline."""
     consumption = request.spec.consumption
     for step in steps:
-        # Before each exchange instead of after it: an error here must not hide that this exchange consumed a token.
+        # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
         try:
             if inputs.stored and consumption and step.exchange is consumption.step:

@@ -31,7 +31,7 @@ NO_STATE_DIR = (
 _UID = "file"
 # A response is at most 64 KiB, and the token family grows by one fingerprint.
 _RESERVED_BYTES = 66 * 1024
-# Suffixes of hidden files, which no Secret can be named like, because names do not begin with a dot. The dry run
+# Suffixes of hidden files, which cannot be confused with Secrets: their names do not begin with a dot. The dry run
 # allocates the reserved file, and the save overwrites it.
 _RESERVED, _TEMPORARY = "reserved", "tmp"
 # No other error is permanent: a full, read-only or failing disk can recover, and ENXIO may concern a FIFO.

@@ -82,7 +82,7 @@ def describe(view: SecretView, now: datetime) -> Iterator[str]:
     elif issuance:
         yield from _describe_issuance(view, issuance, now)
     elif view.labels.get(MANAGED_BY) == "keyturn" or ISSUANCE_ANNOTATION in view.annotations:
-        yield row("Written by", "Keyturn, but the issuance record is missing or unreadable; it will be issued again")
+        yield row("Written by", "Keyturn, but without a readable issuance record; Keyturn will reissue the Secret")
     else:
         yield row("Written by", "someone else; Keyturn does not modify it")
     if view.readers and not view.family:
@@ -122,7 +122,7 @@ def _describe_issuance(view: SecretView, issuance: Issuance, now: datetime) -> I
     if view.writer:
         data = {key: view.data[key].decode(errors="replace") for key in issuance.keys if key in view.data}
         is_unchanged = data_hash(data, view.writer) == issuance.data_hash
-        yield row("Data", "as issued" if is_unchanged else "edited; Keyturn will issue it again (DriftDetected)")
+        yield row("Data", "as issued" if is_unchanged else "edited; Keyturn will reissue it (DriftDetected)")
     if issuance.principal:
         yield row("Principal", issuance.principal)
     yield row("Issued", absolute_and_relative(rfc3339(issuance.issued), now))

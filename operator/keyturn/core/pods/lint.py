@@ -157,7 +157,7 @@ def _no_key(path: str, key: str, secret: str, *, is_error: bool) -> Finding:
 
 
 def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Finding:
-    """Return the finding for a value that is read only when a container starts: a warning if it may end in time."""
+    """Return a finding about a value that is read only once: a warning if the container may end before the expiry."""
     if context.ends:
         advice = f"if it can run for longer than the credentials are valid, {advice}"
     return Finding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
