@@ -45,7 +45,7 @@ class Consumption(NamedTuple):
     response. `is_single_use`: the response need not contain a replacement.
     """
 
-    step: ExchangeSpec
+    exchange: ExchangeSpec
     ref: SecretKeyRef
     secret: str
     is_single_use: bool
@@ -57,9 +57,9 @@ class Consumption(NamedTuple):
         An assertion may be sent to several recipients; a refresh token that one of them returned must not be.
         """
         source = f"{self.ref.name}/{self.ref.key}"
-        if not (self.is_single_use and self.step.recipient):
+        if not (self.is_single_use and self.exchange.recipient):
             return source
-        return f"{source} {hashlib.sha256(self.step.recipient.encode()).hexdigest()[:16]}"
+        return f"{source} {hashlib.sha256(self.exchange.recipient.encode()).hexdigest()[:16]}"
 
 
 class TokenRequestSpec(ApiStruct, frozen=True):
@@ -130,29 +130,29 @@ class TokenRequestSpec(ApiStruct, frozen=True):
     @property
     def consumption(self) -> Consumption | None:
         """The exchange that consumes its input, if there is one. The rules of the API allow at most one."""
-        steps = [step.exchange for step in self.exchanges]
-        for step in steps:
-            if step.single_use_credential:
-                ref = step.single_use_credential.secret_key_ref
-                return Consumption(step, ref, f"{ref.name}-keyturn", is_single_use=True)
+        exchanges = [step.exchange for step in self.exchanges]
+        for exchange in exchanges:
+            if exchange.single_use_credential:
+                ref = exchange.single_use_credential.secret_key_ref
+                return Consumption(exchange, ref, f"{ref.name}-keyturn", is_single_use=True)
         # A ServiceAccount token may be consumed: each renewal requests a new one.
         token = self.source.token
         if token is None or token.secret_key_ref is None:
             return None
         is_source_read = True
-        for step in steps:
+        for exchange in exchanges:
             # A refresh grant always reads the source token.
-            if step.is_refresh_grant or (step.is_token_single_use and is_source_read):
-                is_single_use = not step.is_refresh_grant
-                return Consumption(step, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
-            is_source_read = is_source_read and "token" not in step.PRODUCES
+            if exchange.is_refresh_grant or (exchange.is_token_single_use and is_source_read):
+                is_single_use = not exchange.is_refresh_grant
+                return Consumption(exchange, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
+            is_source_read = is_source_read and "token" not in exchange.PRODUCES
         return None
 
     @property
     def single_use_ref(self) -> SecretKeyRef | None:
         """The Secret key of a single-use credential that is not the source, such as an authorization code."""
         consumption = self.consumption
-        return consumption.ref if consumption and consumption.step.single_use_credential else None
+        return consumption.ref if consumption and consumption.exchange.single_use_credential else None
 
     @property
     def exchange_references(self) -> tuple[ValueRef, ...]:

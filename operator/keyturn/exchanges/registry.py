@@ -72,7 +72,7 @@ async def prepare(
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
-        consumes=consumption is not None and consumption.step is spec,
+        consumes=consumption is not None and consumption.exchange is spec,
         on_read=on_read,
         # An idempotency token of 56 characters: retries send the same one, even after a crash.
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",

@@ -266,7 +266,7 @@ async def _begin(deps: Dependencies, request: Request, state: ReconcileState, in
     numbers = [
         number
         for number, step in enumerate(request.spec.exchanges, 1)
-        if inputs.stored and consumption and step.exchange is consumption.step
+        if inputs.stored and consumption and step.exchange is consumption.exchange
     ]
     first = request.spec.exchanges[: numbers[0]] if numbers else ()
     return _Begun(context, await _exchange(deps, request, inputs, first, values), first)
@@ -297,7 +297,7 @@ async def _exchange(
         # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
         try:
-            if inputs.stored and consumption and step.exchange is consumption.step:
+            if inputs.stored and consumption and step.exchange is consumption.exchange:
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
                 values = await consume(deps, request, inputs.stored, step, values)
             else:
