@@ -41,7 +41,7 @@ class TokenSecrets:
         """Create the token Secret."""
         return await self._create(request, token, _body(request, token, token.value))
 
-    async def keep(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and token family in one request."""
         body = _body(request, token, _DRY_RUN_VALUE if dry_run else token.value)
         query = _MANAGER | ({"dryRun": "All"} if dry_run else {})

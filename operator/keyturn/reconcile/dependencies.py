@@ -58,7 +58,7 @@ class TokenStore(Protocol):
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the token Secret. Raises UnavailableError if it already exists."""
 
-    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:

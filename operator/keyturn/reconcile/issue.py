@@ -59,7 +59,7 @@ async def record_refusal(deps: Dependencies, request: Request) -> None:
         stored = await deps.tokens.read(request)
         if stored and stored.family:
             family = stored.family.with_refused_attempt(_attempt(request))
-            await deps.tokens.keep(request, replace(stored, family=family))
+            await deps.tokens.update(request, replace(stored, family=family))
 
 
 def _attempt(request: Request) -> str:

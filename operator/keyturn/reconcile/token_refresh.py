@@ -149,9 +149,9 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
         # Created without the intent, so that the dry run tests a patch, the same request that the save will make.
         created = await deps.tokens.create(request, stored)
         intended = replace(intended, uid=created.uid, version=created.version)
-    await deps.tokens.keep(request, intended, dry_run=True)
+    await deps.tokens.update(request, intended, dry_run=True)
     try:
-        return await deps.tokens.keep(request, intended)
+        return await deps.tokens.update(request, intended)
     except BaseException:
         # The intent may be stored although the response was lost.
         await _withdraw_intent(deps, request, intended, family.intent)
@@ -165,7 +165,7 @@ async def _withdraw_intent(
     try:
         current = await deps.tokens.read(request)
         if current and current.family and current.family.intent == _family(intended).intent:
-            await deps.tokens.keep(request, replace(current, family=current.family.with_intent(previous_intent)))
+            await deps.tokens.update(request, replace(current, family=current.family.with_intent(previous_intent)))
     except Exception as error:  # noqa: BLE001 - the caller raises the error that led here
         _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(error))
 
@@ -225,10 +225,10 @@ async def _settle_intent(
     elif is_sent and use.values.single_use_credential is not None and is_refused:
         intended, family = replace(intended, value="", previous=intended.value), family.rotated("")
     try:
-        await deps.tokens.keep(request, replace(intended, family=family.with_intent(previous_intent)))
-    except Exception as keep_error:  # noqa: BLE001 - the error that led here is reported
+        await deps.tokens.update(request, replace(intended, family=family.with_intent(previous_intent)))
+    except Exception as update_error:  # noqa: BLE001 - the error that led here is reported
         # The intent stays; at worst it causes an unnecessary wait.
-        _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(keep_error))
+        _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(update_error))
     return error
 
 

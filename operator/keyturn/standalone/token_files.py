@@ -65,9 +65,9 @@ class TokenFiles:
         """Create the file; raises UnavailableError if it exists."""
         return await asyncio.to_thread(self._create, request, stored)
 
-    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
-        return await asyncio.to_thread(self._keep, request, stored, dry_run)
+        return await asyncio.to_thread(self._update, request, stored, dry_run)
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Return the call that writes into the reserved space, because the disk may be full by then."""
@@ -91,7 +91,7 @@ class TokenFiles:
             raise _conflict(self._path(request))
         return self._replace(request, token)
 
-    def _keep(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
+    def _update(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         stored, path = self._read(request), self._path(request)
         if stored is None or stored.version != token.version:
             raise _conflict(path)
