@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.errors import (
     ONLY_NEW_SOURCE_HELPS,
@@ -63,7 +63,7 @@ def next_attempt_time(
         wait = min(wait, _limit_after_refusal(request, error, context))
     if isinstance(error, ThrottledError):
         wait = max(wait, error.retry_after)
-    return whole(now + wait + timedelta(milliseconds=999))
+    return whole_seconds(now + wait + timedelta(milliseconds=999))
 
 
 def longest_wait(request: Request, reason: str, life_left: timedelta) -> timedelta:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from keyturn.api.target import RenewalSpec
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance
 
@@ -17,7 +17,7 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
     """
     lifetime = expires_at - issued_at
     wait = lifetime - possible_renew_before(renew_before, lifetime)
-    return whole(issued_at + wait - min(lifetime / 10, wait - lifetime / 20) * jitter)
+    return whole_seconds(issued_at + wait - min(lifetime / 10, wait - lifetime / 20) * jitter)
 
 
 def possible_renew_before(renew_before: timedelta, lifetime: timedelta) -> timedelta:

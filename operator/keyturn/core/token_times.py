@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
 
@@ -119,7 +119,7 @@ def parse_time(value: object) -> datetime | None:
         else:
             moment = datetime.fromisoformat(value if isinstance(value, str) else "")
         # A time without a zone may be hours off.
-        return whole(moment) if moment.tzinfo and moment.year >= _FIRST_YEAR else None
+        return whole_seconds(moment) if moment.tzinfo and moment.year >= _FIRST_YEAR else None
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
-from keyturn.api.times import rfc3339, whole
+from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import NO_PROXIES, Proxies
@@ -102,7 +102,7 @@ class Aws:
         _check_wait(operation, wait_seconds)
         if wait_seconds > 0:
             await asyncio.sleep(wait_seconds)
-        requested_at, started, code = whole(self._now()), time.monotonic(), "cancelled"
+        requested_at, started, code = whole_seconds(self._now()), time.monotonic(), "cancelled"
         loop = asyncio.get_running_loop()
         try:
             members = await loop.run_in_executor(

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 from yarl import URL
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.hosts import canonical_host
@@ -180,7 +180,7 @@ class IssuerClient:
         self._metrics.throttled.labels("oauth").inc()
 
     async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
-        requested_at, form, host, proxy = whole(self._now()), request.form, request.host, request.proxy
+        requested_at, form, host, proxy = whole_seconds(self._now()), request.form, request.host, request.proxy
         try:
             async with (
                 self._session(request, transmission) as session,

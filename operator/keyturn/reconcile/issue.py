@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from keyturn.api.times import rfc3339, whole
+from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
@@ -102,7 +102,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
 
     Raises UnknownExpiryError, and TransientRefusalError if the expiry is past.
     """
-    issued, jitter = whole(context.now), math.floor(context.rand * 1000) / 1000
+    issued, jitter = whole_seconds(context.now), math.floor(context.rand * 1000) / 1000
     expires = _expiry(request, values, context.now)
     data = render(request, values)
     source_issued, source_expires = _source_times(request, values, context)
@@ -144,7 +144,7 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
             "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
     # A record with a later expiry would be rejected when it is read, and each reconciliation would issue again.
-    return min(expires, whole(now) + LONGEST_LIFE)
+    return min(expires, whole_seconds(now) + LONGEST_LIFE)
 
 
 def _source_times(
@@ -158,4 +158,4 @@ def _source_times(
     issued, expires = recordable(jwt_times(token.value).issued_at), recordable(token.expires_at)
     # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
-    return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires
+    return issued or (whole_seconds(context.now) if request.spec.consumption and not is_known else None), expires

@@ -11,7 +11,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from keyturn.api.exchanges.registry import StepSpec
-from keyturn.api.times import rfc3339, whole
+from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.attempts import INTENT_SECONDS
 from keyturn.core.errors import (
@@ -140,7 +140,7 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
     intent = Intent(
         holder=deps.holder,
         consumes=family.live,
-        start=whole(deps.now()),
+        start=whole_seconds(deps.now()),
         give_up_seconds=INTENT_SECONDS,
         final_attempt=use.is_final_attempt,
     )
