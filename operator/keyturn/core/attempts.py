@@ -29,12 +29,12 @@ _SHORTEST_LIMIT, _EXPIRED_LIMIT, _LONGEST_LIMIT = timedelta(seconds=5), timedelt
 class RetryContext:
     """What the next attempt can still save, and what it costs.
 
-    `life_left` is the remaining lifetime of the credentials in the Secret, zero or negative if they have expired.
+    `remaining_lifetime` is that of the credentials in the Secret, zero or negative if they have expired.
     `consumed`: the failed attempt consumed a token, and so would the next one. `worked_before`: the same exchanges were
     successful with the same source.
     """
 
-    life_left: timedelta
+    remaining_lifetime: timedelta
     consumed: bool = False
     worked_before: bool = False
 
@@ -57,7 +57,11 @@ def next_attempt_time(
         # IAM is eventually consistent: a new role is refused for some seconds. An early retry consumes nothing.
         wait = timedelta(seconds=5)
     if wait is None:
-        limit = _EXPIRED_LIMIT if context.life_left <= timedelta() else min(_quarter(context.life_left), _LONGEST_LIMIT)
+        limit = (
+            _EXPIRED_LIMIT
+            if context.remaining_lifetime <= timedelta()
+            else min(_quarter(context.remaining_lifetime), _LONGEST_LIMIT)
+        )
         wait = max(timedelta(seconds=1), rand * min(limit, timedelta(seconds=2) * 2 ** min(failed_attempts, 10)))
     else:
         wait = min(wait, _limit_after_refusal(request, error, context))
@@ -66,24 +70,24 @@ def next_attempt_time(
     return whole_seconds(now + wait + timedelta(milliseconds=999))
 
 
-def longest_wait(request: Request, reason: str, life_left: timedelta) -> timedelta:
+def longest_wait(request: Request, reason: str, remaining_lifetime: timedelta) -> timedelta:
     """Return the longest time between two attempts after a failure of which only the reason is known."""
     longest = REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
-    if request.spec.consumption or reason == "Throttled" or life_left <= timedelta():
+    if request.spec.consumption or reason == "Throttled" or remaining_lifetime <= timedelta():
         return longest
-    return min(longest, _quarter(life_left))
+    return min(longest, _quarter(remaining_lifetime))
 
 
-def _quarter(life_left: timedelta) -> timedelta:
+def _quarter(remaining_lifetime: timedelta) -> timedelta:
     """The longest wait that leaves several attempts before the expiry."""
-    return max(life_left / 4, _SHORTEST_LIMIT)
+    return max(remaining_lifetime / 4, _SHORTEST_LIMIT)
 
 
 def _limit_after_refusal(request: Request, error: KeyturnError, context: RetryContext) -> timedelta:
     """Return the longest wait after an error whose reason has a `retry_after`."""
     if context.consumed or error.reason in ONLY_NEW_SOURCE_HELPS:
         return timedelta.max
-    limit = _quarter(context.life_left) if context.life_left > timedelta() else timedelta.max
+    limit = _quarter(context.remaining_lifetime) if context.remaining_lifetime > timedelta() else timedelta.max
     # A refresh token that was refused is usually revoked. It may be sent again while the credentials are still valid,
     # but not again and again: issuers take that for an attack.
     is_revoked = request.spec.consumption is not None and error.reason == "SourceInvalid"

@@ -22,7 +22,7 @@ ADOPTABLE_BY = f"{GROUP}/adoptable-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
-LONGEST_LIFE = timedelta(days=20 * 366)
+MAX_LIFETIME = timedelta(days=20 * 366)
 # The limit for keys, of which eight formats write fewer, and for superseded tokens.
 MAX_ITEMS = 100
 _PLAUSIBLE_YEARS = range(2000, 9000)  # sums with times near the limits of datetime overflow
@@ -149,7 +149,7 @@ def _is_plausible(issuance: Issuance) -> bool:
     """
     moments = (issuance.issued, issuance.source_expires, issuance.source_warns, *(it.at for it in issuance.superseded))
     return all(moment == recordable(moment) for moment in moments) and (
-        issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
+        issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + MAX_LIFETIME
     )
 
 

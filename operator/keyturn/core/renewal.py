@@ -10,7 +10,7 @@ from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.attempts import TRANSIENT_LIMIT, RetryContext, longest_wait, next_attempt_time
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
-from keyturn.core.renewal_time import life, when_to_renew
+from keyturn.core.renewal_time import shortest_lifetime, when_to_renew
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
@@ -96,14 +96,14 @@ def should_apply_metadata(request: Request, target: TargetSecret) -> bool:
     )
 
 
-def life_left(request: Request, issuance: Issuance | None, now: datetime) -> timedelta:
+def remaining_lifetime(request: Request, issuance: Issuance | None, now: datetime) -> timedelta:
     """Return how long the credentials, or the refresh token if it expires first, are still valid; zero if not at all.
 
     Without a verified record, nothing valid is known.
     """
     if issuance is None:
         return timedelta()
-    left = issuance.issued + life(request, issuance) - now
+    left = issuance.issued + shortest_lifetime(request, issuance) - now
     # The refresh token has expired, but the credentials may still be valid.
     return max(timedelta(), left if left > timedelta() else issuance.expires - now)
 
@@ -270,7 +270,7 @@ def _decide_retry(
 
 def bounded(failure: Failure, request: Request, issuance: Issuance | None, now: datetime) -> Failure:
     """Return a failure from a status, whose wait is limited to the longest one after a failure with this reason."""
-    longest = longest_wait(request, failure.error.reason, life_left(request, issuance, now))
+    longest = longest_wait(request, failure.error.reason, remaining_lifetime(request, issuance, now))
     return dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, now + longest))
 
 
@@ -280,7 +280,7 @@ def _earliest_renewal(
     last = state.last
     if last is None or now < last.issued:  # the clock was set back
         return None
-    earliest = last.issued + exchange_interval(reason, life(request, last), minimum, state.repairs)
+    earliest = last.issued + exchange_interval(reason, shortest_lifetime(request, last), minimum, state.repairs)
     if reason in REPAIR_REASONS:
         # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + minimum))
@@ -313,7 +313,7 @@ def after_failure(
         if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
     context = RetryContext(
-        life_left(request, state.issuance, now),
+        remaining_lifetime(request, state.issuance, now),
         consumed=state.consumed_at == now,
         worked_before=state.exchanged_at == now and state.has_worked(request),
     )

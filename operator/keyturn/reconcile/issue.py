@@ -9,7 +9,7 @@ from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import LONGEST_LIFE, MAX_ITEMS, Issuance, data_hash, kept_identity, recordable
+from keyturn.core.issuance import MAX_ITEMS, MAX_LIFETIME, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token
 from keyturn.core.renewal_time import source_warning, when_to_renew
 from keyturn.core.state import Failure
@@ -144,7 +144,7 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
             "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
     # A record with a later expiry would be rejected when it is read, and each reconciliation would issue again.
-    return min(expires, whole_seconds(now) + LONGEST_LIFE)
+    return min(expires, whole_seconds(now) + MAX_LIFETIME)
 
 
 def _source_times(
