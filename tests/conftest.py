@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.controlplane import ControlPlane
 
 pytest_plugins = ["tests.support.cluster.fixtures"]
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("keyturn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("keyturn")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -55,7 +55,6 @@ def main() -> None:
 
 
 def print_step(sentence: str) -> None:
-    """Print a step."""
     print(f"\n=== {sentence}", flush=True)
 
 
@@ -73,7 +72,6 @@ def _cluster(directory: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def control_plane(directory: Path) -> Iterator[ControlPlane]:
-    """Start a control plane."""
     print_step("Starting a Kubernetes control plane (the first start builds it, which takes about 7 minutes)")
     (directory / "plane").mkdir()
     with ControlPlane.started(directory / "plane") as plane:

@@ -39,7 +39,6 @@ def main() -> None:
 
 
 def print_step(sentence: str) -> None:
-    """Print a step."""
     print(f"\n=== {sentence}", flush=True)
 
 

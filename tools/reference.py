@@ -96,7 +96,6 @@ def _row(field: Field, section: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Return the anchor that GitHub generates for a heading."""
     return "".join(char for char in heading.lower().replace(" ", "-") if char.isalnum() or char in "-_")
 
 

@@ -87,7 +87,6 @@ def commands() -> list[str]:
 
 
 def run(command: str, namespace: Namespace, variables: dict[str, str]) -> str:
-    """Run a command in the test's namespace."""
     if command.startswith(CREATE_SOURCE) and "--dry-run" not in command:
         namespace.kubectl("delete", "secret", "acme-license")
     return run_command(command.replace("-n billing", f"-n {namespace.name}"), variables)

@@ -71,7 +71,6 @@ def test_commands_run(playground: Path) -> None:
 
 
 def outputs_of(outputs: Mapping[str, str], words: str) -> list[str]:
-    """Return the outputs of the commands that contain these words."""
     return [text for command, text in outputs.items() if words in command]
 
 

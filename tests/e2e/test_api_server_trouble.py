@@ -11,7 +11,7 @@ from tests.support.cases import cases
 from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
@@ -37,7 +37,6 @@ def calls(aws: Emulator) -> tuple[int, ...]:
 
 
 def seconds_until(time: str) -> float:
-    """Return the seconds until a time in a status."""
     return (datetime.fromisoformat(time) - datetime.now(UTC)).total_seconds()  # noqa: TID251 - the operator uses the real clock
 
 
@@ -126,9 +125,7 @@ def test_failed_status_write_costs_no_exchange(aws: Emulator, namespace: Namespa
 def test_save_of_a_rotated_token_is_retried(
     operator: Operator, aws: Emulator, namespace: Namespace, api_proxy: ApiProxy, status: int
 ) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     aws.fault("oauth:token", delay_seconds=2)
 
     namespace.request_renewal("acme", "1")

@@ -20,9 +20,7 @@ TRUST = "check that the role exists and that its trust policy allows this issuer
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no response": ({"operation": LICENSE_MANAGER, "drop": "before"}, "Unreachable", "did not respond"),
     "STS denies": ({"operation": STS, "code": "AccessDenied", "status": 403}, "AccessDenied", TRUST),
-    "a page, not JSON": ({"operation": LICENSE_MANAGER, "body": "html"}, "Unavailable", "returned no AccessToken"),
     "throttled": ({"operation": STS, "code": "Throttling"}, "Throttled", "STS"),
-    "already expired": ({"operation": STS, "expired": True}, "Unavailable", "credentials that expired at"),
 }
 
 

@@ -11,7 +11,6 @@ from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 pytestmark = pytest.mark.usefixtures("operator")
-ISSUANCE_ANNOTATION = "keyturn.dev/issuance"
 Patch = dict[str, Any]
 
 
@@ -155,18 +154,6 @@ def test_edited_data_is_corrected_and_reported(aws: Emulator, namespace: Namespa
     assert count_exchanges(aws) == 4
 
 
-def test_second_edit_is_not_ready_until_it_is_corrected(aws: Emulator, namespace: Namespace) -> None:
-    namespace.issue(aws)
-    namespace.patch("secret", "acme", {"data": {"AWS_ACCESS_KEY_ID": "eA=="}})
-    namespace.wait_for_revision(2)
-    namespace.wait_until_ready("acme")
-
-    namespace.patch("secret", "acme", {"data": {"AWS_ACCESS_KEY_ID": "eA=="}})
-
-    assert "will be corrected at" in namespace.wait_for_condition("acme", "Ready", "DriftDetected")
-    assert (namespace.condition("acme", "Ready")[0], count_exchanges(aws)) == ("False", 4)
-
-
 def test_deleted_secret_is_issued_again_once(aws: Emulator, namespace: Namespace) -> None:
     namespace.issue(aws)
     before = namespace.secret_data("acme")
@@ -181,17 +168,6 @@ def test_deleted_secret_is_issued_again_once(aws: Emulator, namespace: Namespace
 
     assert "deleted again; it will be recreated at" in namespace.wait_for_condition("acme", "Ready", "SecretDeleted")
     until(lambda: namespace.events("acme") == ["Issued", "SecretDeleted", "SecretDeleted"])
-    assert count_exchanges(aws) == 4
-
-
-@pytest.mark.parametrize("value", [None, "gibberish"], ids=["removed", "not JSON"])
-def test_lost_issuance_record_causes_a_renewal(aws: Emulator, namespace: Namespace, value: str | None) -> None:
-    namespace.issue(aws)
-
-    namespace.patch("secret", "acme", {"metadata": {"annotations": {ISSUANCE_ANNOTATION: value}}})
-
-    namespace.wait_for_revision(2)
-    assert '"revision":2' in secret_metadata(namespace)["annotations"][ISSUANCE_ANNOTATION]
     assert count_exchanges(aws) == 4
 
 

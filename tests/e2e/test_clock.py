@@ -33,7 +33,6 @@ def set_clock(tmp_path: Path) -> SetClock:
 def operator(
     installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, set_clock: SetClock
 ) -> Iterator[Operator]:
-    """An operator whose clock can be set."""
     program = ("-m", "tests.support.cluster.settable_clock", str(tmp_path / "ahead"))
     with running_operator(installed, aws, tmp_path, namespace=namespace.name, program=program) as operator:
         yield operator
@@ -76,6 +75,5 @@ def test_clock_set_back(operator: Operator, aws: Emulator, namespace: Namespace,
 
     namespace.wait_for_revision(2)
     set_clock(0)
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(3)
+    namespace.renew(3)
     assert aws.calls("GetAccessToken") == 4

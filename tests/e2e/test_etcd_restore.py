@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 @pytest.fixture
 def own_plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    """A control plane for this test only."""
     directory = tmp_path / "plane"
     directory.mkdir()
     with ControlPlane.started(directory) as plane:

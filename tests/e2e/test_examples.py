@@ -119,7 +119,6 @@ class Environment:
 
 
 def _statements(text: str) -> Iterator[dict[str, Any]]:
-    """Find the IAM statements in a text."""
     decoder, at = json.JSONDecoder(strict=False), text.find('{"Effect"')
     while at >= 0:
         statement, at = decoder.raw_decode(text, at)
@@ -244,8 +243,7 @@ def test_example_is_issued_and_renewed_twice(example: Path, own_aws: Emulator, n
     namespace.wait_until_ready(name, timeout=30)
     secrets = [namespace.secret_data(namespace.status(name)["secretName"])]
     for revision in (2, 3):
-        namespace.request_renewal(name, str(revision))
-        namespace.wait_for_revision(revision, name)
+        namespace.renew(revision, name)
         secrets.append(namespace.secret_data(namespace.status(name)["secretName"]))
 
     assert len({json.dumps(data, sort_keys=True) for data in secrets}) == 3

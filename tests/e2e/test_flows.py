@@ -121,8 +121,7 @@ def test_flow_is_renewed_twice(
     flows.wait_until_ready("acme")
     first = flows.secret_data("acme")
     for revision in (2, 3):
-        flows.request_renewal("acme", str(revision))
-        flows.wait_for_revision(revision)
+        flows.renew(revision)
 
     assert flows.secret_data("acme") != first
     assert_usable(flows.secret_data("acme"), aws)
@@ -174,25 +173,10 @@ def test_license_token_is_the_source_of_another_request(flows: Namespace, aws: E
     flows.wait_until_ready("acme")
     assert_usable(flows.secret_data("acme"), aws)
     for revision in (2, 3, 4):
-        flows.request_renewal("license", f"n{revision}")
-        flows.wait_for_revision(revision, "license")
+        flows.renew(revision, "license")
 
     assert flows.secret_data("license")["token"] in aws.secrets()
     assert flows.secret_data("license")["token"] != first
     assert aws.calls("CreateToken") == 4
     assert aws.calls("DeleteToken") >= 1
     assert flows.status("license")["expirationTime"] > "2027"
-
-
-def test_mfa_code_is_consumed_once(flows: Namespace, aws: Emulator) -> None:
-    serial, mfa_code = aws.mfa_code()
-    flows.put_secret("mfa", {"code": mfa_code})
-    aws.settings(session_seconds=8)
-    mfa = {"serialNumber": serial, "tokenCodeFrom": key_ref("mfa", "code")}
-    flows.apply(token_request(source=KEYS_SOURCE, exchanges=[{"assumeRole": ROLE["assumeRole"] | mfa}]))
-    flows.wait_until_ready("acme")
-    assert "renewalTime" not in flows.status("acme")
-
-    flows.wait_for_condition("acme", "Stalled", "SourceConsumed", seconds=30)
-    flows.wait_for_condition("acme", "Ready", "Expired", seconds=30)
-    assert aws.calls("AssumeRole") == 1

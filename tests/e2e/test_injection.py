@@ -56,7 +56,6 @@ def install(plane: ControlPlane) -> None:
 
 @pytest.fixture(scope="module")
 def injecting(plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The control plane with the policies, for one namespace."""
     install(plane)
     yield plane
     plane.kubectl("delete", "--filename=-", stdin=chart_objects(VALUES, only=["injection"]))

@@ -70,8 +70,7 @@ def issue_and_renew(namespace: Namespace, renewals: int) -> list[dict[str, Any]]
     namespace.wait_until_ready("keycloak", timeout=60)
     tokens = [namespace.secret_data("keycloak")["token"]]
     for revision in range(2, renewals + 2):
-        namespace.request_renewal("keycloak", str(revision))
-        namespace.wait_for_revision(revision, "keycloak", seconds=60)
+        namespace.renew(revision, "keycloak", seconds=60)
         tokens.append(namespace.secret_data("keycloak")["token"])
     assert len(set(tokens)) == renewals + 1
     return [jwt.decode(token, options={"verify_signature": False}) for token in tokens]

@@ -22,14 +22,12 @@ def test_standby_takes_over_when_the_leader_stops(
     assert second.metric("keyturn_leader") == 0
     assert second.get("/healthz") == "ok\n"
     assert "keyturn_credentials" not in second.get("/metrics")
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
     assert second.metric(RENEWALS) is None
 
     assert first.stop() == 0
     until(lambda: is_leader(second), seconds=10)
-    namespace.request_renewal("acme", "2")
-    namespace.wait_for_revision(3)
+    namespace.renew(3)
     assert aws.calls("GetAccessToken") == 3
 
 
@@ -73,8 +71,7 @@ def test_standby_takes_over_when_the_leader_is_killed(
     first.kill()
 
     until(lambda: is_leader(second), seconds=40)
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
     assert aws.calls("GetAccessToken") == 2
 
 

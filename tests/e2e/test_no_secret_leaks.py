@@ -67,8 +67,7 @@ def issue_by_other_flows(aws: Emulator, namespace: Namespace) -> None:
         namespace.apply(token_request(name, secret=f"{name}-target", source=source, exchanges=[exchange]))
     for name in flows:
         namespace.wait_until_ready(name)
-        namespace.request_renewal(name, "again")
-        namespace.wait_for_revision(2, name)
+        namespace.renew(2, name)
 
 
 def correct_drift(namespace: Namespace) -> None:

@@ -21,7 +21,6 @@ BACKED_UP = ("name", "labels", "annotations")
 
 @pytest.fixture
 def plugin(namespace: Namespace, tmp_path: Path) -> Plugin:
-    """The plugin of an administrator."""
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
 
 
@@ -52,8 +51,7 @@ def test_restore_into_a_new_cluster(own_operator: Operator, namespace: Namespace
     assert uid_before != uid(namespace) == owners[0]["uid"]
     assert [namespace.secret_data(name) for name in ("acme", "rotating", "source-keyturn")] == before
     assert (count_exchanges(aws), aws.family(seed).consumed) == (2, [0])
-    namespace.request_renewal("rotating", "now")
-    namespace.wait_for_revision(2, "rotating")
+    namespace.renew(2, "rotating")
     assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)
 
 
@@ -70,7 +68,6 @@ def restore(namespace: Namespace, objects: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def other_region() -> Iterator[Emulator]:
-    """AWS in another region."""
     with running_emulator() as aws:
         aws.settings(region="eu-west-1")
         yield aws

@@ -12,7 +12,7 @@ from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -21,15 +21,8 @@ DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 TIME = r"[0-9-]{10}T[0-9:]{8}Z"
 
 
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
-
-
 @pytest.fixture
-def plugin(operator: Operator, namespace: Namespace, tmp_path: Path) -> Plugin:
-    """The plugin of an administrator."""
+def plugin(loopback_operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Plugin:
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
 
 
@@ -42,16 +35,6 @@ def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
         namespace.kubectl("create", "rolebinding", f"r{number}", f"--role=r{number}",
                           f"--serviceaccount={namespace.name}:user")  # fmt: skip
     return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
-
-
-def test_status_describes_a_renewed_request(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    namespace.issue(aws)
-    output = plugin.succeed("status", "acme")
-
-    assert f"TokenRequest {namespace.name}/acme\n  Ready           True Issued: Secret acme " in output
-    assert "-> assumeRoleWithWebIdentity arn:aws:iam::111122223333:role/LicenseConsumer (us-east-1)" in output
-    assert re.search(rf"  Expires         {TIME} \(in 59m[0-9]*s?\)\n", output)
-    assert re.search(rf"  Renewal         {TIME} \(in 3[3-9]m[0-9]*s?\)\n", output)
 
 
 def test_status_without_a_name_is_a_table(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -117,13 +100,13 @@ def test_renew_wait_reports_the_failure(aws: Emulator, namespace: Namespace, plu
     assert "acme: Secret license does not exist" in plugin.fail("renew", "acme", "--wait")
 
 
-def test_renew_wait_times_out(operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+def test_renew_wait_times_out(loopback_operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
-    operator.freeze()
+    loopback_operator.freeze()
     try:
         error = plugin.fail("renew", "acme", "--wait", "--timeout=1")
     finally:
-        operator.thaw()
+        loopback_operator.thaw()
 
     assert "no operator has picked up the request" in error
 
@@ -145,9 +128,7 @@ def test_inspect_describes_a_target(aws: Emulator, namespace: Namespace, plugin:
 
 
 def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    issue_rotating(namespace, aws)
     result = plugin("forget", "source-keyturn", stdin="n\n")
 
     assert (result.code, "Aborted" in result.err) == (1, True)
@@ -157,9 +138,7 @@ def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: P
 
 
 def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    issue_rotating(namespace, aws)
     output = plugin.succeed("inspect", "source-keyturn")
     assert "  Contains        the live token\n" in output
     assert "Used by         TokenRequest acme" in output
@@ -177,9 +156,7 @@ def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, 
 
 
 def test_no_command_shows_a_secret_value(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
-    sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws, "rotates"))
-    namespace.wait_until_ready("rotates")
+    issue_rotating(namespace, aws, "rotates")
     namespace.issue(aws)
     secrets = ("acme", "license", "source", "source-keyturn", "client", "rotates")
     for output in ("text", "yaml"):

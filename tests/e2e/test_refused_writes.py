@@ -9,19 +9,13 @@ from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, allow_secrets, refusing
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = pytest.mark.usefixtures("loopback_operator", "aws")
 QUOTA = "exceeded quota: few, requested: count/secrets=1"
 TOKEN_SECRET = "source-keyturn"
-
-
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
 
 
 def wait_until_denied(namespace: Namespace, text: str) -> None:
@@ -81,7 +75,9 @@ def test_policy_at_a_renewal_keeps_the_valid_secret(aws: Emulator, namespace: Na
     assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
 
 
-def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+def test_policy_on_the_status_does_not_stop_renewal(
+    loopback_operator: Operator, aws: Emulator, namespace: Namespace
+) -> None:
     namespace.put_token(aws.refresh_token())
     aws.settings(session_seconds=8)
     with refusing(namespace, "acme", kinds=("tokenrequests/status",)):
@@ -90,7 +86,7 @@ def test_policy_on_the_status_does_not_stop_renewal(operator: Operator, aws: Emu
 
         until(lambda: namespace.get("secret", "other")["data"] != first, seconds=30)
         assert namespace.status("acme") == {}
-        assert f"the status of {namespace.name}/acme" in operator.log()
+        assert f"the status of {namespace.name}/acme" in loopback_operator.log()
         aws.settings(session_seconds=3600)
     consumed = until(lambda: "revision" in namespace.status("acme") and count_exchanges(aws), seconds=20)
 
@@ -112,9 +108,7 @@ def test_policy_on_the_token_secret_at_the_first_issue(aws: Emulator, namespace:
 
 
 def test_policy_on_the_token_secret_at_a_renewal(aws: Emulator, namespace: Namespace) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     before = namespace.get("secret", TOKEN_SECRET)
     with refusing(namespace, TOKEN_SECRET):
         namespace.request_renewal("acme", "1")
@@ -131,9 +125,7 @@ def test_policy_on_the_token_secret_at_a_renewal(aws: Emulator, namespace: Names
 
 
 def test_policy_on_the_target_loses_no_token(aws: Emulator, namespace: Namespace) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     with refusing(namespace, "acme"):
         namespace.request_renewal("acme", "1")
         wait_until_denied(namespace, POLICY_MESSAGE)

@@ -6,21 +6,14 @@ import pytest
 
 from tests.support.cases import cases
 from tests.support.cluster.namespace import Namespace
-from tests.support.cluster.operator import Operator
 from tests.support.cluster.policy import POLICY_MESSAGE, requiring_label
 from tests.support.cluster.rotating_source import rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = pytest.mark.usefixtures("loopback_operator", "aws")
 LABELS = {"labels": {"team": "blue"}}
 TOKEN_SECRET = "source-keyturn"
 TARGET = {"secretName": "acme", "formats": [{"token": {}}], "metadata": LABELS}
-
-
-@pytest.fixture(scope="module")
-def shared_operator(loopback_operator: Operator) -> Operator:
-    """An operator that may call issuers on loopback."""
-    return loopback_operator
 
 
 def source(**save_to: Any) -> dict[str, Any]:
@@ -44,8 +37,7 @@ def test_token_secret_can_have_a_required_label(aws: Emulator, namespace: Namesp
         spec = source() if is_created else source(metadata=LABELS)
         namespace.apply(rotating_request(aws, source=spec, target=TARGET))
         namespace.wait_until_ready("acme")
-        namespace.request_renewal("acme", "1")
-        namespace.wait_for_revision(2)
+        namespace.renew(2)
 
         assert namespace.get("secret", TOKEN_SECRET)["metadata"]["labels"]["team"] == "blue"
         assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)

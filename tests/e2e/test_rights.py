@@ -73,8 +73,7 @@ def _in_scope(right: Right, *, scoped: bool) -> Right:
 
 def issue_and_renew(namespace: Namespace, aws: Emulator) -> None:
     namespace.issue(aws)
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
 
 
 def repair(namespace: Namespace, aws: Emulator) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.processes import until
@@ -41,22 +41,18 @@ def test_source_restored_by_gitops_is_ignored(namespace: Namespace, aws: Emulato
     namespace.apply(rotating_request(aws))
     namespace.wait_until_ready("acme")
     for revision in range(2, 6):
-        namespace.request_renewal("acme", f"n{revision}")
-        namespace.wait_for_revision(revision)
+        namespace.renew(revision)
     assert namespace.get("secret", "source")["metadata"]["resourceVersion"] == before
 
     namespace.kubectl("label", "secret/source", "keyturn.dev/source=true")
     namespace.put_token(seed, name="source", key="refresh_token")
-    namespace.request_renewal("acme", "n6")
-    namespace.wait_for_revision(6)
+    namespace.renew(6)
 
     assert (aws.family(seed).consumed, aws.family(seed).reuses) == (list(range(6)), 0)
 
 
 def test_lost_response_needs_a_new_token(namespace: Namespace, aws: Emulator) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     aws.fault("oauth:token", drop="after")
     namespace.request_renewal("acme", "now")
 
@@ -86,9 +82,7 @@ def test_lost_response_needs_a_new_token(namespace: Namespace, aws: Emulator) ->
 def test_kill_during_the_exchange_causes_one_final_attempt(
     own_operator: Operator, namespace: Namespace, aws: Emulator
 ) -> None:
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     aws.fault("oauth:token", delay_seconds=8, drop="before")
     namespace.request_renewal("acme", "now")
     until(lambda: aws.calls("oauth:token") == 2)

@@ -3,7 +3,6 @@
 import functools
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -12,7 +11,7 @@ from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.leadership import Start, is_leader
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -24,7 +23,6 @@ LOST = "the Lease could not be renewed in time"
 
 @pytest.fixture
 def pair(start: Start, api_proxy: ApiProxy, installed: ControlPlane) -> tuple[Operator, Operator]:
-    """The leader and a standby."""
     return start(api_proxy), start(installed)
 
 
@@ -35,9 +33,7 @@ def refresh(
 
     The issuer's response is delayed. With `save`, saves get this status and body until the proxy's faults are cleared.
     """
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
+    seed = issue_rotating(namespace, aws)
     aws.fault("oauth:token", delay_seconds=1 if save else 7, **fault)
     namespace.request_renewal("acme", "1")
     until(lambda: aws.calls("oauth:token") == 2)
@@ -84,7 +80,8 @@ def test_page_of_a_proxy_does_not_end_the_save(
     seed = refresh(namespace, aws, api_proxy, save=(status, "<html><body>Welcome</body></html>"))
     # A save of a Secret that does not seem to exist creates it.
     api_proxy.add_fault(f"POST .*/{namespace.name}/secrets", status, "<html><body>Welcome</body></html>")
-    time.sleep(5)
+    saves = api_proxy.count(SAVE)
+    until(lambda: api_proxy.count(SAVE) >= saves + 2)
     api_proxy.clear_faults()
 
     namespace.wait_for_revision(2)

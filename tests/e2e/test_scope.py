@@ -72,9 +72,8 @@ def test_only_the_first_of_two_installations_renews(
     two = install(second)
     until(functools.partial(has_conflict, two))
     namespace.issue(aws, "later")
-    for number in range(1, 4):
-        namespace.request_renewal("acme", str(number))
-        namespace.wait_for_revision(number + 1)
+    for revision in (2, 3, 4):
+        namespace.renew(revision)
 
     assert (renewals(one), renewals(two)) == (5, 0)
     assert aws.calls("GetAccessToken") == 5
@@ -93,8 +92,7 @@ def test_namespaced_installation_takes_over_from_a_cluster_wide_one(
     namespace.issue(aws)
     scoped = install(SCOPED)
     until(functools.partial(has_conflict, wide))
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2, seconds=TAKEN_OVER_SECONDS)
+    namespace.renew(2, seconds=TAKEN_OVER_SECONDS)
     namespace.issue(aws, "later")
 
     assert (renewals(wide), renewals(scoped)) == (1, 2)
@@ -126,8 +124,7 @@ def test_remaining_installation_takes_over(
         one.kill()
     else:
         one.stop()
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2, seconds=TAKEN_OVER_SECONDS)
+    namespace.renew(2, seconds=TAKEN_OVER_SECONDS)
 
     assert aws.calls("GetAccessToken") == 2
     assert namespace.name not in two.get("/readyz")
@@ -159,8 +156,7 @@ async def large_leases(installed: ControlPlane) -> None:
 def test_large_leases_of_tenants_stop_nobody(install: Install, namespace: Namespace, aws: Emulator) -> None:
     wide = install(WIDE)
     namespace.issue(aws)
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
 
     assert "all namespaces" not in wide.get("/readyz")
 

@@ -132,7 +132,6 @@ class Tenant:
         )
 
     def wait_until_refused(self, reason: str, name: str = "acme") -> str:
-        """Wait until a TokenRequest is refused for a reason; returns the message."""
         return self.namespace.wait_for_condition(name, "Renewed", reason)
 
 
@@ -166,7 +165,6 @@ def powerful_operator(
 
 
 def secret_source(name: str) -> dict[str, Any]:
-    """Return a source that reads a Secret."""
     return {"token": {"secretKeyRef": {"name": name, "key": "license_token"}}}
 
 

@@ -94,8 +94,7 @@ def test_adopted_secret_keeps_foreign_keys_and_has_no_owner(aws: Emulator, names
     assert namespace.get("secret", "acme")["metadata"]["labels"]["app"] == "other"
     assert owners(namespace) == []
     namespace.patch("secret", "acme", {"metadata": {"annotations": {"keyturn.dev/adoptable-by": None}}})
-    namespace.request_renewal("acme", "1")
-    namespace.wait_for_revision(2)
+    namespace.renew(2)
     assert owners(namespace) == []
 
 

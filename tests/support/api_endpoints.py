@@ -1,5 +1,6 @@
-"""ApiClient against an HTTP server in this process."""
+"""ApiClient against an HTTP server in this process, and what such a server returns."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,17 @@ from keyturn.controller.api_client import ApiClient
 from keyturn.core.service_health import ServiceHealth
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SECRET = "/api/v1/namespaces/billing/secrets/acme"
+FOUND = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "acme", "namespace": "billing", "uid": "u", "resourceVersion": "7"},
+        "data": {},
+    }
+)
+# JSON nested too deeply for the standard library.
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 
 @asynccontextmanager

@@ -73,7 +73,6 @@ class ApiServer(ApiClient):
         return Page(tuple(items[start:end]), "1", str(end) if end < len(items) else "")
 
     def count(self, method: str) -> int:
-        """Return the number of requests with this method."""
         return sum(line.startswith(f"{method} ") for line in self.requests)
 
     def put(self, path: str, **body: Any) -> Meta:
@@ -90,7 +89,6 @@ class ApiServer(ApiClient):
         return msgspec.convert(self._shown(path)["metadata"], Meta)
 
     def data(self, path: str) -> dict[str, str]:
-        """Return the decoded data of a Secret."""
         encoded = self.objects[path].get("data", {})
         return {key: base64.b64decode(value).decode() for key, value in encoded.items()}
 

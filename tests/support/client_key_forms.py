@@ -24,7 +24,6 @@ OTHER_CERTIFICATE = issue_client_certificate(real_now(), EC_KEY)
 
 
 def private(key: Any, form: PrivateFormat = PrivateFormat.PKCS8, *, encrypted: bool = False) -> str:
-    """A private key in PEM."""
     encryption = BestAvailableEncryption(b"passphrase") if encrypted else NoEncryption()
     return str(key.private_bytes(Encoding.PEM, form, encryption).decode())
 

@@ -4,5 +4,4 @@ from datetime import UTC, datetime
 
 
 def real_now() -> datetime:
-    """Return the current time."""
     return datetime.now(UTC)  # noqa: TID251 - the emulator uses the real clock

@@ -79,14 +79,12 @@ class ClusterSecrets:
         self._observe(self.server.put(_path(name), data=encoded, metadata=metadata))
 
     def delete(self, name: str) -> None:
-        """Delete a Secret, if it exists."""
         if name in self.names():
             meta = self.meta(name)
             del self.server.objects[_path(name)]
             self._observe(meta, alive=False)
 
     def names(self) -> set[str]:
-        """Return the names of all Secrets."""
         return {path.removeprefix(_path("")) for path in self.server.objects if path.startswith(_path(""))}
 
     def data(self, name: str) -> dict[str, str]:

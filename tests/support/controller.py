@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.controller.controller import Controller
+from keyturn.controller.scope import Yielding
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.controller.yielding import Yielding
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import IssuanceKeys
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import FakeEnvironment, Issuer, manifest
 from tests.support.issuance_keys import KEYS

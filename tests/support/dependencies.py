@@ -23,8 +23,7 @@ from keyturn.core.token_family import StoredToken
 from keyturn.exchanges.context import OnRead
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, Prepare, TokenLocks
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import Dependencies, PendingTokens, Prepare, TokenLocks
 from keyturn.reconcile.reconciler import Reconciled, reconcile
 from tests.support.cluster_secrets import ClusterSecrets, ObservedStore
 from tests.support.rotation import Checkpoint, RotatingIssuer, no_checkpoint
@@ -131,7 +130,6 @@ class Attempt:
 
     @property
     def failure(self) -> Failure | None:
-        """The last failure."""
         return self.reconciled.state.failure
 
     @property
@@ -141,12 +139,10 @@ class Attempt:
 
     @property
     def issuance(self) -> Issuance | None:
-        """The issuance record on the target."""
         return self.reconciled.state.issuance
 
     @property
     def status(self) -> Status:
-        """The status to write."""
         return self.reconciled.status
 
 
@@ -243,7 +239,6 @@ class FakeEnvironment:
         self.pending_tokens = PendingTokens(self.monotonic)
 
     def issuance(self, name: str = "acme") -> Issuance:
-        """Return the issuance record of a Secret. Raises LookupError if there is none."""
         return self.secrets.issuance(name)
 
     def stored_token(self, name: str = "license-keyturn") -> StoredToken:

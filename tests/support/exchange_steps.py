@@ -168,17 +168,14 @@ async def exchange(
 
 
 async def get_access_token(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
-    """Exchange a refresh token for an access token."""
     return await step(client, PipelineValues(Token(token)), token_request or request(), 0)
 
 
 async def assume_role(client: Aws, token: str, token_request: Request | None = None) -> PipelineValues:
-    """Exchange a token for the credentials of the role."""
     return await step(client, PipelineValues(Token(token)), token_request or request(), 1)
 
 
 async def step(client: Aws, values: PipelineValues, token_request: Request, number: int = 0) -> PipelineValues:
-    """Run one exchange of a request."""
     return await exchange(context(client), token_request, token_request.spec.exchanges[number], values)
 
 
@@ -199,7 +196,6 @@ def emulator_settings(emulator: Emulator) -> AwsSettings:
 async def run_pipeline(
     exchange_context: ExchangeContext, namespace: str = "billing", values: PipelineValues | None = None, **spec: Any
 ) -> PipelineValues:
-    """Run all exchanges of a request."""
     token_request = request(namespace=namespace, **spec)
     values = values or PipelineValues()
     for step in token_request.spec.exchanges:

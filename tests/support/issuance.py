@@ -3,13 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from keyturn.core.issuance import (
-    Issuance,
-    TargetSecret,
-    data_hash,
-    labels,
-    source_fingerprint,
-)
+from keyturn.core.issuance import Issuance, TargetSecret, data_hash, labels, source_fingerprint
 from keyturn.core.pipeline_values import SourceValues
 from tests.support.dependencies import HOUR, NOW, request
 

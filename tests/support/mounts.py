@@ -15,7 +15,6 @@ def put(sources: Path, name: str, **keys: str) -> Path:
 
 
 def names(directory: Path) -> list[str]:
-    """List the names of all entries of a directory."""
     return sorted(path.name for path in directory.iterdir())
 
 

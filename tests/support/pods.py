@@ -16,7 +16,6 @@ class Case(NamedTuple):
 
 
 def container(name: str = "app", *names: str, **more: Any) -> Body:
-    """A container with these variables."""
     env = {"env": [{"name": each, "value": "x"} for each in names]} if names else {}
     return {"name": name, "image": "app", **env, **more}
 

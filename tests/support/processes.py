@@ -52,7 +52,6 @@ class RestartableProcess:
         return self.process.wait(timeout=30)
 
     def log(self) -> str:
-        """Return the log so far."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
 
@@ -67,7 +66,6 @@ def until(condition: Callable[[], T], *, seconds: float = 20, every: float = 0.1
 
 
 def http_get(url: str, **headers: str) -> tuple[int, str]:
-    """GET a URL; returns status and body."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:  # noqa: S310
             return response.status, response.read().decode()

@@ -61,7 +61,6 @@ async def running_server(limits: Limits | None = None) -> AsyncIterator[tuple[st
 
 
 async def read_until_closed(reader: asyncio.StreamReader) -> bytes:
-    """Read until the connection is closed or reset."""
     try:
         return await reader.read()
     except ConnectionResetError:

@@ -38,7 +38,6 @@ class Sidecar(RestartableProcess):
         return http_get(f"http://{self.probes}{path}")
 
     def get_credentials(self, token: str) -> tuple[int, str]:
-        """GET the credentials; return status and body."""
         return http_get(f"http://{self.credentials}/", Authorization=token)
 
     def metric(self, name: str) -> float | None:
@@ -88,7 +87,6 @@ class ReaderPod:
         return text
 
     def wait_for_response(self, expected: str, seconds: float = 3) -> None:
-        """Wait until the response contains a text."""
         deadline = time.monotonic() + seconds
         while expected not in (response := self.response()):
             assert time.monotonic() < deadline, response
@@ -96,5 +94,4 @@ class ReaderPod:
 
 
 def reader_flags(directory: Path) -> list[str]:
-    """Return the flags of reader mode for the volumes in a directory."""
     return [f"--secret-dir={directory / 'secret'}", f"--authorization-file={directory / 'token'}"]

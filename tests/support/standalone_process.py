@@ -96,7 +96,6 @@ class StandaloneDirectory:
         return subprocess.run(self.run_once_command(*places), cwd=_ROOT, capture_output=True, text=True, check=False)
 
     def run_once_command(self, *places: str) -> list[str]:
-        """Return the command line of keyturn run --once."""
         flags = [it for it in self.flags("write", *places) if not it.startswith("--log")]
         return die_with_parent([sys.executable, "-m", "keyturn", "run", "--once", *flags])
 
@@ -144,6 +143,5 @@ def renewals(sidecar: Sidecar) -> float:
 
 
 def caller_arn(aws: Emulator, session: boto3.Session) -> str:
-    """Return the ARN of the caller of a signed request."""
     arn: str = session.client("sts", region_name="us-east-1", endpoint_url=aws.url).get_caller_identity()["Arn"]
     return arn

@@ -84,6 +84,5 @@ class StandaloneRun:
         return len(self.outside.aws.calls)
 
     def condition(self, condition_type: str) -> tuple[str, str]:
-        """The status and the reason of a condition."""
         condition = self.loop.status.condition(condition_type)
         return (condition.status, condition.reason) if condition else ("", "")

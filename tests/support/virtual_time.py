@@ -2,8 +2,11 @@
 
 import asyncio
 import selectors
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec
+
+_P = ParamSpec("_P")
 
 
 class _Idle(selectors.DefaultSelector):
@@ -32,3 +35,12 @@ class VirtualTime(asyncio.SelectorEventLoop):
 
     def _pass(self, seconds: float) -> None:
         self._seconds += seconds
+
+
+def in_virtual_time(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
+    @wraps(test)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=VirtualTime) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run

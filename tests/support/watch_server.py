@@ -25,12 +25,10 @@ def item(name: str, version: int = 1) -> dict[str, Any]:
 
 
 def line(kind: str, name: str = "", version: int = 1, **more: Any) -> bytes:
-    """Return an event of a watch."""
     return json.dumps({"type": kind, "object": (item(name, version) if name else {}) | more}).encode()
 
 
 def listed(*names: str, version: int = 1, remaining: str = "") -> Page:
-    """Return a page of a list."""
     items = tuple(msgspec.Raw(json.dumps(item(name)).encode()) for name in names)
     return Page(items, str(version), remaining)
 

@@ -60,5 +60,4 @@ class Journal:
 
 
 def now() -> float:
-    """Return the Unix time."""
     return datetime.now(UTC).timestamp()  # noqa: TID251 - the operators and the emulator use the real clock

@@ -14,6 +14,11 @@ class SecretKeyRef(ApiStruct, frozen=True):
     name: Annotated[Name, Meta(description="Name of the Secret.")]
     key: Annotated[Key, Meta(description="Key in the data of the Secret.")]
 
+    @property
+    def description(self) -> str:
+        """The reference in the form that messages use."""
+        return f"key {self.key} of Secret {self.name}"
+
 
 class SecretRef(ApiStruct, frozen=True):
     """A Secret in the namespace of the TokenRequest."""

@@ -22,11 +22,10 @@ from keyturn.api.rules.exchanges import AMBIENT_RULES, ASSERTION_TOKEN_RULE, ID_
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
-from keyturn.api.spec_size import check_spec_bytes, spec_bytes
 from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, Status
 from keyturn.api.target import RenewalSpec, TargetSpec
 from keyturn.api.times import Moment
-from keyturn.api.validation_messages import validation_message
+from keyturn.api.validation import check_spec_bytes, spec_bytes, validation_message
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"

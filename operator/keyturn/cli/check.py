@@ -11,7 +11,7 @@ import msgspec
 from keyturn.api.base import GROUP, InvalidSpecError, matching, without_nulls
 from keyturn.api.metadata import LABEL_NAME, LABEL_WORDS, LabelValue
 from keyturn.api.token_request import KIND, Request, parse
-from keyturn.api.validation_messages import validation_message
+from keyturn.api.validation import validation_message
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.cli.terminal import echo

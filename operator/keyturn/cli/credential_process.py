@@ -11,7 +11,7 @@ import click
 from keyturn.cli import COMMANDS, now
 from keyturn.cli.options import FILE, secret_options
 from keyturn.cli.terminal import echo
-from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError, ServedCredentials
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.sidecar.mounted_files import MountedSecret
 
 _UNCHANGED = timedelta(seconds=0.5)
@@ -34,7 +34,14 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
     """Print credentials as a version 1 document, or exit with code 1 and a reason on stderr."""
     try:
         if secret_dir:
-            credentials = _read(MountedSecret(secret_dir, key))
+            secret = MountedSecret(secret_dir, key)
+            # A program other than the kubelet may be replacing the files one by one: wait until no file has changed for
+            # half a second, but for at most two seconds.
+            for _ in range(_POLLS):
+                if abs(now() - secret.last_changed()) >= _UNCHANGED:
+                    break
+                time.sleep(_POLL_SECONDS)
+            credentials = secret.read()
         elif url and authorization_file:
             from keyturn.sidecar.client import fetch_credentials  # noqa: PLC0415 - h11 is not loaded to read a file
 
@@ -47,15 +54,3 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
         sys.exit(1)
     fields["SessionToken"] = fields.pop("Token")
     echo(json.dumps({"Version": 1} | fields))
-
-
-def _read(secret: MountedSecret) -> ServedCredentials:
-    """Read the Secret once no file has changed for half a second, or after two seconds.
-
-    A program other than the kubelet may be replacing the files one by one.
-    """
-    for _ in range(_POLLS):
-        if abs(now() - secret.last_changed()) >= _UNCHANGED:
-            break
-        time.sleep(_POLL_SECONDS)
-    return secret.read()

@@ -13,7 +13,7 @@ import click
 import msgspec
 import yaml
 
-from keyturn.api.validation_messages import validation_message
+from keyturn.api.validation import validation_message
 from keyturn.cli.terminal import printable
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import Settings, parse_settings
@@ -69,7 +69,8 @@ def read_settings(path: str | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        bodies = [document.body for document in _parse(path, _read_settings_file)]
+        documents = _parse(path, lambda file: read_regular_file(Path(file), MAX_SECRET_BYTES).decode())
+        bodies = [document.body for document in documents]
         if len(bodies) > 1:
             raise click.BadParameter(f"{path}: expected one document, found {len(bodies)}", param_hint="--config")
         return parse_settings(bodies[0] if bodies else None)
@@ -101,17 +102,16 @@ def _read_stream(file: str) -> str:
     return content
 
 
-def _read_settings_file(file: str) -> str:
-    return read_regular_file(Path(file), MAX_SECRET_BYTES).decode()
-
-
 def _parse(file: str, read: Callable[[str], str]) -> Iterator[Document]:
     try:
         content = read(file)
     except (OSError, UnicodeError) as error:
         message = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UnreadableError(f"{file}: error: {message}") from None
-    for number, text in enumerate(_split(content), start=1):
+    # Each `---` line starts a document. Comments stay with the document that follows.
+    head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", content)
+    documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]
+    for number, text in enumerate((text for text in documents if not _is_blank(text)), start=1):
         try:
             body = load(text)
         except YamlError as error:
@@ -127,13 +127,6 @@ def dump_document(body: Any) -> str:
 
 def _location(file: str, number: int) -> str:
     return f"{file}, document {number}:"
-
-
-def _split(text: str) -> list[str]:
-    """Split before each `---` line, which always starts a document. Comments stay with the document that follows."""
-    head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", text)
-    documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]
-    return [document for document in documents if not _is_blank(document)]
 
 
 def _is_blank(document: str) -> bool:

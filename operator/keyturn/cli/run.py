@@ -33,7 +33,7 @@ from keyturn.cli.process import (
     run_until_stopped,
     stoppable,
 )
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import PendingTokens
 from keyturn.sidecar.authorization import AuthorizationError, read_or_create_token
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint

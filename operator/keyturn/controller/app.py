@@ -30,7 +30,7 @@ from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
 from keyturn.controller.request_responses import RequestResponses
-from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope
+from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope, Yielding
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
@@ -38,14 +38,12 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.controller.yielding import Yielding
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, build_dependencies
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)

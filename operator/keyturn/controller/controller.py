@@ -11,21 +11,21 @@ from typing import Any, TypeGuard
 from keyturn.api.status import Status, read_status
 from keyturn.api.token_request import Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
+from keyturn.controller.scope import PATIENCE, Yielding
 from keyturn.controller.secret_cache import target_name
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.controller.yielding import PATIENCE, Yielding
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
-from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, reconcile
+from keyturn.reconcile.reports import report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -138,22 +138,8 @@ class Controller:
 
     async def run_one(self, uid: str) -> None:
         """Reconcile a request, write its status and Events, and add it to the queue again."""
-        if not (entry := self.index.entries.get(uid)):
-            return
-        try:
-            if reason := await self._yielding.scope.claim(entry.request.namespace):
-                await self._leave(entry, reason)
-                return
-        except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, _name(entry.request), bug)
-            due = self._deps.now() + _STATUS_RETRY
-            self._work_queue.add(uid, due, entry.expires or due, entry.request.namespace)
-            return
-        self._yielding.forget(uid)
-        await self._reconcile(uid)
-
-    async def _reconcile(self, uid: str) -> None:
-        if not (entry := self.index.entries.get(uid)):
+        # It may be deleted while its namespace is claimed.
+        if not await self._claim(uid) or not (entry := self.index.entries.get(uid)):
             return
         request, now = entry.request, self._deps.now
         due: datetime | None = None
@@ -184,17 +170,29 @@ class Controller:
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
 
-    async def _leave(self, entry: Entry, reason: str) -> None:
-        """Postpone a request that is due until we may work in its namespace."""
-        uid, now, due = entry.request.uid, self._deps.now(), self._deps.now() + _SCOPE_RETRY
-        if self._yielding.scope.holder(entry.request.namespace):
-            try:
+    async def _claim(self, uid: str) -> bool:
+        """Claim the namespace of a request that is due. If that fails, postpone the request and return False."""
+        if not (entry := self.index.entries.get(uid)):
+            return False
+        request = entry.request
+        due: datetime | None = None
+        try:
+            if not (reason := await self._yielding.scope.claim(request.namespace)):
+                self._yielding.forget(uid)
+                return True
+            if self._yielding.scope.holder(request.namespace):
+                now = self._deps.now()
+                due = max(self._first_due(entry) or now, now + PATIENCE)
                 await self._yielding.report(entry, reason, now)
-            except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
-                _log.info("%s: %s", _name(entry.request), error)
-            due = max(self._first_due(entry) or now, now + PATIENCE)
-        if self._is_current(entry.request):
-            self._work_queue.add(uid, due, entry.expires or due, entry.request.namespace)
+        except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
+            _log.info("%s: %s", _name(request), error)
+        except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
+            report_bug(self._deps.metrics, _name(request), bug)
+            due = self._deps.now() + _STATUS_RETRY
+        if self._is_current(request):
+            due = due or self._deps.now() + _SCOPE_RETRY
+            self._work_queue.add(uid, due, entry.expires or due, request.namespace)
+        return False
 
     async def _report(self, request: Request | InvalidRequest, status: Status, events: tuple[Event, ...]) -> None:
         await self._status_writer.status(request.namespace, request.name, request.uid, status)

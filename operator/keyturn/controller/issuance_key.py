@@ -4,21 +4,22 @@ import asyncio
 import base64
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from keyturn.controller.api_client import ApiClient, ApiResponse, secrets_path
 from keyturn.core.errors import KeyturnError, LeaseLostError, UnavailableError
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import IssuanceKeys
 
 _RETRY_SECONDS, _LOG_INTERVAL_SECONDS, _CHECK_SECONDS = 5.0, 60.0, 60.0
 _KEY_BYTES = 32
 _Keys = Annotated[dict[Annotated[int, Meta(ge=1, lt=10**9)], Annotated[bytes, Meta(min_length=16)]], Meta(min_length=1)]
 _DESCRIPTION = "Signs Keyturn's issuance records. Include it in backups, and restore it before Keyturn starts."
+_Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 
@@ -37,17 +38,14 @@ class IssuanceKeySecret:
 
     async def wait(self) -> None:
         """Wait until the Secret can be read or does not exist: a process that cannot read it must not lead."""
-        await self._until_done(creates=False)
+        await self._retry(self._read)
 
     async def load(self) -> IssuanceKeys:
         """Wait until the keys can be read or created, and return them. Only the process that holds the Lease calls it.
 
         Without leader election, two processes may call it at the same time: the second POST fails, and both read.
         """
-        keys = await self._until_done(creates=True)
-        if keys is None:
-            raise AssertionError("_until_done creates a Secret that does not exist")
-        return keys
+        return await self._retry(self._read_or_create)
 
     async def keep(self, keys: IssuanceKeys) -> None:
         """Write the keys back if the Secret is deleted, until cancelled."""
@@ -65,11 +63,12 @@ class IssuanceKeySecret:
             except Exception as bug:  # noqa: BLE001 - nothing that is read ends the process
                 _log.error("%s could not be checked: %s", self._what, type(bug).__name__)
 
-    async def _until_done(self, *, creates: bool) -> IssuanceKeys | None:
+    async def _retry(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Call `read` until it succeeds, and return its result."""
         logged, logged_at = "", 0.0
         while True:
             try:
-                keys = await self._read_or_create() if creates else await self._read()
+                result = await read()
             except KeyturnError as error:
                 now = asyncio.get_running_loop().time()
                 self.problem = f"{self._what}: {error}"
@@ -79,7 +78,7 @@ class IssuanceKeySecret:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 self.problem = ""
-                return keys
+                return result
 
     async def _read_or_create(self) -> IssuanceKeys:
         keys = await self._read()

@@ -12,7 +12,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse
+from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, is_terminating
 from keyturn.controller.streams import Boundary
 from keyturn.core.errors import LeaseLostError, UnavailableError
 
@@ -135,9 +135,7 @@ class Lease:
 
     def _has_written(self, response: ApiResponse) -> bool:
         self.denied = ""
-        causes = (response.body.get("details") or {}).get("causes") or ()
-        is_terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-        if response.status == HTTPStatus.FORBIDDEN and not is_terminating:
+        if response.status == HTTPStatus.FORBIDDEN and not is_terminating(response):
             self.denied = response.message
             _log.warning("the Lease is forbidden: %s", response.message)
         if not response.is_error:

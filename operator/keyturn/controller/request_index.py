@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.api.base import InvalidSpecError
-from keyturn.api.spec_size import check_spec_bytes
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request, parse, renew_requested
+from keyturn.api.validation import check_spec_bytes
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.metrics import Series

@@ -14,8 +14,8 @@ import msgspec
 from aiohttp.streams import AsyncStreamIterator, EmptyStreamReader
 
 from keyturn.api.base import GROUP
-from keyturn.api.spec_size import MAX_SPEC_BYTES, spec_bytes
 from keyturn.api.token_request import KIND, PLURAL, RENEW_REQUESTED, VERSION, renew_requested
+from keyturn.api.validation import MAX_SPEC_BYTES, spec_bytes
 from keyturn.controller.api_client import ApiClient
 from keyturn.controller.object_list import PageSize, read_empty_page, read_version
 from keyturn.controller.response_body import Page, UnreadableError, decode_page, read_body, read_lines

@@ -19,13 +19,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.api.base import GROUP
+from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient
 from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
+from keyturn.controller.request_index import Entry
+from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
+from keyturn.core.errors import UnavailableError
+from keyturn.core.state import Failure
+from keyturn.core.status import Event, Outcome, report
 from keyturn.metrics import Metrics
 
 LEASE_NAME, LABEL = "keyturn-scope", f"{GROUP}/scope"
@@ -33,6 +39,8 @@ NAMESPACED, HANDOVER, CLUSTER = "namespaced", "handover", "cluster"
 # A takeover takes at most twice this time, because each Lease is read twice in it.
 HOLD_SECONDS = 120
 _SHOWN = 10
+PATIENCE = timedelta(minutes=1)
+_CONFLICT = "ScopeConflict"
 _log = logging.getLogger(__name__)
 
 
@@ -217,3 +225,43 @@ def label_of(lease: dict[str, Any]) -> str:
 
 def _place(namespace: str) -> str:
     return f"namespace {namespace}" if namespace else "all namespaces"
+
+
+class Yielding:
+    """The scope, and reports about TokenRequests outside of it, which another installation renews.
+
+    The status belongs to the installation that renews. The one that yields records an Event, and writes the status only
+    if the other one has not: two writers would overwrite each other.
+    """
+
+    def __init__(self, scope: Scope, status_writer: StatusWriter) -> None:
+        self.scope = scope
+        self._status_writer = status_writer
+        self._reported: dict[str, datetime] = {}
+
+    def has_reported(self, uid: str) -> bool:
+        """Whether the Event about a request was recorded."""
+        return uid in self._reported
+
+    def forget(self, uid: str) -> None:
+        """Forget a request that was deleted, or that we renew ourselves."""
+        self._reported.pop(uid, None)
+
+    async def report(self, entry: Entry, conflict: str, now: datetime) -> None:
+        """Record the Event once. Write the status if nobody has reported on this generation for PATIENCE."""
+        request, status = entry.request, entry.status
+        since = self._reported.setdefault(request.uid, now)
+        if since == now:
+            await self._status_writer.event(request, Event("Warning", _CONFLICT, conflict))
+        if (
+            isinstance(request, Request)
+            and status.observed_generation != request.generation
+            and now - since >= PATIENCE
+        ):
+            error = UnavailableError(_CONFLICT, conflict)
+            failure = Failure(error, status.failed_attempts, now + PATIENCE, request.generation)
+            status = report(request, status, Outcome(now, entry.state.issuance, failure=failure))
+            # Because of `version`, a status that the other installation writes at the same time is not overwritten.
+            await self._status_writer.status(
+                request.namespace, request.name, request.uid, status, version=entry.version
+            )

@@ -8,8 +8,7 @@ from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
 from keyturn.controller.secret_manifest import target_secret
 from keyturn.controller.secret_watch import Meta
-from keyturn.core.issuance import MANAGED_BY, TargetSecret, field_manager
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import MANAGED_BY, IssuanceKeys, TargetSecret, field_manager
 
 _MAX_DELETED = 10_000
 

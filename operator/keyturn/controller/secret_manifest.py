@@ -17,13 +17,13 @@ from keyturn.core.issuance import (
     MANAGED_BY,
     OWNER_UID,
     Issuance,
+    IssuanceKeys,
     TargetSecret,
     annotations,
     data_hash,
     field_manager,
     labels,
 )
-from keyturn.core.issuance_keys import IssuanceKeys
 
 # The API server checks that Secrets of these types have this data; a dry run has no real data yet.
 _DRY_RUN_DATA = {kind: {key: "{}"} for kind, key in JSON_KEYS.items()}

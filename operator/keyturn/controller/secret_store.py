@@ -23,8 +23,7 @@ from keyturn.controller.secret_manifest import (
 )
 from keyturn.controller.source_reader import read_source
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import Issuance, TargetSecret, field_manager, is_adopted, may_delete
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import Issuance, IssuanceKeys, TargetSecret, field_manager, is_adopted, may_delete
 from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 

@@ -151,24 +151,23 @@ class SecretWatch:
         while True:
             longest_pause = LONGEST_PAUSE_SECONDS
             try:
-                await self._list_and_follow()
+                if self._version and await read_version(self._api, self._path) < self._version:
+                    # etcd was restored from a backup: the API server sends no changes after a version that it does not
+                    # know.
+                    _log.warning("the resourceVersion of %s decreased; listing all objects again", self._path)
+                    self._version = 0
+                    self._report_deleted(set())
+                if not self._version:
+                    await self._list()
+                    self.listed.set()
+                await self._follow()
             except Exception as error:  # noqa: BLE001 - no input ends the process
                 self._problem = str(error) if isinstance(error, UnavailableError) else self._problem
                 longest_pause = self._boundary.report(error)
-                if not isinstance(error, aiohttp.ClientError | OSError) or _is_gone(error):
+                is_gone = isinstance(error, aiohttp.ClientResponseError) and error.status == HTTPStatus.GONE
+                if is_gone or not isinstance(error, aiohttp.ClientError | OSError):
                     self._version = 0
             await asyncio.sleep(backoff.next_pause(longest_pause))
-
-    async def _list_and_follow(self) -> None:
-        if self._version and await read_version(self._api, self._path) < self._version:
-            # etcd was restored from a backup: the API server sends no changes after a version that it does not know.
-            _log.warning("the resourceVersion of %s decreased; listing all objects again", self._path)
-            self._version = 0
-            self._report_deleted(set())
-        if not self._version:
-            await self._list()
-            self.listed.set()
-        await self._follow()
 
     async def _list(self) -> None:
         uids, version = set[str](), 0
@@ -219,7 +218,3 @@ class SecretWatch:
         for uid in self._reported.keys() - uids:
             namespace, name = self._reported[uid]
             self._report(Meta(name, namespace, uid, "0"), alive=False)
-
-
-def _is_gone(error: Exception) -> bool:
-    return isinstance(error, aiohttp.ClientResponseError) and error.status == HTTPStatus.GONE

@@ -117,7 +117,7 @@ def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | B
 
 
 def _value(ref: SecretKeyRef, data: dict[str, dict[str, str]]) -> str:
-    encoded, what = data[ref.name].get(ref.key), f"key {ref.key} of Secret {ref.name}"
+    encoded, what = data[ref.name].get(ref.key), ref.description
     if encoded is None:
         raise RefusedError("SourceNotFound", f"Secret {ref.name} has no key {ref.key}")
     return require_content(_text(encoded, what), what)

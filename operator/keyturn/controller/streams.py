@@ -8,7 +8,7 @@ import aiohttp
 
 from keyturn.core.errors import KeyturnError
 from keyturn.metrics import Metrics
-from keyturn.reconcile.bugs import describe_bug
+from keyturn.reconcile.reports import describe_bug
 
 _FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -37,8 +37,14 @@ class Boundary:
             self._count()
         if self._monotonic() - self._logged_at >= _LOG_INTERVAL_SECONDS:
             self._logged_at = self._monotonic()
+            if isinstance(error, KeyturnError):
+                problem = str(error)
+            elif isinstance(error, aiohttp.ClientResponseError):
+                problem = f"HTTP {error.status}"
+            else:
+                problem = describe_bug(error)
             level = logging.WARNING if is_expected else logging.ERROR
-            _log.log(level, "%s broke (%s); retrying", self._what, _describe(error))
+            _log.log(level, "%s broke (%s); retrying", self._what, problem)
         return _LONGEST_RECONNECT_SECONDS if is_expected else LONGEST_PAUSE_SECONDS
 
 
@@ -60,11 +66,3 @@ class Backoff:
         self._pause = min(pause, longest)
         self._resumed_at = self._monotonic() + self._pause
         return self._pause
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, KeyturnError):
-        return str(error)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"HTTP {error.status}"
-    return describe_bug(error)

@@ -1,9 +1,10 @@
-"""The issuance record: an annotation with facts about the data of a Secret, written together with it."""
+"""The issuance record: a signed annotation with facts about the data of a Secret, written together with the data."""
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -26,6 +27,7 @@ MAX_LIFETIME = timedelta(days=20 * 366)
 # The limit for keys, of which eight formats write fewer, and for superseded tokens.
 MAX_ITEMS = 100
 _PLAUSIBLE_YEARS = range(2000, 9000)  # sums with times near the limits of datetime overflow
+_SIGNATURE = re.compile(r',"key":([0-9]{1,9}),"mac":"([0-9a-f]{64})","digest":"[0-9a-f]*"\}\Z')
 
 
 class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -237,3 +239,38 @@ def with_digest(text: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceKeys:
+    """Keys by number: the key with the highest number signs, and all keys verify.
+
+    A signature also covers the namespace and the name of the Secret, so a record that was copied to another Secret is
+    not verified.
+    """
+
+    keys: Mapping[int, bytes] = field(repr=False)
+
+    def encode(self, issuance: Issuance, namespace: str, name: str) -> str:
+        """Return the value of the annotation: the record with the number of the key and an HMAC-SHA256."""
+        number, record = max(self.keys), msgspec.json.encode(issuance).decode()
+        mac = _mac(self.keys[number], namespace, name, record)
+        return with_digest(f'{record[:-1]},"key":{number},"mac":"{mac}"}}')
+
+    def read(
+        self, annotations: Mapping[str, str], namespace: str, name: str
+    ) -> tuple[Issuance | None, Issuance | None]:
+        """Return the record as (verified, unverified): one of the two is None, or both if it cannot be read."""
+        issuance, text = read_issuance(annotations), annotations.get(ISSUANCE_ANNOTATION, "")
+        signature = _SIGNATURE.search(text) if issuance else None
+        key = self.keys.get(int(signature[1])) if signature else None
+        if signature is None or key is None:
+            return None, issuance
+        record = text[: signature.start()] + "}"
+        is_verified = hmac.compare_digest(signature[2], _mac(key, namespace, name, record))
+        return (issuance, None) if is_verified else (None, issuance)
+
+
+def _mac(key: bytes, namespace: str, name: str, record: str) -> str:
+    # As a JSON list, so that no two combinations of values are signed as the same text.
+    return hmac.new(key, msgspec.json.encode([namespace, name, record]), hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""HTTP proxies: their URLs, and the hosts that are connected to without one (NO_PROXY)."""
+"""Canonical host names, and the HTTP proxies through which hosts are connected to."""
 
 import base64
 import ipaddress
@@ -8,9 +8,26 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from keyturn.core.hosts import canonical_host
-
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*{_LABEL}\.?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_HOST_AND_PORT = re.compile(r"\[(.*)\](?::([0-9]*))?|([^:]*):([0-9]*)")
+
+
+def canonical_host(host: str) -> str | None:
+    """Return the canonical form of an IP address, and a lower-case ASCII host name unchanged; None for anything else.
+
+    A host whose last label is a number is an address (WHATWG URL, "ends in a number checker"): resolvers accept octal,
+    hexadecimal and short forms, whose meaning differs between them.
+    """
+    if ":" in host or _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]):
+        try:
+            # An IPv6 zone has a meaning only on one machine.
+            return None if "%" in host else str(ipaddress.ip_address(host))
+        except ValueError:
+            return None
+    return host if _NAME.fullmatch(host) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,9 @@ def _is_match(entry: str, name: str, address: _Address, port: int) -> bool:
         return True
     if "/" in entry:
         return address is not None and _is_in_network(address, entry)
-    bare, entry_port = (entry, "") if _address(entry) else _split_port(entry)
+    bare, entry_port = entry, ""
+    if not _address(entry) and (match := _HOST_AND_PORT.fullmatch(entry)):
+        bare, entry_port = match[1] or match[3] or "", match[2] or match[4] or ""
     if entry_port not in ("", str(port)):
         return False
     if address is not None or _address(bare):
@@ -80,11 +99,6 @@ def _is_match(entry: str, name: str, address: _Address, port: int) -> bool:
     domain = bare.removesuffix(".")
     domain = domain[1:] if domain.startswith("*.") else domain
     return bool(domain.strip(".")) and (name == domain or name.endswith(domain if domain[0] == "." else f".{domain}"))
-
-
-def _split_port(entry: str) -> tuple[str, str]:
-    match = re.fullmatch(r"\[(.*)\](?::([0-9]*))?|([^:]*):([0-9]*)", entry)
-    return (match[1] or match[3] or "", match[2] or match[4] or "") if match else (entry, "")
 
 
 def _address(text: str) -> _Address:

@@ -7,8 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.base import matching
-from keyturn.core.hosts import canonical_host
-from keyturn.core.proxies import parse_proxy
+from keyturn.core.proxies import canonical_host, parse_proxy
 
 Url = Annotated[
     str,

@@ -167,15 +167,12 @@ def events(previous: Status, now: Status, outcome: Outcome) -> Iterator[Event]:
     if is_new and renewed.reason in _EVENT_TYPES:
         yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
     if previous.failed_attempts and renewed.status == "True" and not (is_new and renewed.reason == "Issued"):
-        yield Event("Normal", "Recovered", _recovery(previous.failed_attempts, renewed, is_renewed=is_new))
+        failures = "1 failure" if previous.failed_attempts == 1 else f"{previous.failed_attempts} failures"
+        verb = "renewed" if is_new else "recovered"
+        yield Event("Normal", "Recovered", f"{verb} after {failures}: {renewed.message}")
     is_reported = ready_before is not None and ready_before.reason == ready.reason
     if ready.reason in ("Expired", "SourceExpiring", _UNVERIFIED) and not is_reported:
         yield Event("Warning", ready.reason, ready.message)
-
-
-def _recovery(failures: int, renewed: Condition, *, is_renewed: bool) -> str:
-    verb, number = "renewed" if is_renewed else "recovered", "1 failure" if failures == 1 else f"{failures} failures"
-    return f"{verb} after {number}: {renewed.message}"
 
 
 def _event_reason(condition: Condition | None) -> str:

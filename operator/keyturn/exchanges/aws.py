@@ -15,18 +15,20 @@ from botocore.parsers import ResponseParserError
 
 from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.core.pipeline_values import Credentials
+from keyturn.core.pipeline_values import Credentials, require_safe
 from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
-from keyturn.exchanges.aws_errors import AwsOperation, failure
+from keyturn.exchanges.aws_errors import AwsOperation, expiration, failure, member
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 Signer = Credentials | Ambient | None
+# Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
+CredentialNames = tuple[str, str, str, str, str]
 _MAX_ITEMS = 100
 
 
@@ -41,6 +43,21 @@ class AwsResponse:
     request_id: str
     requested_at: datetime
     clock_skew: timedelta = timedelta()
+
+    def credentials(self, operation: AwsOperation, names: CredentialNames) -> Credentials:
+        """Read temporary credentials that have not expired.
+
+        Every member is required: credentials without an expiry could not be renewed in time.
+        """
+        container, *parts = names
+        fields = member(operation, self.members, container)
+        key_id, secret, session_token = (
+            require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
+            for name in parts[:3]
+        )
+        expires_at = expiration(operation, fields, parts[3])
+        self.require_unexpired(operation, "credentials", expires_at)
+        return Credentials(key_id, secret, session_token, expires_at)
 
     def require_unexpired(self, operation: AwsOperation, what: str, expires_at: datetime | None) -> None:
         """Raise an error if AWS returned something that had already expired when it was requested.
@@ -92,7 +109,7 @@ class Aws:
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        `payer` is the party whose quota AWS applies (see Call.payer): throttling of one tenant must not delay others.
+        `payer` is the party whose quota AWS applies (see Call.call_aws): throttling one tenant must not delay others.
 
         botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends the request.

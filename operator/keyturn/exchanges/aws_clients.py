@@ -7,16 +7,17 @@ from typing import Any
 
 import boto3
 import botocore.credentials
+import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
+from botocore.httpsession import ProxyConfiguration
 
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.aws_proxy import ProxiedSession
 from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A limit is needed because a region may be any text.
@@ -120,9 +121,44 @@ class _NoChain(CredentialResolver):
         return _ThreadCredentials()
 
 
+class _ProxyConfiguration(ProxyConfiguration):
+    """Chooses the proxy of each request, and authenticates to it."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        super().__init__()
+        # Not _proxies, which is an attribute of the base class.
+        self._keyturn_proxies = proxies
+
+    def proxy_url_for(self, url: str) -> str | None:  # type: ignore[override]  # botocore returns None too
+        proxy = self._keyturn_proxies.for_url(url)
+        return proxy.url if proxy else None
+
+    def proxy_headers_for(self, proxy_url: str) -> dict[str, str]:
+        known = (self._keyturn_proxies.http, self._keyturn_proxies.https)
+        return next((proxy.headers for proxy in known if proxy and proxy.url == proxy_url), {})
+
+
+class _ProxiedSession(botocore.session.Session):
+    """Creates clients, including those of its credential chain, that use `proxies` instead of the environment.
+
+    botocore ignores networks in NO_PROXY, fails if a password is not ASCII, and may show the password in an exception.
+    Its Config(proxies=...) applies to all hosts.
+    """
+
+    def __init__(self, proxies: Proxies, **options: Any) -> None:
+        super().__init__(**options)
+        self._proxy_configuration = _ProxyConfiguration(proxies)
+
+    def create_client(self, *arguments: Any, **options: Any) -> Any:
+        client: Any = super().create_client(*arguments, **options)
+        # There is no public way to replace it. A test fails if botocore renames it.
+        client._endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
+        return client
+
+
 def session_without_chain(proxies: Proxies) -> boto3.session.Session:
     """Create a session without the default credential chain and without ~/.aws. `thread_call` signs its calls."""
-    core = ProxiedSession(
+    core = _ProxiedSession(
         proxies,
         session_vars={
             "profile": (None, None, None, None),
@@ -140,7 +176,7 @@ def ambient_session(proxies: Proxies, *, is_allowed: bool) -> boto3.session.Sess
     Raises NoCredentialsError if the settings do not allow it, or if there is no identity yet: that of a pod may become
     available only after the pod starts. The chain refreshes its credentials itself; a copy of them would expire.
     """
-    session = boto3.session.Session(botocore_session=ProxiedSession(proxies)) if is_allowed else None
+    session = boto3.session.Session(botocore_session=_ProxiedSession(proxies)) if is_allowed else None
     if session is None or session.get_credentials() is None:
         raise NoCredentialsError
     return session

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 from botocore.exceptions import (
@@ -19,15 +20,12 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, require_safe
 from keyturn.core.token_times import parse_time
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
+from keyturn.exchanges.transmission import NOT_PROCESSED
 
-_FIRST_CLIENT_ERROR, _TOO_MANY_REQUESTS = 400, 429
-# RFC 9110 section 15.5.9 (request timeout) and RFC 8470 section 5.2 (too early): sent by proxies.
-_RETRYABLE = (408, 425)
-_FIRST_SERVER_ERROR, _SERVICE_UNAVAILABLE = 500, 503
+_CLIENT_ERRORS = range(400, 500)
 # Raised before anything was sent.
 _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
@@ -47,6 +45,13 @@ class ErrorClassification:
     hints: Mapping[str, str] = field(default_factory=dict)
 
 
+def not_allowed(actions: str) -> ErrorClassification:
+    """Return the classification of an error that IAM causes because it does not allow these actions."""
+    return ErrorClassification(
+        "AccessDenied", hint=f"check that the caller's policy allows {actions}", eventually_consistent=True
+    )
+
+
 KEYS = ErrorClassification(
     "SourceInvalid", hint="check that the access key that signs the call is correct, active and valid in this region"
 )
@@ -59,8 +64,6 @@ SIGNED = {
     "InvalidSignatureException": KEYS,
     "UnrecognizedClientException": UNKNOWN_KEY,
 }
-# Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
-CredentialNames = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +179,6 @@ def expiration(operation: AwsOperation, members: Mapping[str, Any], name: str) -
     return expires_at
 
 
-def credentials_from(operation: AwsOperation, members: Mapping[str, Any], names: CredentialNames) -> Credentials:
-    """Read temporary credentials. Every member is required: without an expiry they could not be renewed in time."""
-    container, *parts = names
-    fields = member(operation, members, container)
-    key_id, secret, session_token = (
-        require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
-        for name in parts[:3]
-    )
-    return Credentials(key_id, secret, session_token, expiration(operation, fields, parts[3]))
-
-
 def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta) -> KeyturnError:
     response: Mapping[str, Any] = error.response
     metadata = response.get("ResponseMetadata", {})
@@ -202,14 +194,13 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: tim
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
         return ThrottledError(message, request_id=request_id, retry_after=parse_retry_after(str(seconds)))
     if classification.reason == "Unavailable":
-        # RFC 9110 section 15.6.4: a 503 means that the request was not processed.
-        outcome_unknown = operation.consumes and status >= _FIRST_SERVER_ERROR and status != _SERVICE_UNAVAILABLE
+        is_failure = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in NOT_PROCESSED
         return UnavailableError(
             classification.reason,
             message,
             request_id=request_id,
             service=operation.service_in(region),
-            outcome_unknown=outcome_unknown,
+            outcome_unknown=operation.consumes and is_failure,
         )
     if code in _WRONG_REGION:
         # The rest of a URL is ignored: botocore builds all hosts.
@@ -244,8 +235,8 @@ def _code(error: ClientError) -> str:
 
 def _by_status(status: int) -> ErrorClassification:
     """Classify an unknown code by its HTTP status: a wrong retry is noise, a wrong stop is an outage."""
-    if status == _TOO_MANY_REQUESTS:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _THROTTLED
-    if not _FIRST_CLIENT_ERROR <= status < _FIRST_SERVER_ERROR or status in _RETRYABLE:
+    if status not in _CLIENT_ERRORS or status in NOT_PROCESSED:
         return _UNAVAILABLE
     return ErrorClassification("AccessDenied" if status in (401, 403) else "SourceInvalid")

@@ -73,7 +73,7 @@ async def _external_assertion(call: Call, source: ClientAssertionSource, values:
         seconds = account.expiration_seconds or _SERVICE_ACCOUNT_SECONDS
         return await call.service_account_token(account.name, account.audiences, seconds)
     if ref := source.secret_key_ref:
-        what = f"clientAssertionFrom (key {ref.key} of Secret {ref.name})"
+        what = f"clientAssertionFrom ({ref.description})"
         token = unwrap(await call.secret(ref), what)
         expires_at = jwt_times(token).expires_at
         if expires_at and expires_at <= call.context.issuer_client.now():
@@ -148,4 +148,4 @@ def _base64url(content: bytes) -> str:
 
 
 def _where(field: str, value: SecretValue | None) -> str:
-    return f"{field} (key {value.secret_key_ref.key} of Secret {value.secret_key_ref.name})" if value else field
+    return f"{field} ({value.secret_key_ref.description})" if value else field

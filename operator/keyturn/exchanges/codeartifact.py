@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from keyturn.api.exchanges.codeartifact import CodeArtifactGetAuthorizationTokenSpec
 from keyturn.core.pipeline_values import PackageEndpoint, PipelineValues, Token, require_safe
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member, not_allowed
 from keyturn.exchanges.context import Call
 
 _CLASSIFICATIONS = SIGNED | {
@@ -21,12 +21,7 @@ _GET_TOKEN = AwsOperation(
     title="CodeArtifact GetAuthorizationToken",
     classifications=_CLASSIFICATIONS
     | {
-        "AccessDeniedException": ErrorClassification(
-            "AccessDenied",
-            hint="check that the caller's policy allows codeartifact:GetAuthorizationToken and"
-            " sts:GetServiceBearerToken",
-            eventually_consistent=True,
-        ),
+        "AccessDeniedException": not_allowed("codeartifact:GetAuthorizationToken and sts:GetServiceBearerToken"),
         "ValidationException": ErrorClassification(
             "InvalidSpec", hint="check durationSeconds; 0 is valid only with the credentials of a role"
         ),
@@ -39,11 +34,7 @@ _GET_ENDPOINT = AwsOperation(
     title="CodeArtifact GetRepositoryEndpoint",
     classifications=_CLASSIFICATIONS
     | {
-        "AccessDeniedException": ErrorClassification(
-            "AccessDenied",
-            hint="check that the caller's policy allows codeartifact:GetRepositoryEndpoint",
-            eventually_consistent=True,
-        ),
+        "AccessDeniedException": not_allowed("codeartifact:GetRepositoryEndpoint"),
         "ValidationException": ErrorClassification(
             "InvalidSpec", hint="check the format and endpointType of the repository"
         ),
@@ -55,7 +46,6 @@ async def get_authorization_token(
     call: Call, spec: CodeArtifactGetAuthorizationTokenSpec, values: PipelineValues
 ) -> PipelineValues:
     """Call codeartifact GetAuthorizationToken, and GetRepositoryEndpoint for endpoints that are not cached."""
-    signer = values.signing_credentials
     domain: dict[str, str | int] = {"domain": spec.domain}
     if spec.domain_owner:
         domain["domainOwner"] = spec.domain_owner
@@ -68,9 +58,7 @@ async def get_authorization_token(
             url = await _endpoint_url(call, values, parameters)
             endpoints.append(PackageEndpoint(name, repository.repository, url))
     seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
-    response = await call.context.aws.call(
-        _GET_TOKEN, call.region, domain | seconds, signer, payer=call.payer(values.principal)
-    )
+    response = await call.call_aws(_GET_TOKEN, domain | seconds, values.signing_credentials, principal=values.principal)
     token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
     expires_at = expiration(_GET_TOKEN, response.members, "expiration")
     response.require_unexpired(_GET_TOKEN, "a token", expires_at)
@@ -86,9 +74,8 @@ async def _endpoint_url(call: Call, values: PipelineValues, parameters: dict[str
     key = (call.region, *map(str, parameters.items()))
     cache, url = call.context.endpoints, call.context.endpoints.get(key)
     if url is None:
-        response = await call.context.aws.call(
-            _GET_ENDPOINT, call.region, parameters, values.signing_credentials, payer=call.payer(values.principal)
-        )
+        signer, principal = values.signing_credentials, values.principal
+        response = await call.call_aws(_GET_ENDPOINT, parameters, signer, principal=principal)
         url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
     # Not cached without domainOwner: the domain is then the caller's own, which differs from caller to caller.
     if "domainOwner" in parameters:

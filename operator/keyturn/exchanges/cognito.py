@@ -8,7 +8,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, Token, require_length, require_safe
 from keyturn.core.token_times import token_expiry
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, credentials_from, member
+from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, member
 from keyturn.exchanges.context import Call
 
 _LIFETIME = timedelta(minutes=10)
@@ -61,8 +61,7 @@ async def get_credentials(call: Call, spec: CognitoGetCredentialsSpec, values: P
     """Call cognito-identity GetCredentialsForIdentity, for the stored identity if there is one."""
     custom_role = {"CustomRoleArn": spec.custom_role_arn} if spec.custom_role_arn else {}
     identity, response = await _call_for_identity(call, spec, values, _GET_CREDENTIALS, custom_role)
-    credentials = credentials_from(_GET_CREDENTIALS, response.members, _CREDENTIALS)
-    response.require_unexpired(_GET_CREDENTIALS, "credentials", credentials.expires_at)
+    credentials = response.credentials(_GET_CREDENTIALS, _CREDENTIALS)
     return replace(
         values, credentials=credentials, principal=identity, identity_id=identity, request_id=response.request_id
     )
@@ -87,13 +86,13 @@ async def _call_for_identity(
 
     async def call_for(identity: str) -> tuple[str, AwsResponse]:
         parameters = {"IdentityId": identity, "Logins": logins} | custom_role
-        response = await call.context.aws.call(operation, call.region, parameters, payer=call.payer())
+        response = await call.call_aws(operation, parameters)
         return response.members.get("IdentityId", identity), response
 
     async def get_id() -> str:
         account = {"AccountId": spec.account_id} if spec.account_id else {}
         parameters = {"IdentityPoolId": spec.identity_pool_id, "Logins": logins, **account}
-        response = await call.context.aws.call(_GET_ID, call.region, parameters, payer=call.payer())
+        response = await call.call_aws(_GET_ID, parameters)
         return str(member(_GET_ID, response.members, "IdentityId"))
 
     stored = values.identity_id

@@ -3,14 +3,17 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from keyturn.api.source import ValueRef
 from keyturn.core.errors import RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import MAX_VALUE_LENGTH, require_safe
 from keyturn.core.settings import SourceSettings
-from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.aws import Aws, AwsResponse, Signer
+from keyturn.exchanges.aws_errors import AwsOperation
 from keyturn.exchanges.issuer_http import IssuerClient
+from keyturn.exchanges.transmission import Transmission
 
 # Called with each value that an exchange reads; the value is empty if it could not be read.
 OnRead = Callable[[ValueRef, str], None]
@@ -53,9 +56,31 @@ class Call:
     client_token: str = ""
     on_read: OnRead = lambda _ref, _value: None
 
-    def payer(self, arn: str = "") -> str:
-        """Return the party whose quota AWS applies to a call: the account of an ARN or, without one, this namespace."""
-        parts = arn.split(":", 5)
+    async def call_aws(
+        self,
+        operation: AwsOperation,
+        parameters: dict[str, Any],
+        signer: Signer = None,
+        transmission: Transmission | None = None,
+        *,
+        principal: str = "",
+        region: str | None = None,
+    ) -> AwsResponse:
+        """Call an AWS operation with `Aws.call`, by default in the region of this exchange.
+
+        `principal` is an ARN in the account whose quota AWS applies; empty if the account is unknown.
+        """
+        return await self.context.aws.call(
+            operation, region or self.region, parameters, signer, transmission, payer=self._payer(principal)
+        )
+
+    def check_aws_rate(self, operation: AwsOperation, signer: Signer, principal: str) -> None:
+        """Raise ThrottledError if the rate limit would delay the call for long. Called before an intent is written."""
+        if self.consumes:
+            self.context.aws.check_rate(operation, self.region, signer, self._payer(principal))
+
+    def _payer(self, principal: str) -> str:
+        parts = principal.split(":", 5)
         return parts[4] if len(parts) > 5 else f"{self.namespace}/"  # noqa: PLR2004 - arn:aws:iam::ACCOUNT:role/NAME
 
     async def secret(self, ref: ValueRef, max_length: int = MAX_VALUE_LENGTH) -> str:

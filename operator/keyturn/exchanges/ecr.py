@@ -8,7 +8,7 @@ from typing import Any
 from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, RegistryLogin, require_safe
-from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member
+from keyturn.exchanges.aws_errors import SIGNED, AwsOperation, ErrorClassification, expiration, member, not_allowed
 from keyturn.exchanges.context import Call
 
 # ecr-public exists only there; in other regions it returns UnsupportedCommandException.
@@ -23,14 +23,7 @@ _PRIVATE = AwsOperation(
     service="ecr",
     name="get_authorization_token",
     title="ECR GetAuthorizationToken",
-    classifications=_CLASSIFICATIONS
-    | {
-        "AccessDeniedException": ErrorClassification(
-            "AccessDenied",
-            hint="check that the caller's policy allows ecr:GetAuthorizationToken",
-            eventually_consistent=True,
-        )
-    },
+    classifications=_CLASSIFICATIONS | {"AccessDeniedException": not_allowed("ecr:GetAuthorizationToken")},
 )
 _PUBLIC = AwsOperation(
     exchange="ecrGetAuthorizationToken",
@@ -38,13 +31,7 @@ _PUBLIC = AwsOperation(
     name="get_authorization_token",
     title="ECR Public GetAuthorizationToken",
     classifications=_CLASSIFICATIONS
-    | {
-        "AccessDeniedException": ErrorClassification(
-            "AccessDenied",
-            hint="check that the caller's policy allows ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken",
-            eventually_consistent=True,
-        )
-    },
+    | {"AccessDeniedException": not_allowed("ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken")},
 )
 
 
@@ -54,8 +41,8 @@ async def get_authorization_token(
     """Call ecr (or ecr-public) GetAuthorizationToken, and add its logins to those of earlier exchanges."""
     operation, region = (_PUBLIC, _PUBLIC_REGION) if spec.public else (_PRIVATE, call.region)
     parameters = {"registryIds": list(spec.registry_ids)} if spec.registry_ids else {}
-    response = await call.context.aws.call(
-        operation, region, parameters, values.signing_credentials, payer=call.payer(values.principal)
+    response = await call.call_aws(
+        operation, parameters, values.signing_credentials, principal=values.principal, region=region
     )
     data = member(operation, response.members, "authorizationData")
     logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]

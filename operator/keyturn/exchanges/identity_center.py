@@ -9,7 +9,7 @@ from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
 from keyturn.core.token_times import jwt_claims, jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.aws import AwsResponse
-from keyturn.exchanges.aws_errors import KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification, credentials_from
+from keyturn.exchanges.aws_errors import KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
@@ -23,6 +23,9 @@ _ASSIGNED = (
 )
 # Not SourceInvalid, which would mean that the code or assertion itself was refused and must not be sent again.
 _KEYS, _UNKNOWN_KEY = replace(KEYS, reason="AccessDenied"), replace(UNKNOWN_KEY, reason="AccessDenied")
+_NOT_ASSIGNED = ErrorClassification(
+    "AccessDenied", hint="check that the user is assigned to this permission set in this account"
+)
 
 # Errors of the operations in the AWS API reference.
 _CREATE_TOKEN = AwsOperation(
@@ -64,13 +67,9 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
     name="get_role_credentials",
     title="Identity Center GetRoleCredentials",
     classifications={
-        "ForbiddenException": ErrorClassification(
-            "AccessDenied", hint="check that the user is assigned to this permission set in this account"
-        ),
+        "ForbiddenException": _NOT_ASSIGNED,
         "InvalidRequestException": ErrorClassification("InvalidSpec", hint="check roleName and accountId"),
-        "ResourceNotFoundException": ErrorClassification(
-            "AccessDenied", hint="check that the user is assigned to this permission set in this account"
-        ),
+        "ResourceNotFoundException": _NOT_ASSIGNED,
         "TooManyRequestsException": ErrorClassification("Throttled"),
         "UnauthorizedException": ErrorClassification(
             "SourceInvalid", hint="the token has expired or its session has ended; sign in again"
@@ -93,13 +92,10 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
     # A call whose response was lost may have consumed the code, assertion or refresh token.
     operation = _CREATE_TOKEN if is_repeatable else replace(_CREATE_TOKEN, attempts=1, consumes=call.consumes)
     signer = values.signing_credentials
-    if call.consumes:
-        call.context.aws.check_rate(operation, call.region, signer, call.payer(values.principal))
+    call.check_aws_rate(operation, signer, values.principal)
 
     async def send(transmission: Transmission) -> PipelineValues:
-        response = await call.context.aws.call(
-            operation, call.region, parameters, signer, transmission, payer=call.payer(values.principal)
-        )
+        response = await call.call_aws(operation, parameters, signer, transmission, principal=values.principal)
         if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
             # botocore reads the error page of a proxy as a response without members.
             message = f"{operation.title} returned no token"
@@ -172,6 +168,5 @@ async def get_role_credentials(
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
     response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, payer=spec.account_id)
-    credentials = credentials_from(_GET_ROLE_CREDENTIALS, response.members, _CREDENTIALS)
-    response.require_unexpired(_GET_ROLE_CREDENTIALS, "credentials", credentials.expires_at)
+    credentials = response.credentials(_GET_ROLE_CREDENTIALS, _CREDENTIALS)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

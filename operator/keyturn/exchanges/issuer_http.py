@@ -18,8 +18,7 @@ from yarl import URL
 from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.hosts import canonical_host
-from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy
+from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew
@@ -257,16 +256,12 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
     # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. Because of a character in another
     # encoding, for example in a description, a token that was received must not be lost.
     members = decode_object(body.decode("utf-8-sig", "replace").encode())
-    if members is None and (response.content_type == _FORM or b"access_token=" in body):
-        return _parse_form(body)
-    return members
-
-
-def _parse_form(body: bytes) -> dict[str, str] | None:
-    """Parse a form; None for anything else, such as an HTML page with a link that contains a token."""
+    if members is not None or not (response.content_type == _FORM or b"access_token=" in body):
+        return members
     try:
         text = body.decode("ascii").strip()
         fields = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         return None
+    # Not an HTML page with a link that contains a token.
     return dict(fields) if _FORM_TEXT.fullmatch(text) else None

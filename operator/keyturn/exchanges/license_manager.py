@@ -15,18 +15,22 @@ _LIFETIME, _DAYS = timedelta(hours=1), 365
 _NOT_FOUND = "SourceNotFound"
 
 # Errors of the operations in the AWS API reference.
-_SIGNED = SIGNED | {
+_COMMON = {
+    "AuthorizationException": ErrorClassification(
+        "AccessDenied", hint="check that License Manager may be used in this account"
+    ),
+    "RateLimitExceededException": ErrorClassification("Throttled"),
+    "ServerInternalException": ErrorClassification("Unavailable"),
+}
+_SIGNED = {
+    **SIGNED,
+    **_COMMON,
     "AccessDeniedException": ErrorClassification(
         "AccessDenied",
         hint="check that the caller's policy allows the operation and that the license's grant allows CreateToken",
         eventually_consistent=True,
     ),
-    "AuthorizationException": ErrorClassification(
-        "AccessDenied", hint="check that License Manager may be used in this account"
-    ),
-    "RateLimitExceededException": ErrorClassification("Throttled"),
     "RedirectException": ErrorClassification("InvalidSpec", hint="the license belongs to another region"),
-    "ServerInternalException": ErrorClassification("Unavailable"),
     "ValidationException": ErrorClassification("InvalidSpec", hint="check the fields of licenseManagerCreateToken"),
 }
 _CREATE_TOKEN = AwsOperation(
@@ -58,16 +62,12 @@ _GET_ACCESS_TOKEN = AwsOperation(
     service="license-manager",
     name="get_access_token",
     title="License Manager GetAccessToken",
-    classifications={
+    classifications=_COMMON
+    | {
         "ValidationException": ErrorClassification(
             "SourceInvalid", hint="the token is malformed, expired, revoked or lacks a token property; create a new one"
         ),
         "AccessDeniedException": ErrorClassification("AccessDenied", hint="the token may have been deleted"),
-        "AuthorizationException": ErrorClassification(
-            "AccessDenied", hint="check that License Manager may be used in this account"
-        ),
-        "RateLimitExceededException": ErrorClassification("Throttled"),
-        "ServerInternalException": ErrorClassification("Unavailable"),
     },
 )
 
@@ -83,7 +83,7 @@ async def get_access_token(
     parameters = {"Token": require_length(values.current_token.value, "the refresh token", 1, 4096)}
     if spec.token_properties:
         parameters["TokenProperties"] = list(spec.token_properties)  # type: ignore[assignment]
-    response = await call.context.aws.call(_GET_ACCESS_TOKEN, call.region, parameters, payer=call.payer())
+    response = await call.call_aws(_GET_ACCESS_TOKEN, parameters)
     token = require_safe(member(_GET_ACCESS_TOKEN, response.members, "AccessToken"), "License Manager's access token")
     access_token = Token(token, token_expiry(token, response.requested_at, assumed_lifetime=_LIFETIME))
     return replace(values, access_token=access_token, request_id=response.request_id)
@@ -102,18 +102,14 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
     }
     parameters: dict[str, Any] = {name: value for name, value in optional.items() if value}
     parameters |= {"LicenseArn": spec.license_arn, "ClientToken": call.client_token}
-    region = call.region
+    region, signer, principal = call.region, values.signing_credentials, values.principal
     try:
-        response = await call.context.aws.call(
-            _CREATE_TOKEN, region, parameters, values.signing_credentials, payer=call.payer(values.principal)
-        )
+        response = await call.call_aws(_CREATE_TOKEN, parameters, signer, principal=principal)
     except WrongRegionError as error:
         if error.region in ("", region):
             raise
         region = error.region
-        response = await call.context.aws.call(
-            _CREATE_TOKEN, region, parameters, values.signing_credentials, payer=call.payer(values.principal)
-        )
+        response = await call.call_aws(_CREATE_TOKEN, parameters, signer, principal=principal, region=region)
     superseded = []
     for old in values.superseded:
         is_due = spec.revoke_superseded and old.at + spec.revoke_superseded.grace_time <= response.requested_at
@@ -132,14 +128,9 @@ async def create_token(call: Call, spec: LicenseManagerCreateTokenSpec, values: 
 
 async def _revoke(call: Call, region: str, values: PipelineValues, token: Superseded) -> bool:
     """Delete a token that Keyturn recorded, never one from a search. Return whether it no longer exists."""
+    parameters, signer = {"TokenId": token.token_id}, values.signing_credentials
     try:
-        await call.context.aws.call(
-            _DELETE_TOKEN,
-            region,
-            {"TokenId": token.token_id},
-            values.signing_credentials,
-            payer=call.payer(values.principal),
-        )
+        await call.call_aws(_DELETE_TOKEN, parameters, signer, principal=values.principal, region=region)
     except KeyturnError as error:
         return error.reason == _NOT_FOUND
     return True

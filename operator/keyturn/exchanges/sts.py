@@ -23,7 +23,7 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, require_length
 from keyturn.exchanges.aws import AwsResponse, Signer
 from keyturn.exchanges.aws_clients import AMBIENT
-from keyturn.exchanges.aws_errors import EXPIRED, KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification, credentials_from
+from keyturn.exchanges.aws_errors import EXPIRED, KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
@@ -191,7 +191,7 @@ async def assume_role_with_web_identity(
         RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
         WebIdentityToken=require_length(values.input_token(spec.from_).value, "the web identity token", 4, 20000),
     )
-    response = await call.context.aws.call(_WITH_WEB_IDENTITY, call.region, parameters, payer=call.payer(spec.role_arn))
+    response = await call.call_aws(_WITH_WEB_IDENTITY, parameters, principal=spec.role_arn)
     return _with_credentials(_WITH_WEB_IDENTITY, values, response)
 
 
@@ -240,13 +240,10 @@ async def prepare_get_session_token(call: Call, spec: GetSessionTokenSpec, value
 def _prepared(
     call: Call, operation: AwsOperation, parameters: dict[str, Any], values: PipelineValues, signer: Signer
 ) -> Send:
-    if call.consumes:
-        call.context.aws.check_rate(operation, call.region, signer, call.payer(values.principal))
+    call.check_aws_rate(operation, signer, values.principal)
 
     async def send(transmission: Transmission) -> PipelineValues:
-        response = await call.context.aws.call(
-            operation, call.region, parameters, signer, transmission, payer=call.payer(values.principal)
-        )
+        response = await call.call_aws(operation, parameters, signer, transmission, principal=values.principal)
         return _with_credentials(operation, values, response)
 
     return send
@@ -260,10 +257,8 @@ def _mfa_operation(call: Call, operation: AwsOperation, spec: MfaExchangeSpec) -
 async def get_federation_token(call: Call, spec: GetFederationTokenSpec, values: PipelineValues) -> PipelineValues:
     """Call sts GetFederationToken, signed with the access key of an IAM user."""
     name = session_name(call.namespace, call.name, spec.name, _MAX_FEDERATED_USER_NAME)
-    parameters = _parameters(spec, Name=name)
-    response = await call.context.aws.call(
-        _GET_FEDERATION_TOKEN, call.region, parameters, values.signing_credentials, payer=call.payer(values.principal)
-    )
+    parameters, signer = _parameters(spec, Name=name), values.signing_credentials
+    response = await call.call_aws(_GET_FEDERATION_TOKEN, parameters, signer, principal=values.principal)
     return _with_credentials(_GET_FEDERATION_TOKEN, values, response)
 
 
@@ -297,14 +292,12 @@ def _code(spec: MfaExchangeSpec, values: PipelineValues) -> str | None:
 
 def _require_match(ref: SecretValue, value: str, pattern: str, expectation: str) -> str:
     if not re.fullmatch(pattern, value, re.ASCII):
-        where = f"key {ref.secret_key_ref.key} of Secret {ref.secret_key_ref.name}"
-        raise RefusedError("SourceInvalid", f"{where} must be {expectation}")
+        raise RefusedError("SourceInvalid", f"{ref.secret_key_ref.description} must be {expectation}")
     return value
 
 
 def _with_credentials(operation: AwsOperation, values: PipelineValues, response: AwsResponse) -> PipelineValues:
-    credentials = credentials_from(operation, response.members, _CREDENTIALS)
-    response.require_unexpired(operation, "credentials", credentials.expires_at)
+    credentials = response.credentials(operation, _CREDENTIALS)
     user = response.members.get("AssumedRoleUser") or response.members.get("FederatedUser") or {}
     principal = user.get("Arn", values.principal)
     return replace(values, credentials=credentials, principal=principal, request_id=response.request_id)

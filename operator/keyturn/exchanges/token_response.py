@@ -11,12 +11,11 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.token_times import jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.issuer_http import IssuerResponse
+from keyturn.exchanges.transmission import NOT_PROCESSED
 
 _SUCCESS, _REDIRECTS_AND_CLIENT_ERRORS = range(200, 300), range(300, 500)
-# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed.
-_NOT_HANDLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
 # With these statuses, an issuer's own code is not about the token: Keycloak returns 404 if the realm does not exist.
-_NOT_ABOUT_TOKEN = (*_NOT_HANDLED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+_NOT_ABOUT_TOKEN = (*NOT_PROCESSED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _TOKENS = ("access_token", "id_token", "refresh_token")
 # Okta uses the second one if the client is unknown.
@@ -111,7 +110,7 @@ def _error(
         return _refusal(response, code, sends_token=sends_token, consumes=consumes)
     if is_success and has_token:
         return None
-    if status in _NOT_HANDLED:
+    if status in NOT_PROCESSED:
         return UnavailableError("Unavailable", f"{host} returned HTTP {status}")
     if status in _REDIRECTS_AND_CLIENT_ERRORS:
         message = f"{host} returned HTTP {status} without an OAuth error; check that tokenUrl is its token endpoint"
@@ -136,7 +135,7 @@ def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes
         return ThrottledError(message, retry_after=response.retry_after)
     if reason == "Unavailable":
         is_failure = code == "server_error" and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        is_unknown = consumes and is_failure and response.status not in _NOT_HANDLED
+        is_unknown = consumes and is_failure and response.status not in NOT_PROCESSED
         return UnavailableError(reason, message, outcome_unknown=is_unknown)
     # The other codes of RFC 6749 section 5.2 are about the client or the request; invalid_grant is SourceInvalid.
     return RefusedError(reason, message, may_concern_token=code not in _ERRORS or code == "access_denied")

@@ -1,8 +1,12 @@
-"""Tracks whether the first byte of a request may have left this process."""
+"""Tracks whether the first byte of a request may have left this process; the statuses of requests without effect."""
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from keyturn.core.pipeline_values import PipelineValues
+
+# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed. Proxies return these, too.
+NOT_PROCESSED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class AbandonedError(Exception):

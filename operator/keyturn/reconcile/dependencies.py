@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
@@ -25,9 +26,9 @@ from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
-from keyturn.reconcile.pending_tokens import PendingTokens
 
 _MAX_INTENTS = 10_000
+_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -128,6 +129,33 @@ def token_secret_name(request: Request) -> NamespacedName:
     """Return namespace and name of the token Secret."""
     consumption = request.spec.consumption
     return request.namespace, consumption.secret if consumption else ""
+
+
+class PendingTokens:
+    """The token Secrets whose token is being exchanged, or whose new token is not saved yet."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._since: dict[str, float] = {}
+
+    @contextmanager
+    def track(self, name: str) -> Iterator[None]:
+        """Record the token Secret with this name as pending. TokenLocks excludes a second use of the same one."""
+        self._since[name] = self._monotonic()
+        try:
+            yield
+        finally:
+            del self._since[name]
+
+    def log(self) -> None:
+        """Log which tokens keep a process from stopping."""
+        for name, since in self._since.items():
+            _log.warning(
+                "still replacing the token of Secret %s, for %d s; the process stops once the new token is saved"
+                " (SIGKILL, that is kill -9, would lose it)",
+                name,
+                self._monotonic() - since,
+            )
 
 
 @dataclass(frozen=True, slots=True)

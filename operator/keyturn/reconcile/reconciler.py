@@ -1,10 +1,9 @@
 """One reconciliation: read, decide, exchange, write, and report."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from keyturn.api.exchanges.registry import StepSpec
@@ -37,9 +36,7 @@ from keyturn.core.status import Event, Outcome, after_bug, events, invalid, repo
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Series
-from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
-from keyturn.reconcile.expiry_report import ReportStatus, with_expiry_report
 from keyturn.reconcile.issue import (
     IssueContext,
     UnknownExpiryError,
@@ -49,12 +46,15 @@ from keyturn.reconcile.issue import (
     issue,
     record_refusal,
 )
+from keyturn.reconcile.reports import ReportStatus, expiry_report, report_bug
 from keyturn.reconcile.token_refresh import consume
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
+# The state after an attempt, its outcome, and when to reconcile again.
+_Attempt = tuple[ReconcileState, Outcome, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,53 +120,42 @@ async def reconcile(
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
         if deps.token_locks.is_taken(request):
             return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
-        async with deps.token_locks.acquire(request):
-            attempt = _renew_if_due(deps, request, state, now)
-            (state, outcome, requeue_at), status = await with_expiry_report(
-                deps, request, attempt, status, report_expiry
-            )
-        return _reconciled(deps, request, state, status, outcome, requeue_at)
+        values_read, expiry = ValuesRead(request), expiry_report(deps, request, status, report_expiry)
+        async with deps.token_locks.acquire(request), expiry as reported_status:
+            state = await expedite_after_change(deps, request, state, now)
+            state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
+        state = values_read.added_to(state)
+        return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 
 
-async def _renew_if_due(
-    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
-) -> tuple[ReconcileState, Outcome, datetime | None]:
-    """Act if the request is due, or if a value that the failed attempt read has changed since."""
-    values_read, state = ValuesRead(request), await expedite_after_change(deps, request, state, now)
-    state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
-    return values_read.added_to(state), outcome, requeue_at
-
-
-async def _act_if_due(
-    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
-) -> tuple[ReconcileState, Outcome, datetime | None]:
+async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> _Attempt:
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
     requeue_at: datetime | None = None
     try:
         target = await deps.store.read_target(request)
         state = state.with_target(request, target)
         inputs = await _read_inputs(deps, request, target)
-        state = dataclasses.replace(state, inputs=inputs.hash, source=inputs.fingerprint)
+        state = replace(state, inputs=inputs.hash, source=inputs.fingerprint)
         match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
             case Renew(reason):
                 started = time.monotonic()
                 # The exchange cannot be undone, so everything that can be refused is checked first.
                 await _dry_run(deps, request, state, target, inputs.stored)
-                last, state = state.last, dataclasses.replace(state, exchanged_at=now)
+                last, state = state.last, replace(state, exchanged_at=now)
                 begun = await _begin(deps, request, state, inputs, now)
-                state = dataclasses.replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
+                state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
                 issuance, data, request_id = await _finish(deps, request, inputs, begun)
                 # If the write fails, the next attempt starts with a dry run.
-                state = dataclasses.replace(state, unwritten=True)
+                state = replace(state, unwritten=True)
                 await deps.store.write(request, issuance, data)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
                 state = state.with_written(issuance, is_repair=reason in REPAIR_REASONS and bool(last or target))
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):
-                state = dataclasses.replace(state, metadata_applied_at=now)
+                state = replace(state, metadata_applied_at=now)
                 await deps.store.apply_metadata(request, issuance)
                 outcome = Outcome(now, issuance)
             case Wait(requeue_at, failure):
@@ -177,7 +166,7 @@ async def _act_if_due(
                 return _failed(deps, request, state, error, now)
     except Exception as error:  # noqa: BLE001 - a bug is reported like a failure
         return _failed(deps, request, state, _as_failure(deps, request, error), now)
-    return dataclasses.replace(state.with_issuance(outcome.issuance), failure=outcome.failure), outcome, requeue_at
+    return replace(state.with_issuance(outcome.issuance), failure=outcome.failure), outcome, requeue_at
 
 
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
@@ -192,7 +181,7 @@ def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Ex
 
 def _failed(
     deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
-) -> tuple[ReconcileState, Outcome, datetime | None]:
+) -> _Attempt:
     if isinstance(error, ThrottledError) and error.nothing_sent:
         # Keyturn's own limit is not a failure. A long wait is divided, so that an expiry during it is reported.
         outcome = Outcome(now, state.issuance, failure=state.failure)
@@ -220,14 +209,14 @@ def _after_bug(
     expiry = read_time(status.expiration_time)
     requeue_at = min(expiry, next_attempt_time) if expiry and expiry > now else next_attempt_time
     recorded = tuple(events(status, after, Outcome(now, failure=failure)))
-    return Reconciled(dataclasses.replace(state, failure=failure), after, recorded, requeue_at)
+    return Reconciled(replace(state, failure=failure), after, recorded, requeue_at)
 
 
 async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecret | None) -> _Inputs:
     source = await deps.store.read_source(request)
     stored, fingerprint = None, source_fingerprint(source, request)
     # The credentials that sign the call are not part of the token family, so they have a fingerprint of their own.
-    signer = source_fingerprint(dataclasses.replace(source, token=None), request)
+    signer = source_fingerprint(replace(source, token=None), request)
     if request.spec.consumption:
         namespace, name = token_secret_name(request)
         stored = live_token(
@@ -311,7 +300,7 @@ async def _exchange(
                 raise ThrottledError(error.message, retry_after=wait, nothing_sent=True) from None
             raise
         # The refresh token is already saved; a later step must not use it.
-        values = dataclasses.replace(values, refresh_token=None)
+        values = replace(values, refresh_token=None)
     return values
 
 
@@ -332,7 +321,7 @@ def _reconciled(
 ) -> Reconciled:
     now = deps.now()
     # The attempt may have taken long, and credentials that expired meanwhile are no longer usable.
-    outcome = dataclasses.replace(outcome, at=now, started=outcome.at)
+    outcome = replace(outcome, at=now, started=outcome.at)
     status = report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None

@@ -5,7 +5,6 @@ and a change ends the wait.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from keyturn.api.source import ValueRef
@@ -54,21 +53,15 @@ async def expedite_after_change(
         return state
     is_restored = failure.inputs is None
     refs = request.spec.exchange_references if is_restored else failure.values_read
-    try:
-        values_read = await _read(deps, request, refs)
-    except UnavailableError:
-        return state
-    if not is_restored and values_read != failure.values_read:
-        earliest = max(now, state.exchanged_at + deps.min_interval) if state.exchanged_at else now
-        failure = dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, earliest))
-    return dataclasses.replace(state, failure=dataclasses.replace(failure, values_read=values_read))
-
-
-async def _read(deps: Dependencies, request: Request, refs: Iterable[ValueRef]) -> Mapping[ValueRef, str]:
     values_read: dict[ValueRef, str] = {}
     for ref in refs:
         try:
             values_read[ref] = fingerprint(await deps.read_value(request.namespace, ref), request)
         except RefusedError:
             values_read[ref] = ""
-    return values_read
+        except UnavailableError:
+            return state
+    if not is_restored and values_read != failure.values_read:
+        earliest = max(now, state.exchanged_at + deps.min_interval) if state.exchanged_at else now
+        failure = dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, earliest))
+    return dataclasses.replace(state, failure=dataclasses.replace(failure, values_read=values_read))

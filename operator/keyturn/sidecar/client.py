@@ -26,7 +26,12 @@ def fetch_credentials(
     The timeout applies to each network operation. A refused connection is retried until the timeout.
     """
     host, port, path = _split(url)
-    token = _read_token(authorization_file)
+    try:
+        token = read_token(authorization_file, _MAX_BYTES)
+    except AuthorizationError as error:
+        raise NoCredentialsError(str(error)) from None
+    except OSError as error:
+        raise NoCredentialsError(f"cannot read the authorization file {authorization_file}: {error.strerror}") from None
     headers = [("Host", f"{host}:{port}"), ("Authorization", token), ("Connection", "close")]
     try:
         with _connect(host.strip("[]"), port, timeout_seconds) as connection:
@@ -52,15 +57,6 @@ def _split(url: str) -> tuple[str, int, str]:
     if not 0 < port <= _MAX_PORT:
         raise NoCredentialsError(f"the URL of the endpoint must have a port from 1 to {_MAX_PORT}")
     return host, port, path
-
-
-def _read_token(path: Path) -> str:
-    try:
-        return read_token(path, _MAX_BYTES)
-    except AuthorizationError as error:
-        raise NoCredentialsError(str(error)) from None
-    except OSError as error:
-        raise NoCredentialsError(f"cannot read the authorization file {path}: {error.strerror}") from None
 
 
 def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:

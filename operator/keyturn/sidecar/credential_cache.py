@@ -65,7 +65,15 @@ def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> Served
     Raises NoCredentialsError if the data is incomplete or malformed, does not expire, or has no session token.
     """
     if key in data:
-        fields = _from_document(data[key], key)
+        try:
+            document = json.loads(data[key])
+        except (ValueError, RecursionError):
+            raise NoCredentialsError(f"key {key} is not valid JSON") from None
+        if not isinstance(document, dict):
+            raise NoCredentialsError(f"key {key} is not a JSON object")
+        names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
+                 "Expiration": "Expiration"}  # fmt: skip
+        fields = {name: value for name, member in names.items() if isinstance(value := document.get(member), str)}
     else:
         variables = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
                      "Token": "AWS_SESSION_TOKEN", "Expiration": "expiration"}  # fmt: skip
@@ -87,15 +95,3 @@ def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> Served
 def _rfc3339(time: datetime) -> str:
     # The SDKs for JavaScript and Rust reject +00:00.
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _from_document(text: str, key: str) -> dict[str, str]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise NoCredentialsError(f"key {key} is not valid JSON") from None
-    if not isinstance(document, dict):
-        raise NoCredentialsError(f"key {key} is not a JSON object")
-    names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
-             "Expiration": "Expiration"}  # fmt: skip
-    return {name: value for name, member in names.items() if isinstance(value := document.get(member), str)}

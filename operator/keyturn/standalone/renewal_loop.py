@@ -16,9 +16,9 @@ from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
 from keyturn.metrics import Series
-from keyturn.reconcile.bugs import report_bug
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import reconcile, series
+from keyturn.reconcile.reports import report_bug
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
 

@@ -17,8 +17,7 @@ from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Stores, TokenLocks, build_dependencies
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, build_dependencies
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import AtomicDir, StartupError, locked_directory
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable

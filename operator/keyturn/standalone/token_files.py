@@ -63,7 +63,9 @@ class TokenFiles:
 
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the file; raises UnavailableError if it exists."""
-        return await asyncio.to_thread(self._create, request, stored)
+        if await self.read(request):
+            raise _conflict(self._path(request))
+        return await asyncio.to_thread(self._replace, request, stored)
 
     async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
@@ -85,11 +87,6 @@ class TokenFiles:
         except OSError as error:
             raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
         return _decode(request, content, path)
-
-    def _create(self, request: Request, token: StoredToken) -> StoredToken:
-        if self._read(request):
-            raise _conflict(self._path(request))
-        return self._replace(request, token)
 
     def _update(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         stored, path = self._read(request), self._path(request)

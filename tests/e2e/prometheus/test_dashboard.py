@@ -32,7 +32,6 @@ def exported_series() -> set[str]:
 
 
 def values_of(node: Any, key: str) -> Iterator[Any]:
-    """Every value of a key, at any depth."""
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     if isinstance(node, dict) and key in node:
         yield node[key]

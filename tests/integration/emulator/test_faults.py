@@ -5,11 +5,10 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError
 from botocore.parsers import ResponseParserError
 
-from tests.support.cases import cases
-from tests.support.emulator.boto import USER, Boto, as_keys, aws_error
+from tests.support.emulator.boto import USER, Boto, as_keys
 from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, LICENSE_ARN, OIDC_ROLE_ARN
 from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
@@ -45,33 +44,6 @@ def test_dropped_refresh_consumes_the_token_only_before_the_drop(drop: str, cons
     assert aws.calls("oauth:refresh_token") == len(consumed)
 
 
-def test_fault_applies_to_its_number_of_calls(aws: Emulator, boto: Boto) -> None:
-    aws.fault("GetCallerIdentity", code="Throttling", times=2)
-    aws.fault("GetCallerIdentity", code="ServiceUnavailable", status=500, times=None)
-    sts = boto("sts", **USER)
-    codes = [aws_error(sts.get_caller_identity)[0] for _ in range(5)]
-    aws.clear_faults()
-    sts.get_caller_identity()
-
-    assert codes == ["Throttling"] * 2 + ["ServiceUnavailable"] * 3
-    assert aws.calls("GetCallerIdentity") == 6
-
-
-@cases("fault, settings", {"delay": ({"delay_seconds": 0.5}, {}), "latency": ({}, {"latency_seconds": 0.5})})
-def test_late_response(fault: dict[str, float], settings: dict[str, float], aws: Emulator, boto: Boto) -> None:
-    aws.fault("GetCallerIdentity", **fault)
-    aws.settings(**settings)
-
-    with pytest.raises(ReadTimeoutError):
-        boto("sts", read_timeout=0.1, **USER).get_caller_identity()
-
-
-@cases("fault", {"operation": {"operation": "GetAcessToken"}, "field": {"operation": "CreateToken", "cod": "x"}})
-def test_unknown_name_in_a_fault_is_rejected(fault: dict[str, str], aws: Emulator) -> None:
-    with pytest.raises(ValueError, match="faults: "):
-        aws.control("POST", "faults", **fault)
-
-
 def test_every_secret_is_recorded_and_none_is_in_the_calls(
     aws: Emulator, boto: Boto, assume_with_token: Callable[..., Any]
 ) -> None:
@@ -91,16 +63,6 @@ def test_every_secret_is_recorded_and_none_is_in_the_calls(
     # Not the last call of all: the late response of another test may still be recorded.
     [refreshed] = [call for call in aws.recent_calls() if call["operation"] == "oauth:token"]
     assert (refreshed["principal"], refreshed["outcome"]) == (CLIENT_ID, "200")
-
-
-def test_reset_keeps_what_was_issued(aws: Emulator, boto: Boto) -> None:
-    token = aws.refresh_token()
-    aws.fault("GetAccessToken", status=500, times=None)
-    aws.settings(access_token_seconds=1)
-    aws.reset()
-    boto("license-manager").get_access_token(Token=token)
-
-    assert aws.calls("GetAccessToken") == 1
 
 
 def call_with_impossible_output() -> None:

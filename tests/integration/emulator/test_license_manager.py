@@ -1,11 +1,10 @@
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from tests.support.cases import cases
 from tests.support.emulator import license_manager
-from tests.support.emulator.boto import USER, Boto, aws_error
+from tests.support.emulator.boto import Boto, aws_error
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import ACCOUNT, LICENSE_ARN, LICENSE_ISSUER, USER_KEY_ID
+from tests.support.emulator.constants import LICENSE_ARN, LICENSE_ISSUER, USER_KEY_ID
 from tests.support.emulator.service import Call
 from tests.support.emulator.state import Settings, State
 from tests.support.emulator.tokens import SigningKey
@@ -13,12 +12,6 @@ from tests.support.emulator.tokens import SigningKey
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NEW = {"LicenseArn": LICENSE_ARN, "ClientToken": "one", "TokenProperties": ["on-prem"]}
 FOREIGN_TOKEN = SigningKey().sign({"iss": LICENSE_ISSUER, "exp": 4102444800, "token_id": "x"})
-
-
-def test_get_access_token_may_be_signed(aws: Emulator, boto: Boto) -> None:
-    boto("license-manager", **USER).get_access_token(Token=aws.refresh_token())
-
-    assert aws.recent_calls()[-1]["principal"] == f"arn:aws:iam::{ACCOUNT}:user/keyturn"
 
 
 @cases("seconds, is_same", {"within ten minutes": (599, True), "after ten minutes": (600, False)})
@@ -31,24 +24,6 @@ def test_client_token_returns_the_same_token(seconds: int, *, is_same: bool) -> 
     )
 
     assert (first == second) is is_same
-
-
-@cases(
-    "changes, code",
-    {
-        "license does not exist": ({"LicenseArn": LICENSE_ARN + "0"}, "ResourceNotFoundException"),
-        "ClientToken of 61 characters": ({"ClientToken": "x" * 61}, "ValidationException"),
-        "token over 4096 characters": ({"TokenProperties": ["x" * 4000]}, "ValidationException"),
-        "unknown partition": ({"RoleArns": ["arn:aws-eu:iam::1:role/x"]}, "ValidationException"),
-        "zero days": ({"ExpirationInDays": 0}, "ValidationException"),
-        "ClientToken with other parameters": ({"ClientToken": "used", "ExpirationInDays": 1}, "ValidationException"),
-    },
-)
-def test_create_token_refuses(changes: dict[str, Any], code: str, aws: Emulator, boto: Boto) -> None:
-    create = boto("license-manager", **USER).create_token
-    create(**{**NEW, "ClientToken": "used"})
-
-    assert aws_error(create, **{**NEW, "ClientToken": "new", **changes}) == (code, 400)
 
 
 @cases(

@@ -1,12 +1,6 @@
 import base64
-import ssl
-from typing import Any
-
-import pytest
 
 from tests.support.cases import cases
-from tests.support.certificates import issue_loopback_certificate
-from tests.support.clock import real_now
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET, NON_ROTATING_CLIENT_ID
 from tests.support.emulator.oauth.client import HttpResponse, basic_authorization, send
@@ -14,7 +8,6 @@ from tests.support.emulator.oauth.token_families import History
 
 BASIC = basic_authorization(CLIENT_ID, CLIENT_SECRET)
 NOT_ENCODED = {"Authorization": "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()}
-SCOPES = "offline_access openid"
 
 
 def refresh(aws: Emulator, token: str, headers: dict[str, str] = BASIC, **form: str) -> HttpResponse:
@@ -64,57 +57,3 @@ def test_rejected_request_consumes_nothing(
     assert ("www-authenticate" in response.headers) is (response.status == 401)
     assert aws.family(token) == History()
     assert refresh(aws, token).status == 200
-
-
-@cases(
-    "form, headers",
-    {
-        "repeated parameter": ([("grant_type", "refresh_token")] * 2, {}),
-        "not a form": ([("grant_type", "refresh_token")], {"Content-Type": "application/json"}),
-    },
-)
-def test_malformed_form_is_rejected(form: list[tuple[str, str]], headers: dict[str, str], aws: Emulator) -> None:
-    form = [*form, ("refresh_token", aws.oauth_refresh_token())]
-    response = send(f"{aws.issuer_url}/token", aws.ca, form, BASIC | headers)
-
-    assert (response.status, response["error"]) == (400, "invalid_request")
-
-
-def test_expired_refresh_token_is_rejected(aws: Emulator) -> None:
-    token = aws.oauth_refresh_token(expires_in=100)
-    second = refresh(aws, token)["refresh_token"]
-    aws.settings(clock_offset_seconds=101)
-
-    assert refresh(aws, second)["error"] == "invalid_grant"
-    assert not aws.family(second).revoked
-
-
-def test_server_is_verified_by_its_own_ca_only(aws: Emulator) -> None:
-    with pytest.raises(ssl.SSLCertVerificationError):
-        send(f"{aws.issuer_url}/jwks", issue_loopback_certificate(real_now()).ca)
-
-
-@cases(
-    "requested, scope, has_id_token",
-    {
-        "all granted scopes by default": ("", SCOPES, True),
-        "fewer scopes": ("openid", "openid", True),
-        "no ID token without openid": ("offline_access", "offline_access", False),
-    },
-)
-def test_scope(requested: str, scope: str, aws: Emulator, *, has_id_token: bool) -> None:
-    response = refresh(aws, aws.oauth_refresh_token(), scope=requested)
-
-    assert (response["scope"], "id_token" in response.members) == (scope, has_id_token)
-
-
-def test_fewer_scopes_do_not_narrow_the_grant(aws: Emulator) -> None:
-    second = refresh(aws, aws.oauth_refresh_token(), scope="openid")["refresh_token"]
-
-    assert refresh(aws, second)["scope"] == SCOPES
-
-
-@pytest.mark.parametrize("fault", [{"without": "expires_in"}, {"token_characters": 1}], ids=str)
-def test_oauth_fault_is_rejected_for_aws(fault: dict[str, Any], aws: Emulator) -> None:
-    with pytest.raises(ValueError, match="apply to OAuth only"):
-        aws.fault("GetAccessToken", **fault)

@@ -1,7 +1,5 @@
-import functools
 import http.client
 
-import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -24,26 +22,6 @@ def test_region_of_the_host_must_be_signed(region: str, code: str, aws: Emulator
     result = aws_error(sts.get_caller_identity)[0] if code else sts.get_caller_identity()["Account"]
 
     assert result == (code or ACCOUNT)
-
-
-@cases(
-    "service, code",
-    {"sts": ("sts", "MissingAuthenticationToken"), "JSON": ("license-manager", "MissingAuthenticationTokenException")},
-)
-def test_unsigned_request_is_refused(service: str, code: str, aws: Emulator, boto: Boto) -> None:
-    client = boto(service)
-    call = client.get_caller_identity if service == "sts" else functools.partial(client.delete_token, TokenId="x")
-
-    assert aws_error(call)[0] == code
-
-
-@cases("seconds, code", {"5 min": (290, ""), "over 5 min": (310, "SignatureDoesNotMatch")})
-@pytest.mark.parametrize("sign", [1, -1], ids=["ahead", "behind"])
-def test_clock_may_be_five_minutes_off(sign: int, seconds: int, code: str, aws: Emulator, boto: Boto) -> None:
-    aws.settings(clock_offset_seconds=sign * seconds)
-    call = boto("sts", **USER).get_caller_identity
-
-    assert (aws_error(call)[0] if code else call()["Account"]) == (code or ACCOUNT)
 
 
 def post(aws: Emulator, body: bytes, headers: dict[str, str]) -> tuple[int, str]:

@@ -6,18 +6,9 @@ import pytest
 from tests.support.cases import cases
 from tests.support.emulator.boto import aws_error
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import (
-    ACCOUNT,
-    LICENSE_ARN,
-    LICENSE_ISSUER,
-    LICENSE_PROVIDER,
-    ROLE_ARN,
-    WEB_IDENTITY_ACTION,
-    trust_policy,
-)
+from tests.support.emulator.constants import ACCOUNT, LICENSE_ARN, LICENSE_ISSUER
 from tests.support.emulator.tokens import SigningKey
 
-AMR = f"{LICENSE_PROVIDER}:amr"
 URL, AUDIENCE = "https://issuer.example", "sts.amazonaws.com"
 KEY, OTHER_KEY, UNKNOWN_KEY = SigningKey(), SigningKey(), SigningKey()
 Assume = Callable[..., Any]
@@ -35,24 +26,6 @@ def issuer_jwt(key: SigningKey = KEY, **changes: Any) -> str:
 def issuer_role(aws: Emulator) -> str:
     """A role that trusts an issuer with two keys."""
     return aws.trust_issuer(URL, {"keys": [OTHER_KEY.jwk(), KEY.jwk()]}, AUDIENCE)
-
-
-def test_role_of_a_test_has_its_own_trust_policy(aws: Emulator, assume_with_token: Assume) -> None:
-    arn = f"arn:aws:iam::{ACCOUNT}:role/path/Own"
-    condition = {"ForAnyValue:StringLike": {AMR: "cloud-*"}}
-    policy = trust_policy({"Federated": LICENSE_PROVIDER}, WEB_IDENTITY_ACTION, condition)
-    aws.control("POST", "roles", arn=arn, trust_policy=policy, max_session_seconds=7200)
-    response = assume_with_token(aws.refresh_token(["cloud-1"]), RoleArn=arn, DurationSeconds=7200)
-
-    assert response["AssumedRoleUser"]["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Own/demo"
-    assert aws_error(assume_with_token, RoleArn=arn) == ("AccessDenied", 403)
-
-
-def test_unsupported_trust_policy_is_rejected(aws: Emulator) -> None:
-    policy = trust_policy({"Federated": LICENSE_PROVIDER}, WEB_IDENTITY_ACTION, {"NumericLessThan": {AMR: "1"}})
-
-    with pytest.raises(ValueError, match="roles: Invalid enum value 'NumericLessThan'"):
-        aws.control("POST", "roles", arn=ROLE_ARN, trust_policy=policy)
 
 
 @cases("token", {"another key": license_jwt(), "unknown issuer": license_jwt("https://a.example")})

@@ -9,13 +9,7 @@ from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import MINUTE, NOW, request, signed
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import ACCOUNT_ROLE_ARN, POOL_ID
-from tests.support.exchange_steps import (
-    AMBIENT_SETTINGS,
-    AMBIENT_SOURCE,
-    context,
-    exchange,
-    fail_pipeline,
-)
+from tests.support.exchange_steps import AMBIENT_SETTINGS, AMBIENT_SOURCE, context, exchange, fail_pipeline
 
 
 class FakeServiceAccounts:
@@ -107,20 +101,3 @@ async def test_ambient_identity_requires_a_matching_rule(
     error = await fail_pipeline(context(client, sources=sources), namespace, **spec)
 
     assert (error.reason, emulator.recent_calls()) == ("IdentityNotAllowed", [])
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text", "matches"),
-    [
-        ("billing", "billing", True),
-        ("billing", "billing2", False),
-        ("team-*", "team-blue", True),
-        ("team-*", "my-team-blue", False),
-        ("*", "anything", True),
-        ("a.b", "axb", False),
-        ("role/*/app", "role/x/y/app", True),
-    ],
-)
-def test_wildcard_in_a_rule_matches_any_characters(pattern: str, text: str, *, matches: bool) -> None:
-    assert AmbientRule(namespaces=(pattern,), roles=("*",)).is_met_by(text, "role") is matches
-    assert AmbientRule(namespaces=("*",), roles=(pattern,)).is_met_by("namespace", text) is matches

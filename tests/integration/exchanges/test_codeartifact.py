@@ -3,13 +3,12 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.errors import ThrottledError
-from keyturn.core.pipeline_values import Credentials, PackageEndpoint
+from keyturn.core.pipeline_values import PackageEndpoint
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY, USER_KEY_ID
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, DOMAIN, REPOSITORY
 from tests.support.exchange_steps import fail_signed, run_signed
 from tests.support.registry_client import basic, is_authorized
 
@@ -114,13 +113,6 @@ async def test_missing_domain_owner_or_repository_is_invalid_spec(
     assert (error.reason, "check that the domain" in error.message) == ("InvalidSpec", True)
 
 
-async def test_invalid_keys_are_refused(client: Aws, emulator: Emulator) -> None:
-    unknown = await fail_signed(client, artifact(), keys=Credentials("AKIANOTTHERE", "key"))
-    wrong = await fail_signed(client, artifact(), keys=Credentials(USER_KEY_ID, "wrong"))
-
-    assert (unknown.reason, wrong.reason) == ("SourceInvalid", "SourceInvalid")
-
-
 @pytest.mark.parametrize("operation", [TOKEN, ENDPOINT])
 async def test_refusal_names_operation_and_permission(operation: str, client: Aws, emulator: Emulator) -> None:
     emulator.fault(operation, code="AccessDeniedException", status=403, message="planted")
@@ -128,11 +120,3 @@ async def test_refusal_names_operation_and_permission(operation: str, client: Aw
 
     assert error.message.startswith(f"CodeArtifact {operation.partition(':')[2]}: AccessDeniedException; check")
     assert (operation in error.message, len(error.request_id), "planted" in error.message) == (True, 36, False)
-
-
-async def test_throttling_error_has_retry_after(client: Aws, emulator: Emulator) -> None:
-    emulator.fault(TOKEN, code="ThrottlingException", status=429, times=None, headers={"Retry-After": "7"})
-    error = await fail_signed(client, artifact())
-
-    assert isinstance(error, ThrottledError)
-    assert error.retry_after.total_seconds() == 7

@@ -4,19 +4,14 @@ import pytest
 
 from keyturn.api.exchanges.ecr import EcrGetAuthorizationTokenSpec
 from keyturn.core.errors import KeyturnError
-from keyturn.core.pipeline_values import Credentials, PipelineValues
+from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.ecr import get_authorization_token
 from tests.support.clock import real_now
 from tests.support.dependencies import HOUR, MINUTE, NOW
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import ACCOUNT, USER_KEY_ID
-from tests.support.exchange_steps import (
-    USER_CREDENTIALS,
-    call,
-    fail_signed,
-    run_signed,
-)
+from tests.support.emulator.constants import ACCOUNT
+from tests.support.exchange_steps import USER_CREDENTIALS, call, run_signed
 from tests.support.registry_client import basic, is_authorized
 
 PRIVATE: dict[str, Any] = {"ecrGetAuthorizationToken": {}}
@@ -77,19 +72,7 @@ async def test_public_registry_is_called_in_us_east_1(client: Aws, emulator: Emu
     assert (await run_signed(client, other_region)).registry_logins
 
 
-@PRIVATE_AND_PUBLIC
-async def test_invalid_keys_are_refused(
-    step_spec: dict[str, Any], service: str, client: Aws, emulator: Emulator
-) -> None:
-    unknown = await fail_signed(client, step_spec, keys=Credentials("AKIANOTTHERE", "key"))
-    wrong = await fail_signed(client, step_spec, keys=Credentials(USER_KEY_ID, "wrong"))
-
-    assert (unknown.reason, wrong.reason) == ("SourceInvalid", "SourceInvalid")
-
-
 class FakeEcr(Aws):
-    """Returns any text as the token of ECR."""
-
     def __init__(self, token: str) -> None:
         self._token = token
 

@@ -119,13 +119,6 @@ async def test_assertion_is_the_current_or_the_id_token(which: str, client: Aws,
     assert values.identity_context
 
 
-async def test_assertion_is_accepted_once(client: Aws, emulator: Emulator) -> None:
-    values = PipelineValues(Token(emulator.jwt(APPLICATION_ARN)), credentials=USER)
-    await call(client, values, BEARER)
-
-    assert (await fail_call(client, values, BEARER)).reason == "SourceInvalid"
-
-
 @pytest.mark.parametrize("requested", [None, f"{TYPE}access_token", f"{TYPE}refresh_token"])
 async def test_token_of_another_application_is_exchanged(
     requested: str | None, client: Aws, emulator: Emulator

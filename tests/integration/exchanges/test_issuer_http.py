@@ -215,6 +215,7 @@ async def test_body_that_is_neither_a_json_object_nor_a_form(text: str, content_
         "form with a field that is not UTF-8": (b"access_token=a%FF", FORM, None),
         "JSON as a form": (b'{"access_token": "a"}', FORM, {"access_token": "a"}),
         "JSON with a form in it": (b'{"hint": "?access_token=a"}', "text/plain", {"hint": "?access_token=a"}),
+        "JSON after white space": (b'\r\n {"a": "b"}', "text/html", {"a": "b"}),
         "JSON after a byte order mark": (b'\xef\xbb\xbf{"a": "b"}', "application/json", {"a": "b"}),
         "JSON in ISO-8859-1": (b'{"access_token": "a", "note": "\xe9"}', "", {"access_token": "a", "note": "\ufffd"}),
     },

@@ -3,7 +3,6 @@
 The responses of Keycloak were recorded with version 26.4.2; those of others are from their documentation.
 """
 
-import codecs
 import json
 from datetime import datetime, timedelta
 from typing import Any
@@ -119,33 +118,6 @@ def is_about(expires_at: datetime | None, lifetime: timedelta | None) -> bool:
         return (expires_at, lifetime) == (None, None)
     # The tests before this one may have taken minutes.
     return abs(expires_at - real_now() - lifetime) < max(5 * SECOND, lifetime / 100)
-
-
-@cases(
-    "prefix, content_type",
-    {
-        "as plain text": (b"", "text/plain; charset=utf-8"),
-        "as HTML": (b"", "text/html"),
-        "as JSON in another charset": (b"", "application/json;charset=ISO-8859-1"),
-        "after a byte order mark": (codecs.BOM_UTF8, JSON),
-        "after white space": (b"\r\n ", JSON),
-    },
-)
-@pytest.mark.parametrize("status", [200, 201])
-async def test_rotated_token_survives_unusual_responses(
-    prefix: bytes, content_type: str, status: int, client: Aws
-) -> None:
-    members = BEARER | {"refresh_token": "next", "expires_in": 300}
-    values = await call(client, prefix + json.dumps(members).encode(), status, content_type)
-
-    assert values.refresh_token == "next"
-
-
-async def test_201_is_a_success_for_other_grants(client: Aws) -> None:
-    values = await call(client, json.dumps(BEARER | {"refresh_token": "next"}).encode(), 201, **EXCHANGE)
-
-    assert values.access_token
-    assert (values.access_token.value, values.refresh_token) == ("access", None)
 
 
 async def test_github_form_is_read(client: Aws) -> None:

@@ -7,7 +7,7 @@ from keyturn.exchanges import license_manager
 from keyturn.exchanges.aws import Aws, AwsResponse
 from keyturn.exchanges.license_manager import get_access_token as operation
 from tests.support.clock import real_now
-from tests.support.dependencies import HOUR, NOW, request
+from tests.support.dependencies import NOW, request
 from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import call, get_access_token
 
@@ -50,12 +50,6 @@ class FakeAws(Aws):
 
     async def call(self, *_: object, **__: object) -> AwsResponse:
         return AwsResponse(dict(self._members), "id", NOW)
-
-
-async def test_opaque_token_expires_an_hour_after_the_request() -> None:
-    values = await _get_access_token(FakeAws(AccessToken="opaque"))
-
-    assert values.access_token == Token("opaque", NOW + HOUR)
 
 
 async def test_token_with_unsafe_characters_is_refused() -> None:

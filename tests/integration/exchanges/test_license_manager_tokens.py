@@ -11,7 +11,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Superseded
 from keyturn.exchanges.aws import Aws
 from tests.support.clock import real_now
-from tests.support.dependencies import DAY, HOUR, SECOND, request
+from tests.support.dependencies import DAY, SECOND, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import LICENSE_ARN, ROLE_ARN, USER_KEY_ID, USER_SECRET_KEY
 from tests.support.exchange_steps import context, exchange, get_access_token
@@ -135,11 +135,3 @@ async def test_failed_deletion_does_not_fail_the_renewal(
 
     assert values.access_token
     assert len(values.superseded) == remaining
-
-
-async def test_expiry_of_an_opaque_token(client: Aws, emulator: Emulator) -> None:
-    values = await create_token(client, name="default")
-
-    assert values.access_token
-    assert values.access_token.expires_at
-    assert abs(values.access_token.expires_at - real_now() - 365 * DAY) < HOUR

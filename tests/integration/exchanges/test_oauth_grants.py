@@ -10,7 +10,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.exchange_steps import CA_FROM, OAUTH_OPERATION, SECRET_FROM, OauthIssuer
-from tests.support.signing_keys import EC, RSA, keys
+from tests.support.signing_keys import EC, RSA
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -186,15 +186,6 @@ async def test_assertion_by_a_wrong_clock_is_clock_skew(
 
     assert (error.reason, message in error.message) == (reason, True)
     assert "invalid_client" in error.message
-
-
-async def test_key_of_another_client_is_refused(issuer: OauthIssuer) -> None:
-    issuer.emulator.oauth_client("with-key", public_key=RSA[1])
-    issuer.values["key"] = keys("rsa")[0]
-    key_fields = {"clientId": "with-key", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
-    error = await issuer.fail(PipelineValues(), grantType="client_credentials", **key_fields)
-
-    assert (error.reason, "invalid_client" in error.message) == ("AccessDenied", True)
 
 
 async def test_public_client_sends_its_id_without_a_secret(issuer: OauthIssuer) -> None:

@@ -15,24 +15,13 @@ from tests.support.cases import cases
 from tests.support.dependencies import request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import APPLICATION_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import (
-    OAUTH_OPERATION,
-    OauthIssuer,
-    context,
-    issuer_client,
-    refresh_request,
-)
+from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, context, issuer_client, refresh_request
 from tests.support.manifests.tokens import TOKEN_AND_KEYS, center
 
 CREATE = "CreateTokenWithIAM"
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
 KEY_FROM = {"secretKeyRef": {"name": "key", "key": "key"}}
 KEY_JWT = {"clientAuthentication": "private_key_jwt", "clientSecretFrom": None, "clientKeyFrom": KEY_FROM}
-
-
-@pytest.fixture
-def issuer(client: Aws, emulator: Emulator, all_closed: None) -> OauthIssuer:
-    return OauthIssuer(client, emulator)
 
 
 @cases(

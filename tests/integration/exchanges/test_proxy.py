@@ -42,7 +42,6 @@ async def test_proxy_with_its_own_ca(emulator: Emulator, bundle: str) -> None:
 
 
 def environment(proxy: Proxy, no_proxy: str = "") -> Proxies:
-    """The proxies of an environment with this one."""
     return Proxies.from_environment({"HTTPS_PROXY": proxy.url, "HTTP_PROXY": proxy.url, "NO_PROXY": no_proxy})
 
 

@@ -3,14 +3,13 @@ from typing import Any
 import jwt
 import pytest
 
-from keyturn.core.errors import RefusedError, TransientRefusalError
+from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues
 from keyturn.exchanges.aws import Aws
 from tests.support.dependencies import ACCESS_TOKEN, ROLE, request
 from tests.support.emulator.client import Emulator
 from tests.support.exchange_steps import assume_role, get_access_token
 
-OPERATION = "AssumeRoleWithWebIdentity"
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer"
 
 
@@ -49,16 +48,3 @@ async def test_duration_over_the_maximum_is_invalid_spec(client: Aws, emulator: 
         await run_both(client, emulator, durationSeconds=43200)
 
     assert raised.value.reason == "InvalidSpec"
-
-
-async def test_untrusted_caller_is_eventually_consistent(client: Aws, emulator: Emulator) -> None:
-    with pytest.raises(RefusedError, match="trust policy allows this issuer") as raised:
-        await run_both(client, emulator, roleArn=f"{ROLE}-not-there")
-
-    assert (raised.value.reason, raised.value.eventually_consistent) == ("AccessDenied", True)
-
-
-async def test_credentials_that_have_expired_at_receipt_are_refused(client: Aws, emulator: Emulator) -> None:
-    emulator.fault(OPERATION, expired=True)
-    with pytest.raises(TransientRefusalError, match="returned credentials that expired at 20"):
-        await run_both(client, emulator)

@@ -9,12 +9,7 @@ from keyturn.exchanges.aws import Aws
 from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, request
 from tests.support.emulator.client import Emulator
-from tests.support.emulator.constants import (
-    ACCOUNT,
-    ACCOUNT_ROLE_ARN,
-    ROLE_ARN,
-    trust_policy,
-)
+from tests.support.emulator.constants import ACCOUNT, ACCOUNT_ROLE_ARN, ROLE_ARN, trust_policy
 from tests.support.exchange_steps import assume_role as assume_role_with_web_identity
 from tests.support.exchange_steps import fail_signed, get_access_token, run_signed
 from tests.support.manifests.sessions import MANAGED, tag
@@ -190,9 +185,3 @@ async def test_lost_response_to_an_mfa_code_is_not_retried(operation: str, clien
 
     assert isinstance(error, UnavailableError)
     assert (error.outcome_unknown, emulator.calls(operation)) == (True, 1)
-
-
-async def test_mfa_device_of_another_user_is_denied(client: Aws, emulator: Emulator) -> None:
-    mfa = {"serialNumber": DEVICE, "tokenCodeFrom": ref("mfa")}
-
-    assert (await fail_signed(client, {"getSessionToken": mfa}, secrets=SECRETS)).reason == "AccessDenied"

@@ -20,13 +20,3 @@ def directory(tmp_path: Path) -> Path:
 def pod(directory: Path) -> Iterator[ReaderPod]:
     with running_sidecar(directory, *reader_flags(directory)) as sidecar:
         yield ReaderPod(directory, sidecar)
-
-
-@pytest.fixture
-def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """An environment in which boto3 finds no other credentials."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return monkeypatch

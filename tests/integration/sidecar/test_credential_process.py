@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from keyturn.cli import now
 from keyturn.cli.credential_process import credential_process
 from tests.support.boto3_credentials import current_credentials
-from tests.support.kubelet_mount import mount_credentials, process, swap, variables
+from tests.support.kubelet_mount import process, swap, variables
 from tests.support.sidecar_process import ReaderPod
 
 OPERATOR = Path(__file__).parents[3] / "operator"
@@ -29,22 +29,6 @@ def configure(sdk: pytest.MonkeyPatch, directory: Path, *flags: str) -> None:
     sdk.setenv("AWS_CONFIG_FILE", str(directory / "config"))
 
 
-def assert_session_follows(mount: Callable[[int], None]) -> None:
-    """Mount three credentials, one after the other, and check that one session uses each."""
-    session, seen = boto3.Session(), []
-    for number in (1, 2, 3):
-        mount(number)
-        seen.append(current_credentials(session))
-
-    assert seen == [(f"ASIA{n}", f"planted-secret-{n}", f"planted-token-{n}") for n in (1, 2, 3)]
-
-
-def test_boto3_follows_the_mounted_secret(directory: Path, sdk: pytest.MonkeyPatch) -> None:
-    configure(sdk, directory, f"--secret-dir={directory / 'secret'}")
-
-    assert_session_follows(lambda number: mount_credentials(directory / "secret", number))
-
-
 def test_boto3_follows_the_sidecar(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> None:
     configure(
         sdk,
@@ -52,12 +36,13 @@ def test_boto3_follows_the_sidecar(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> N
         f"--url=http://{pod.sidecar.credentials}/",
         f"--authorization-file={pod.token_file}",
     )
-
-    def mount(number: int) -> None:
+    session, seen = boto3.Session(), []
+    for number in (1, 2, 3):
         pod.mount(number)
         pod.wait_for_response(f"ASIA{number}")
+        seen.append(current_credentials(session))
 
-    assert_session_follows(mount)
+    assert seen == [(f"ASIA{n}", f"planted-secret-{n}", f"planted-token-{n}") for n in (1, 2, 3)]
 
 
 def test_boto3_reports_the_reason_for_missing_credentials(directory: Path, sdk: pytest.MonkeyPatch) -> None:

@@ -13,28 +13,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import boto3
 import pytest
 
-from tests.support.boto3_credentials import current_credentials
 from tests.support.kubelet_mount import mount_credentials, swap
+from tests.support.processes import until
 from tests.support.raw_http import connect, read_until_closed
 from tests.support.sidecar_process import ReaderPod, reader_flags, running_sidecar
 
 ROOT = Path(__file__).parents[3]
-
-
-def test_boto3_follows_the_secret(pod: ReaderPod, sdk: pytest.MonkeyPatch) -> None:
-    sdk.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{pod.sidecar.credentials}/")
-    sdk.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(pod.token_file))
-    session = boto3.Session()
-    seen = []
-    for number in (1, 2, 3):
-        pod.mount(number)
-        pod.wait_for_response(f"ASIA{number}")
-        seen.append(current_credentials(session))
-
-    assert seen == [(f"ASIA{n}", f"planted-secret-{n}", f"planted-token-{n}") for n in (1, 2, 3)]
 
 
 def test_secret_may_be_mounted_later_removed_and_mounted_again(tmp_path: Path) -> None:
@@ -45,7 +31,7 @@ def test_secret_may_be_mounted_later_removed_and_mounted_again(tmp_path: Path) -
         pod.wait_for_response("ASIA1")
         during = sidecar.get("/readyz")[0]
         swap(pod.secret, {})
-        time.sleep(1.5)
+        until(lambda: sidecar.log().count("neither credentials.json") == 2)
         pod.wait_for_response("ASIA1", seconds=0)
         pod.wait_for_response("the credentials expired at ", seconds=8)
         after = sidecar.get("/readyz")[0]
@@ -268,7 +254,7 @@ def test_no_secret_is_logged_or_exposed(directory: Path) -> None:
             pod.wait_for_response(f"ASIA{number}")
         swap(pod.secret, {"credentials.json": '{"SecretAccessKey": "planted-half'})
         sidecar.get_credentials("planted-guess")
-        time.sleep(1.5)
+        until(lambda: "is not valid JSON" in sidecar.log())
         output = sidecar.log() + sidecar.get("/metrics")[1] + sidecar.get("/readyz")[1]
         token = pod.token
     lines = [json.loads(line) for line in sidecar.log().splitlines()]

@@ -2,7 +2,6 @@ import asyncio
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -20,22 +19,12 @@ from tests.support.standalone_process import StandaloneDirectory, caller_arn, is
 SESSION = "arn:aws:sts::111122223333:assumed-role/LicenseConsumer/default.acme"
 
 
-@pytest.fixture
-def sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """The environment of boto3 without any other credentials."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
-    return monkeypatch
-
-
 def test_sdk_follows_three_renewals(directory: StandaloneDirectory, aws: Emulator, sdk: pytest.MonkeyPatch) -> None:
     aws.settings(session_seconds=6)
     directory.write_flagship()
     with directory.running() as sidecar:
         sdk.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{sidecar.credentials}/")
+        sdk.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(directory.path / "token"))
         session = boto3.Session()
         until(lambda: is_ready(sidecar))
         keys: set[str] = set()
@@ -93,51 +82,6 @@ async def test_issuer_behind_an_authenticating_proxy(
 
     assert (done.returncode, len(proxy.hosts)) == (0, 1)
     assert "p%40ss" not in done.stderr
-
-
-@pytest.mark.parametrize("end", ["kill", "stop"])
-def test_restart_exchanges_nothing(directory: StandaloneDirectory, aws: Emulator, end: str) -> None:
-    directory.write_flagship()
-    with directory.running("write") as sidecar:
-        until(lambda: is_ready(sidecar))
-        before = directory.get_credentials(sidecar)
-        getattr(sidecar, end)()
-        sidecar.start()
-        until(lambda: is_ready(sidecar))
-
-        assert directory.get_credentials(sidecar) == before
-        assert count_exchanges(aws) == 2
-
-
-def test_cached_credentials_are_served_during_an_outage(directory: StandaloneDirectory, aws: Emulator) -> None:
-    aws.settings(session_seconds=9)
-    directory.write_flagship()
-    with directory.running() as sidecar:
-        until(lambda: is_ready(sidecar))
-        before = directory.get_credentials(sidecar)
-        aws.fault("AssumeRoleWithWebIdentity", times=None, status=503)
-        until(lambda: sidecar.metric('keyturn_request_failed_attempts{name="acme",namespace="default"}'))
-        assert directory.get_credentials(sidecar) == before
-        until(lambda: directory.get_credentials(sidecar)[0] == 503)
-        _, text = directory.get_credentials(sidecar)
-        aws.clear_faults()
-        until(lambda: directory.get_credentials(sidecar)[0] == 200, seconds=70)
-
-    assert json.loads(text)["code"] == "ServiceUnavailable"
-    assert "the credentials expired at" in json.loads(text)["message"]
-
-
-def test_new_manifest_is_used_and_invalid_one_logged(directory: StandaloneDirectory, aws: Emulator) -> None:
-    directory.write_flagship()
-    with directory.running() as sidecar:
-        until(lambda: is_ready(sidecar))
-        directory.write_manifest(token_request(region="eu-west-1", target={"formats": [{"env": {}}]}))
-        until(lambda: count_exchanges(aws) == 4)
-        directory.write_manifest({"kind": "Secret"})
-        until(lambda: "the previous manifest stays in use" in sidecar.log())
-
-        assert is_ready(sidecar)
-        assert sidecar.log().count("the previous manifest stays in use") == 1
 
 
 def test_projected_token_is_used(directory: StandaloneDirectory, aws: Emulator) -> None:

@@ -139,13 +139,11 @@ class Scenario:
         return running_operator(self.plane, self.aws, directory, flags=flags, settings=LOOPBACK, program=program)
 
     def write_lease(self, **spec: object) -> None:
-        """Write the Lease as another client."""
         metadata = {"name": "keyturn", "namespace": "keyturn"}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         self.plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(body))
 
     def renew(self, *names: str) -> None:
-        """Request renewals."""
         for name in names:
             self.namespace.request_renewal(name, f"now-{next(self.numbers)}")
 

@@ -75,7 +75,6 @@ def used_rights(events: Iterable[dict[str, Any]]) -> set[Right]:
 
 
 def granted_rights(manifests: str) -> set[Right]:
-    """Return the rights of the roles among these manifests."""
     rights = set()
     for role in yaml.safe_load_all(manifests):
         for rule in role.get("rules", ()) if role else ():

@@ -45,7 +45,6 @@ class NamespaceOf(Generic[C]):
         return self.plane.kubectl("--namespace", self.name, *args, stdin=stdin, check=check)
 
     def apply(self, *manifests: dict[str, Any]) -> None:
-        """Apply manifests."""
         self.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, manifests)))
 
     def put_secret(self, name: str, data: Mapping[str, str], *, labels: Mapping[str, str] | None = None) -> None:
@@ -71,7 +70,6 @@ class NamespaceOf(Generic[C]):
         return json.loads(output) if output else {}
 
     def secret_data(self, name: str) -> dict[str, str]:
-        """Get the decoded data of a Secret."""
         return {key: base64.b64decode(value).decode() for key, value in self.get("secret", name)["data"].items()}
 
     def condition(self, name: str, kind: str) -> tuple[str, str, str]:
@@ -88,7 +86,6 @@ class NamespaceOf(Generic[C]):
         return self.condition(name, kind)[2]
 
     def status(self, name: str) -> dict[str, Any]:
-        """Get the status of a TokenRequest."""
         status: dict[str, Any] = self.get("tokenrequest", name).get("status", {})
         return status
 
@@ -98,9 +95,9 @@ class NamespaceOf(Generic[C]):
         return revision
 
     def wait_for_revision(self, revision: int, name: str = "acme", *, seconds: float = 20) -> None:
-        """Wait until the credentials of a TokenRequest were issued this often."""
+        """Wait until the credentials of a TokenRequest were issued at least this often."""
         with self._status_on_failure(name):
-            until(lambda: self.revision(name) == revision, seconds=seconds)
+            until(lambda: self.revision(name) >= revision, seconds=seconds)
 
     @contextmanager
     def _status_on_failure(self, name: str) -> Iterator[None]:
@@ -124,8 +121,12 @@ class NamespaceOf(Generic[C]):
         """Annotate a TokenRequest to be renewed now."""
         self.kubectl("annotate", "--overwrite", "treq", name, f"keyturn.dev/renew-requested-at={value}")
 
+    def renew(self, revision: int, name: str = "acme", *, seconds: float = 20) -> None:
+        """Request a renewal, and wait for this revision."""
+        self.request_renewal(name, f"for revision {revision}")
+        self.wait_for_revision(revision, name, seconds=seconds)
+
     def wait_until_ready(self, name: str, timeout: int = 20) -> None:
-        """Wait until a TokenRequest is Ready."""
         self.kubectl("wait", "--for=condition=Ready", f"treq/{name}", f"--timeout={timeout}s")
 
     def events(self, name: str) -> list[str]:

@@ -42,11 +42,9 @@ class Operator(RestartableProcess):
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Resume the process."""
         self.process.send_signal(signal.SIGCONT)
 
     def get(self, path: str) -> str:
-        """GET a path of the health server."""
         with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as response:
             text: str = response.read().decode()
         return text

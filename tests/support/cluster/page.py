@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[3]
 
 
 def shell_blocks(page: str) -> list[str]:
-    """Return the shell code blocks of a page."""
     blocks: list[str] = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     return blocks
 

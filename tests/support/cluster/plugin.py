@@ -66,7 +66,6 @@ class Plugin:
         return result.err
 
     def kubectl(self, *words: str, stdin: str | None = None) -> Result:
-        """Run kubectl."""
         before = _cpu_seconds()
         done = subprocess.run(
             ["kubectl", *words], input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, timeout=60,

@@ -37,3 +37,11 @@ def sign_in(namespace: Namespace, aws: Emulator) -> str:
     namespace.put_token(token, name="source", key="refresh_token")
     namespace.put_secret("client", {"secret": CLIENT_SECRET, "ca": aws.ca})
     return token
+
+
+def issue_rotating(namespace: Namespace, aws: Emulator, name: str = "acme") -> str:
+    """Issue a TokenRequest with a rotating source for the first time; returns the initial token."""
+    token = sign_in(namespace, aws)
+    namespace.apply(rotating_request(aws, name))
+    namespace.wait_until_ready(name)
+    return token

@@ -34,7 +34,6 @@ class Installation:
 
     @contextmanager
     def running(self) -> Iterator[Operator]:
-        """Run the operator."""
         flags = ("--no-leader-elect", f"--lease-namespace={self.name}", f"--lease-name={self.name}")
         with running_operator(
             self.plane,
@@ -65,7 +64,6 @@ def installed_release(
 
 
 def scope_lease(name: str, kind: str, *, holder: str | None, user: str = "") -> dict[str, Any]:
-    """Build a Lease of the scope."""
     metadata = {"name": name, "labels": {"keyturn.dev/scope": kind}, "annotations": {"keyturn.dev/user": user}}
     body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
     return body | {"spec": {"holderIdentity": holder, "acquireTime": "1970-01-01T00:00:00.000000Z"}}

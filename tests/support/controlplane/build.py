@@ -27,7 +27,6 @@ class Program:
 
 
 def pinned_version(source: Path, module: str) -> str:
-    """Return the version of a module in the go.mod in `source`."""
     go_mod = (source / "go.mod").read_text()
     [version] = re.findall(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", go_mod, re.MULTILINE)
     return str(version)
@@ -72,7 +71,6 @@ def binary(name: str) -> Path:
 
 
 def build(program: Program, path: Path) -> None:
-    """Build a program into the file `path`."""
     variables = " ".join(f"-X {variable}={value}" for variable, value in program.variables.items())
     flags = ["-trimpath", "-ldflags", f"-s -w {variables}", "-o", str(path)]
     command = [go(program.source), "build", *flags, program.package]

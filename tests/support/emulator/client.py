@@ -88,7 +88,6 @@ class Emulator:
 
     @property
     def issuer_url(self) -> str:
-        """The URL of the OAuth issuer."""
         return str(self.control("GET", "issuer")["url"])
 
     @property

@@ -38,7 +38,6 @@ CLIENT_SECRET = "pass/with+every%25kind:of=sign&more"
 
 
 def trust_policy(principal: dict[str, str], actions: str | list[str], condition: dict[str, Any]) -> dict[str, Any]:
-    """Return a trust policy of one statement."""
     statement = {"Effect": "Allow", "Principal": principal, "Action": actions, "Condition": condition}
     return {"Version": "2012-10-17", "Statement": [statement]}
 

@@ -9,7 +9,6 @@ from tests.support.emulator.client import Emulator, running_emulator
 
 @pytest.fixture(scope="session")
 def shared_emulator() -> Iterator[Emulator]:
-    """One emulator for the whole session."""
     with running_emulator() as emulator:
         yield emulator
 

@@ -76,23 +76,18 @@ class OidcProvider:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """An IAM role."""
-
     arn: str
     trust_policy: TrustPolicy
     max_session_seconds: int
     role_id: str = field(default_factory=lambda: iam_id("AROA"))
 
     def session(self, name: str, **passed_on: Any) -> Principal:
-        """Return the principal of a session of this role."""
         account, path = self.arn.split(":", 5)[4:]
         arn = f"arn:aws:sts::{account}:assumed-role/{path.rpartition('/')[2]}/{name}"
         return Principal(arn, f"{self.role_id}:{name}", self.arn, **passed_on)
 
 
 class PodIdentityAssociation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The role of a pod by EKS Pod Identity."""
-
     role_arn: str
     disable_session_tags: bool = False
 
@@ -205,7 +200,6 @@ class State:
         return {issuer: provider.key for issuer, provider in self.oidc_providers.items()}
 
     def trust_issuer(self, url: str, key: SigningKey | PublicKeys, audiences: AbstractSet[str], role_arn: str) -> None:
-        """Register an issuer and a role that trusts its tokens for any of these audiences."""
         host = url.removeprefix("https://")
         provider = OidcProvider(f"arn:aws:iam::{constants.ACCOUNT}:oidc-provider/{host}", host, audiences, key)
         self.oidc_providers[url] = provider

@@ -14,8 +14,6 @@ UNCHECKED: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False,
 
 
 class SigningKey:
-    """An RSA key that signs JWTs."""
-
     def __init__(self) -> None:
         self.kid = secrets.token_hex(8)
         self._private = rsa.generate_private_key(65537, 2048)

@@ -33,8 +33,6 @@ class Statement(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fie
 
 
 class TrustPolicy(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
-    """The policy document of a role."""
-
     version: Literal["2012-10-17"]
     statement: list[Statement]
 

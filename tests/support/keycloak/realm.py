@@ -18,11 +18,9 @@ class AdminApi:
     password: str = field(repr=False)
 
     def get(self, path: str) -> Any:
-        """GET a path and return the response."""
         return self._request("GET", path, {})
 
     def post(self, path: str, **representation: Any) -> None:
-        """Create an object."""
         form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": self.password}
         token = send(f"{self.url}/realms/master/protocol/openid-connect/token", self.ca, form)["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -44,8 +42,6 @@ class AdminApi:
 
 @dataclass(frozen=True, slots=True)
 class Realm:
-    """A realm by its name."""
-
     admin: AdminApi
     name: str
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.support.certificates import issue_certificate
@@ -19,10 +20,11 @@ from tests.support.controlplane.configuration import Configuration
 from tests.support.controlplane.server import Server
 from tests.support.node import configuration
 from tests.support.node.cgroups import enter_cgroup_namespace
-from tests.support.node.configuration import ADDRESS, IMAGES, STATE
+from tests.support.node.configuration import ADDRESS, IMAGES, SOCKET, STATE
 from tests.support.node.machine import OVERLAID, packages
 
 _READY_SECONDS = 60
+_READY_STATUS = '-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}'
 
 
 def main(directory: str, images: str, cgroup: str) -> None:
@@ -33,13 +35,16 @@ def main(directory: str, images: str, cgroup: str) -> None:
     folder = Path(directory)
     write_files(Configuration(folder).ca_file)
     with ControlPlane.started(folder, configuration.control_plane_flags(folder), ADDRESS) as plane:
-        servers = [
-            Server(name, command, folder / f"{name}.log")
+        servers = {
+            name: Server(name, command, folder / f"{name}.log")
             for name, command in configuration.commands(plane.kubeconfig).items()
-        ]
-        for server in servers:
+        }
+        for name, server in servers.items():
+            if name == "kubelet":  # it exits if containerd does not listen yet
+                wait_until(SOCKET.exists, "containerd does not listen", servers)
             server.start()
-        wait_until_ready(plane, servers)
+        is_ready = ("get", "node", configuration.NAME, _READY_STATUS)
+        wait_until(lambda: plane.kubectl(*is_ready, check=False) == "True", "the node is not ready", servers)
         print("ready", flush=True)
         sys.stdin.read()
         os._exit(0)  # an orderly shutdown would take seconds, and nothing observes it
@@ -103,14 +108,14 @@ def write_files(ca_file: Path) -> None:
     (STATE / "resolv.conf").write_text(f"nameserver {ADDRESS}\noptions timeout:1 attempts:1\n")
 
 
-def wait_until_ready(plane: ControlPlane, servers: list[Server]) -> None:
-    status = '-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+def wait_until(condition: Callable[[], bool], problem: str, servers: Mapping[str, Server]) -> None:
+    """Wait while the servers run; raises TimeoutError with the problem."""
     deadline = time.monotonic() + _READY_SECONDS
-    while plane.kubectl("get", "node", configuration.NAME, status, check=False) != "True":
-        for server in servers:
+    while not condition():
+        for server in servers.values():
             server.check()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the node is not ready after {_READY_SECONDS} s")
+            raise TimeoutError(f"{problem} after {_READY_SECONDS} s")
         time.sleep(0.2)
 
 

@@ -44,7 +44,6 @@ class Release:
         return pod
 
     def kubectl(self, *args: str, check: bool = True) -> str:
-        """Run kubectl in its namespace."""
         return self.node.kubectl("--namespace", self.name, *args, check=check)
 
     def _helm(self, *command: str, values: Mapping[str, Any] | None = None) -> None:

@@ -48,7 +48,6 @@ def container(name: str, endpoint: str, keys: int, **more: Any) -> dict[str, Any
 
 
 def pod(containers: Iterable[dict[str, Any]], annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
-    """Return a pod named app."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -67,7 +66,6 @@ def pod_with_secret(endpoint: str) -> dict[str, Any]:
 
 
 def job(pod: dict[str, Any]) -> dict[str, Any]:
-    """Return a Job of one pod without retries."""
     template = {
         "metadata": {"annotations": pod["metadata"]["annotations"], "labels": {"job": "app"}},
         "spec": {**pod["spec"], "restartPolicy": "Never"},

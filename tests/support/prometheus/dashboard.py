@@ -15,7 +15,6 @@ _SERIES = re.compile(r"\b(?:(?:keyturn|process)_\w+|[a-z_]+:[a-z_]+:[a-z]+)\b")
 
 
 def dashboard() -> dict[str, Any]:
-    """Read the dashboard."""
     content: dict[str, Any] = json.loads(DASHBOARD.read_text())
     return content
 

@@ -25,8 +25,6 @@ _SHORTER = ((r"for: \d+m", "for: 1s"), (r"\[10m\]", "[6s]"), (r"> 120\b", "> 2")
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A running Prometheus."""
-
     url: str
 
     def get(self, path: str, **parameters: str | float) -> Any:

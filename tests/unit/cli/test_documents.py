@@ -7,7 +7,6 @@ import yaml
 
 from keyturn.cli.documents import UnreadableError, dump_document, read_documents, read_settings
 from keyturn.core.settings import Settings
-from tests.support.cli import run_keyturn
 from tests.support.irregular_files import put_irregular_file
 
 STRINGS = [
@@ -66,7 +65,6 @@ def test_irregular_settings_file_is_refused(kind: str, tmp_path: Path) -> None:
     [
         pytest.param(b"a: 1\n---\n{", ", document 2: error: not valid YAML: ", id="not YAML"),
         pytest.param(b"[" * 5000, ", document 1: error: nested too deeply", id="nested too deeply"),
-        pytest.param(b"a: &a\n  b: [*a]\n", "(line 2, column ", id="an alias inside its own anchor"),
         pytest.param(b"\xff", ": error: 'utf-8' codec can't decode", id="not UTF-8"),
         pytest.param(b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="a Python object"),
     ],
@@ -88,17 +86,6 @@ def test_error_does_not_quote_the_file(tmp_path: Path) -> None:
 
     assert "hunter2" not in str(caught.value)
     assert "(line 2, column " in str(caught.value)
-
-
-@pytest.mark.parametrize("command", ["check", "inject"])
-def test_nested_aliases_are_refused_before_they_are_expanded(command: str, tmp_path: Path) -> None:
-    lines = ["kind: Pod", "a0: &a0 x"]
-    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
-    (tmp_path / "pod.yaml").write_text("\n".join(lines))
-    result = run_keyturn(command, "-f", str(tmp_path / "pod.yaml"))
-
-    assert result.exit_code == 1
-    assert "document 1: error: not valid YAML: the aliases (*) expand to more than 10 times" in result.output
 
 
 def test_missing_file_is_an_error() -> None:

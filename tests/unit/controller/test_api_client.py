@@ -12,17 +12,8 @@ from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient,
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from tests.support import tls
-from tests.support.api_endpoints import served
+from tests.support.api_endpoints import FOUND, SECRET, served
 
-SECRET = "/api/v1/namespaces/billing/secrets/acme"
-FOUND = json.dumps(
-    {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "acme", "namespace": "billing", "uid": "u", "resourceVersion": "7"},
-        "data": {},
-    }
-)
 REFUSED = '{"kind": "Status", "apiVersion": "v1", "message": "no"}'
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from keyturn.core.errors import UnavailableError
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND
 from tests.support.scope import FakeScope
@@ -74,9 +75,10 @@ async def test_bug_while_an_event_is_posted_delays_nothing() -> None:
     assert operator.work_queue.next_due() == NOW + 40 * MINUTE
 
 
-async def test_bug_while_an_invalid_spec_is_reported_is_retried() -> None:
+@pytest.mark.parametrize("error", [BUG, UnavailableError("Unreachable", "no response")], ids=["a bug", "unreachable"])
+async def test_invalid_spec_is_reported_again_after_an_error(error: Exception) -> None:
     operator = Operator()
-    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = BUG
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = error
     await operator.deliver(region="-")
     await operator.reconcile_due()
     operator.server.responses.clear()

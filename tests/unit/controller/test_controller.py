@@ -174,17 +174,6 @@ async def test_suspended_request_does_not_reread_an_unlabelled_secret() -> None:
     assert await operator.reconcile_due(NOW + MINUTE) == 0
 
 
-async def test_invalid_spec_status_is_retried_until_written() -> None:
-    operator = Operator()
-    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = UnavailableError("Unreachable", "no response")
-    await operator.deliver(region="-")
-    await operator.reconcile_due()
-    operator.server.responses.clear()
-    await operator.reconcile_due(NOW + 10 * SECOND)
-
-    assert operator.status()["conditions"][0]["reason"] == "InvalidSpec"
-
-
 async def test_watch_events_for_own_writes_trigger_no_reconciliation() -> None:
     operator = await issued()
     await operator.deliver()
@@ -275,15 +264,6 @@ async def test_status_write_that_fails_is_retried_later() -> None:
     await operator.reconcile_due(NOW + 10 * SECOND)
 
     assert (operator.status()["revision"], len(operator.aws.calls)) == (1, 2)
-
-
-async def test_internal_error_of_one_request_is_retried_later() -> None:
-    operator = Operator()
-    operator.server.responses[f"GET {SOURCE}"] = ZeroDivisionError("planted")
-    await operator.deliver()
-
-    assert await operator.reconcile_due() == 1
-    assert operator.work_queue.next_due()
 
 
 async def test_request_deleted_during_reconciliation_is_not_queued_again() -> None:

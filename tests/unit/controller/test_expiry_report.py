@@ -1,9 +1,8 @@
 """Credentials that expire during an attempt are reported as expired at once, and not when the attempt ends."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import pytest
 
@@ -11,16 +10,11 @@ from keyturn.core.errors import LeaseLostError, UnavailableError
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, NOW, SECOND
 from tests.support.secret_store import TOKEN_REQUEST
-from tests.support.virtual_time import VirtualTime
+from tests.support.virtual_time import in_virtual_time
 
 EXPIRY = NOW + HOUR
 UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
 WRITE_STATUS = f"PATCH {TOKEN_REQUEST}"
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        runner.run(work)
 
 
 class SlowAttempt:
@@ -29,7 +23,7 @@ class SlowAttempt:
     def __init__(self, operator: Operator, *, hangs: int) -> None:
         self.operator, self._hangs = operator, hangs
         self.ready: dict[int, str] = {}
-        self.at_second: dict[int, Callable[[], object]] = {}
+        self.at_second = dict[int, Callable[[], object]]()
         operator.outside.watch(self._hang)
 
     async def _hang(self, point: str) -> None:
@@ -63,31 +57,27 @@ def text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def test_expiry_during_a_failing_attempt_is_reported_at_once() -> None:
-    async def work() -> None:
-        attempt = SlowAttempt(await issued(), hangs=24)
-        attempt.operator.aws.failures.append(UNREACHABLE)
-        await attempt.run()
+@in_virtual_time
+async def test_expiry_during_a_failing_attempt_is_reported_at_once() -> None:
+    attempt = SlowAttempt(await issued(), hangs=24)
+    attempt.operator.aws.failures.append(UNREACHABLE)
+    await attempt.run()
 
-        assert [attempt.ready[second] for second in (3, 5, 24)] == ["Issued", "Expired", "Expired"]
-        assert attempt.condition() == ("False", "Expired", text(EXPIRY))
-        assert attempt.operator.status()["lastAttemptTime"] == text(EXPIRY - 4 * SECOND)
-        assert attempt.condition("Renewed")[:2] == ("False", "Unreachable")
-        assert attempt.events() == ["Expired", "RenewalFailed"]
-
-    run(work())
+    assert [attempt.ready[second] for second in (3, 5, 24)] == ["Issued", "Expired", "Expired"]
+    assert attempt.condition() == ("False", "Expired", text(EXPIRY))
+    assert attempt.operator.status()["lastAttemptTime"] == text(EXPIRY - 4 * SECOND)
+    assert attempt.condition("Renewed")[:2] == ("False", "Unreachable")
+    assert attempt.events() == ["Expired", "RenewalFailed"]
 
 
-def test_expiry_during_a_successful_attempt_is_reported_until_it_ends() -> None:
-    async def work() -> None:
-        attempt = SlowAttempt(await issued(), hangs=24)
-        await attempt.run()
+@in_virtual_time
+async def test_expiry_during_a_successful_attempt_is_reported_until_it_ends() -> None:
+    attempt = SlowAttempt(await issued(), hangs=24)
+    await attempt.run()
 
-        assert attempt.ready[24] == "Expired"
-        assert attempt.condition() == ("True", "Renewed", text(EXPIRY + 20 * SECOND))
-        assert attempt.events() == ["Expired"]
-
-    run(work())
+    assert attempt.ready[24] == "Expired"
+    assert attempt.condition() == ("True", "Renewed", text(EXPIRY + 20 * SECOND))
+    assert attempt.events() == ["Expired"]
 
 
 @pytest.mark.parametrize(
@@ -97,42 +87,36 @@ def test_expiry_during_a_successful_attempt_is_reported_until_it_ends() -> None:
         pytest.param(EXPIRY + HOUR, 0, id="it ends soon, after no operator ran"),
     ],
 )
-def test_attempt_that_needs_no_report_writes_one_status(start: datetime, hangs: int) -> None:
-    async def work() -> None:
-        attempt = SlowAttempt(await issued(), hangs=hangs)
-        await attempt.run(start)
+@in_virtual_time
+async def test_attempt_that_needs_no_report_writes_one_status(start: datetime, hangs: int) -> None:
+    attempt = SlowAttempt(await issued(), hangs=hangs)
+    await attempt.run(start)
 
-        assert attempt.condition()[:2] == ("True", "Renewed")
-        assert attempt.status_writes() == 1
-
-    run(work())
+    assert attempt.condition()[:2] == ("True", "Renewed")
+    assert attempt.status_writes() == 1
 
 
 @pytest.mark.parametrize("error", [UNREACHABLE, LeaseLostError(), KeyError("a bug")], ids=repr)
-def test_report_that_fails_is_repeated_and_ends_no_attempt(error: Exception) -> None:
-    async def work() -> None:
-        attempt = SlowAttempt(await issued(), hangs=24)
-        responses = attempt.operator.server.responses
-        responses[WRITE_STATUS] = error
-        attempt.at_second[15] = responses.clear
-        await attempt.run()
+@in_virtual_time
+async def test_report_that_fails_is_repeated_and_ends_no_attempt(error: Exception) -> None:
+    attempt = SlowAttempt(await issued(), hangs=24)
+    responses = attempt.operator.server.responses
+    responses[WRITE_STATUS] = error
+    attempt.at_second[15] = responses.clear
+    await attempt.run()
 
-        assert [attempt.ready[second] for second in (10, 24)] == ["Issued", "Expired"]
-        assert attempt.condition()[:2] == ("True", "Renewed")
-
-    run(work())
+    assert [attempt.ready[second] for second in (10, 24)] == ["Issued", "Expired"]
+    assert attempt.condition()[:2] == ("True", "Renewed")
 
 
-def test_shutdown_during_an_attempt_ends_it() -> None:
-    async def work() -> None:
-        attempt = SlowAttempt(await issued(), hangs=24)
-        task = asyncio.create_task(attempt.run())
-        await asyncio.sleep(10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+@in_virtual_time
+async def test_shutdown_during_an_attempt_ends_it() -> None:
+    attempt = SlowAttempt(await issued(), hangs=24)
+    task = asyncio.create_task(attempt.run())
+    await asyncio.sleep(10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert attempt.condition()[1] == "Expired"
-
-    run(work())
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert attempt.condition()[1] == "Expired"

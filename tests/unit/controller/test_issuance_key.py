@@ -1,6 +1,5 @@
 import asyncio
 import base64
-from collections.abc import Iterator
 
 import pytest
 
@@ -8,18 +7,12 @@ from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.core.errors import UnavailableError
 from tests.support.api_server import ApiServer
-from tests.support.virtual_time import VirtualTime
+from tests.support.virtual_time import in_virtual_time
 
 SECRETS = "/api/v1/namespaces/keyturn/secrets"
 KEY = f"{SECRETS}/keyturn-issuance-key"
 FORBIDDEN = ApiResponse(403, {"message": 'secrets is forbidden: User "keyturn" cannot do that'})
 UNREACHABLE = UnavailableError("Unavailable", "the API server returned HTTP 500")
-
-
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        yield runner
 
 
 def key_secret(server: ApiServer) -> IssuanceKeySecret:
@@ -76,22 +69,22 @@ async def load_later(server: ApiServer, after: float, problem: str) -> IssuanceK
         pytest.param(ApiResponse(400, {"message": "HTTP 400, not JSON"}), "not JSON", id="400"),
     ],
 )
-def test_unreadable_key_is_never_replaced(
-    runner: asyncio.Runner, failure: ApiResponse | Exception, problem: str
-) -> None:
+@in_virtual_time
+async def test_unreadable_key_is_never_replaced(failure: ApiResponse | Exception, problem: str) -> None:
     server = ApiServer()
     server.put(KEY, data=encoded(**{"3": b"k" * 32}))
     server.responses[f"GET {KEY}"] = failure
-    secret = runner.run(load_later(server, 600, problem))
+    secret = await load_later(server, 600, problem)
 
     assert (secret.problem, server.count("POST")) == ("", 0)
     assert server.objects[KEY]["data"] == encoded(**{"3": b"k" * 32})
 
 
-def test_missing_right_to_create_is_named(runner: asyncio.Runner) -> None:
+@in_virtual_time
+async def test_missing_right_to_create_is_named() -> None:
     server = ApiServer()
     server.responses[f"POST {SECRETS}"] = FORBIDDEN
-    runner.run(load_later(server, 60, "lacks the right to create secrets"))
+    await load_later(server, 60, "lacks the right to create secrets")
 
     assert KEY in server.objects
 
@@ -105,12 +98,13 @@ def test_missing_right_to_create_is_named(runner: asyncio.Runner) -> None:
         pytest.param(encoded(**{"0": b"k" * 32}), id="zero"),
     ],
 )
-def test_invalid_key_stops_the_start(runner: asyncio.Runner, data: dict[str, str]) -> None:
+@in_virtual_time
+async def test_invalid_key_stops_the_start(data: dict[str, str]) -> None:
     server = ApiServer()
     server.put(KEY, data=data)
     secret = key_secret(server)
     with pytest.raises(TimeoutError):
-        runner.run(asyncio.wait_for(secret.load(), 600))
+        await asyncio.wait_for(secret.load(), 600)
 
     assert "at least 16 random bytes" in secret.problem
     assert server.count("POST") == 0
@@ -127,32 +121,32 @@ async def keep_for(server: ApiServer, seconds: float) -> None:
     assert await key_secret(server).load() == keys
 
 
-def test_deleted_key_is_written_back_within_a_minute(runner: asyncio.Runner) -> None:
-    runner.run(keep_for(ApiServer(), 61))
+@in_virtual_time
+async def test_deleted_key_is_written_back_within_a_minute() -> None:
+    await keep_for(ApiServer(), 61)
 
 
-def test_unchanged_key_is_only_read(runner: asyncio.Runner) -> None:
+@in_virtual_time
+async def test_unchanged_key_is_only_read() -> None:
     server = ApiServer()
-    runner.run(keep_for(server, 0))
+    await keep_for(server, 0)
 
     assert server.count("POST") == 0
 
 
-def test_failures_while_running_do_not_stop_the_check(runner: asyncio.Runner) -> None:
-    async def scenario() -> None:
-        server = ApiServer()
-        secret = key_secret(server)
-        keys = await secret.load()
-        server.objects.pop(KEY)
-        server.responses[f"GET {KEY}"] = UNREACHABLE
-        keeping = asyncio.ensure_future(secret.keep(keys))
-        await asyncio.sleep(200)
-        server.responses.clear()
-        await asyncio.sleep(61)
-        keeping.cancel()
-        assert await key_secret(server).load() == keys
-
-    runner.run(scenario())
+@in_virtual_time
+async def test_failures_while_running_do_not_stop_the_check() -> None:
+    server = ApiServer()
+    secret = key_secret(server)
+    keys = await secret.load()
+    server.objects.pop(KEY)
+    server.responses[f"GET {KEY}"] = UNREACHABLE
+    keeping = asyncio.ensure_future(secret.keep(keys))
+    await asyncio.sleep(200)
+    server.responses.clear()
+    await asyncio.sleep(61)
+    keeping.cancel()
+    assert await key_secret(server).load() == keys
 
 
 async def test_key_that_was_deleted_while_stopped_is_new() -> None:

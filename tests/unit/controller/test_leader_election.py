@@ -210,25 +210,3 @@ async def test_lost_lease_blocks_writes_before_the_work_is_cancelled() -> None:
         await lead(late_lease, work)
 
     assert results == [True, False]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param({"metadata": {}}, id="no resourceVersion"),
-        pytest.param({"metadata": None}, id="metadata is null"),
-        pytest.param({}, id="an empty object"),
-        pytest.param({"metadata": {"resourceVersion": "1"}, "spec": []}, id="spec is a list"),
-        pytest.param(
-            {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "x", "leaseDurationSeconds": "long"}},
-            id="a duration that is no number",
-        ),
-    ],
-)
-async def test_response_that_is_no_lease_is_a_failed_attempt(body: dict[str, object]) -> None:
-    server, metrics = ApiServer(), Metrics()
-    server.responses[f"GET {LEASE}"] = ApiResponse(200, body)
-    boundary = Boundary("lease", "keeping the Lease", metrics)
-
-    assert not await Lease(server, "keyturn", "keyturn", "one", lambda: NOW, boundary).acquire_or_renew()
-    assert metrics.internal_errors.labels("lease")._value.get() <= 1

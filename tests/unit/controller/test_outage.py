@@ -10,10 +10,10 @@ import pytest
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
 from keyturn.controller.controller import Controller
+from keyturn.controller.scope import Yielding
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue, run
-from keyturn.controller.yielding import Yielding
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues
 from keyturn.core.service_health import ServiceHealth

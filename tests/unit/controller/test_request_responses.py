@@ -18,12 +18,11 @@ from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
 from keyturn.reconcile.reconciler import InvalidRequest
-from tests.support.api_endpoints import served
+from tests.support.api_endpoints import DEEP, served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
 BILLING = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests"
 EXPIRED = [{"type": "ERROR", "object": {"code": 410}}]
-DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 
 def token_request(uid: str, version: int = 5, **metadata: Any) -> dict[str, Any]:

@@ -6,17 +6,7 @@ import pytest
 from keyturn.controller.api_client import JSON
 from keyturn.controller.response_body import ONE, UnreadableError, decode_object, read_body, read_lines
 from keyturn.core.errors import UnavailableError
-
-SECRET = "/api/v1/namespaces/billing/secrets/acme"
-FOUND = json.dumps(
-    {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "acme", "namespace": "billing", "uid": "u", "resourceVersion": "7"},
-        "data": {},
-    }
-)
-DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+from tests.support.api_endpoints import DEEP, FOUND, SECRET
 
 
 @pytest.mark.parametrize(
@@ -92,8 +82,6 @@ def test_only_data_keys_of_managed_fields_are_decoded() -> None:
 
 
 class Chunks:
-    """A body in chunks."""
-
     def __init__(self, *chunks: bytes) -> None:
         self._chunks = chunks
 

@@ -1,7 +1,6 @@
 """Which of two installations works, in virtual time."""
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -12,16 +11,11 @@ from keyturn.controller.scope import HOLD_SECONDS
 from keyturn.core.errors import UnavailableError
 from tests.support.api_server import ApiServer
 from tests.support.scope import Installations
-from tests.support.virtual_time import VirtualTime
+from tests.support.virtual_time import in_virtual_time
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/keyturn-scope"
 CLUSTER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/keyturn-cluster-scope"
 FIVE_MINUTES = 300
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        runner.run(test)
 
 
 @pytest.mark.parametrize(
@@ -32,68 +26,62 @@ def run(test: Coroutine[Any, Any, None]) -> None:
         pytest.param(("billing", "web"), ("web", "shop"), id="two namespaced with one namespace in common"),
     ],
 )
-def test_second_installation_leaves_the_namespace_to_the_first(first: tuple[str, ...], second: tuple[str, ...]) -> None:
-    async def test() -> None:
-        installations = Installations()
-        one = await installations.start("one", *first)
-        two = await installations.start("two", *second)
-        for _ in range(FIVE_MINUTES):
-            assert await installations.workers("web", one, two) == [one]
-            assert one.is_held("web")
-            assert not two.is_held("web")
-            await asyncio.sleep(1)
-        assert "installation one" in two.conflict("web")
-        assert "installation one" in two.note()
-
-    run(test())
-
-
-def test_installations_work_where_they_do_not_overlap() -> None:
-    async def test() -> None:
-        installations = Installations()
-        one = await installations.start("one", "billing", "web")
-        two = await installations.start("two", "web", "shop")
-        three = await installations.start("three")
-
-        assert await installations.workers("billing", one, three) == [one]
-        assert await installations.workers("shop", two, three) == [two]
-        assert await installations.workers("other", three) == [three]
-        assert three.note() == (
-            "ScopeConflict: not renewed here: namespace billing (installation one),"
-            " namespace web (installation one), namespace shop (installation two)\n"
-        )
-
-    run(test())
+@in_virtual_time
+async def test_second_installation_leaves_the_namespace_to_the_first(
+    first: tuple[str, ...], second: tuple[str, ...]
+) -> None:
+    installations = Installations()
+    one = await installations.start("one", *first)
+    two = await installations.start("two", *second)
+    for _ in range(FIVE_MINUTES):
+        assert await installations.workers("web", one, two) == [one]
+        assert one.is_held("web")
+        assert not two.is_held("web")
+        await asyncio.sleep(1)
+    assert "installation one" in two.conflict("web")
+    assert "installation one" in two.note()
 
 
-def test_namespaced_installation_takes_over_from_a_cluster_wide_one() -> None:
-    async def test() -> None:
-        installations = Installations()
-        wide = await installations.start("wide")
-        assert await installations.workers("web", wide) == [wide]
-        scoped = await installations.start("scoped", "web")
+@in_virtual_time
+async def test_installations_work_where_they_do_not_overlap() -> None:
+    installations = Installations()
+    one = await installations.start("one", "billing", "web")
+    two = await installations.start("two", "web", "shop")
+    three = await installations.start("three")
 
-        assert await installations.seconds_until("web", scoped, wide) <= HOLD_SECONDS + 10
-        assert await installations.workers("other", wide) == [wide]
+    assert await installations.workers("billing", one, three) == [one]
+    assert await installations.workers("shop", two, three) == [two]
+    assert await installations.workers("other", three) == [three]
+    assert three.note() == (
+        "ScopeConflict: not renewed here: namespace billing (installation one),"
+        " namespace web (installation one), namespace shop (installation two)\n"
+    )
 
-    run(test())
+
+@in_virtual_time
+async def test_namespaced_installation_takes_over_from_a_cluster_wide_one() -> None:
+    installations = Installations()
+    wide = await installations.start("wide")
+    assert await installations.workers("web", wide) == [wide]
+    scoped = await installations.start("scoped", "web")
+
+    assert await installations.seconds_until("web", scoped, wide) <= HOLD_SECONDS + 10
+    assert await installations.workers("other", wide) == [wide]
 
 
-def test_namespaced_installation_waits_again_after_a_restart() -> None:
-    async def test() -> None:
-        installations = Installations()
-        wide = await installations.start("wide")
-        await wide.claim("web")
-        scoped = await installations.start("scoped", "web")
-        installations.kill(scoped)
-        scoped = await installations.start("scoped", "web")
+@in_virtual_time
+async def test_namespaced_installation_waits_again_after_a_restart() -> None:
+    installations = Installations()
+    wide = await installations.start("wide")
+    await wide.claim("web")
+    scoped = await installations.start("scoped", "web")
+    installations.kill(scoped)
+    scoped = await installations.start("scoped", "web")
 
-        assert await installations.seconds_until("web", scoped, wide) > HOLD_SECONDS
-        await asyncio.sleep(HOLD_SECONDS / 2)
-        installations.kill(scoped)
-        assert await (await installations.start("scoped", "web")).claim("web") == ""
-
-    run(test())
+    assert await installations.seconds_until("web", scoped, wide) > HOLD_SECONDS
+    await asyncio.sleep(HOLD_SECONDS / 2)
+    installations.kill(scoped)
+    assert await (await installations.start("scoped", "web")).claim("web") == ""
 
 
 @pytest.mark.parametrize(
@@ -106,90 +94,78 @@ def test_namespaced_installation_waits_again_after_a_restart() -> None:
     ],
 )
 @pytest.mark.parametrize("is_killed", [pytest.param(True, id="killed"), pytest.param(False, id="uninstalled")])
-def test_namespace_is_taken_over_within_five_minutes(
+@in_virtual_time
+async def test_namespace_is_taken_over_within_five_minutes(
     first: tuple[str, ...], second: tuple[str, ...], *, is_killed: bool
 ) -> None:
-    async def test() -> None:
-        installations = Installations()
-        one = await installations.start("one", *first)
-        await one.claim("web")
-        two = await installations.start("two", *second)
-        await asyncio.sleep(1)
-        if is_killed:
-            installations.kill(one)
-        else:
-            await installations.stop(one)
+    installations = Installations()
+    one = await installations.start("one", *first)
+    await one.claim("web")
+    two = await installations.start("two", *second)
+    await asyncio.sleep(1)
+    if is_killed:
+        installations.kill(one)
+    else:
+        await installations.stop(one)
 
-        assert await installations.seconds_until("web", two, one) < FIVE_MINUTES
-        assert two.note() == ""
-
-    run(test())
+    assert await installations.seconds_until("web", two, one) < FIVE_MINUTES
+    assert two.note() == ""
 
 
 @pytest.mark.parametrize("namespaces", [pytest.param((), id="cluster-wide"), pytest.param(("web",), id="namespaced")])
-def test_installation_that_comes_back_does_not_work_beside_its_successor(namespaces: tuple[str, ...]) -> None:
-    async def test() -> None:
-        installations = Installations()
-        one = await installations.start("one", *namespaces)
-        await one.claim("web")
-        two = await installations.start("two")
-        installations.kill(one)
-        await installations.seconds_until("web", two, one)
-        back = await installations.start("one", *namespaces)
-        for _ in range(FIVE_MINUTES):
-            assert len(await installations.workers("web", back, two)) <= 1
-            assert not (back.is_held("web") and two.is_held("web"))
-            await asyncio.sleep(1)
-        assert await installations.workers("web", back, two) == [back if namespaces else two]
-
-    run(test())
+@in_virtual_time
+async def test_installation_that_comes_back_does_not_work_beside_its_successor(namespaces: tuple[str, ...]) -> None:
+    installations = Installations()
+    one = await installations.start("one", *namespaces)
+    await one.claim("web")
+    two = await installations.start("two")
+    installations.kill(one)
+    await installations.seconds_until("web", two, one)
+    back = await installations.start("one", *namespaces)
+    for _ in range(FIVE_MINUTES):
+        assert len(await installations.workers("web", back, two)) <= 1
+        assert not (back.is_held("web") and two.is_held("web"))
+        await asyncio.sleep(1)
+    assert await installations.workers("web", back, two) == [back if namespaces else two]
 
 
-def test_cluster_wide_installations_that_start_together_agree() -> None:
-    async def test() -> None:
-        installations = Installations()
-        one, two = await asyncio.gather(installations.start("one"), installations.start("two"))
-        for _ in range(FIVE_MINUTES):
-            assert len(await installations.workers("web", one, two)) <= 1
-            await asyncio.sleep(1)
-        assert len(await installations.workers("web", one, two)) == 1
-
-    run(test())
+@in_virtual_time
+async def test_cluster_wide_installations_that_start_together_agree() -> None:
+    installations = Installations()
+    one, two = await asyncio.gather(installations.start("one"), installations.start("two"))
+    for _ in range(FIVE_MINUTES):
+        assert len(await installations.workers("web", one, two)) <= 1
+        await asyncio.sleep(1)
+    assert len(await installations.workers("web", one, two)) == 1
 
 
-def test_restart_of_an_installation_alone_waits_for_nothing() -> None:
-    async def test() -> None:
-        installations = Installations()
-        for namespaces in ((), ("web",)):
-            name = f"install-{len(namespaces)}"
-            installation = await installations.start(name, *namespaces)
-            if not namespaces:
-                await installation.claim("other")
-            installations.kill(installation)
-            again = await installations.start(name, *namespaces)
+@in_virtual_time
+async def test_restart_of_an_installation_alone_waits_for_nothing() -> None:
+    installations = Installations()
+    for namespaces in ((), ("web",)):
+        name = f"install-{len(namespaces)}"
+        installation = await installations.start(name, *namespaces)
+        if not namespaces:
+            await installation.claim("other")
+        installations.kill(installation)
+        again = await installations.start(name, *namespaces)
 
-            assert await installations.workers(namespaces[0] if namespaces else "other", again) == [again]
-
-    run(test())
+        assert await installations.workers(namespaces[0] if namespaces else "other", again) == [again]
 
 
-def test_forged_cluster_lease_stops_nobody() -> None:
-    async def test() -> None:
-        installations = Installations()
-        installations.allow_cluster_wide(allowed=False)
-        for number, user in enumerate(
-            ("", "system:serviceaccount:keyturn:keyturn", "system:serviceaccount:t2:default")
-        ):
-            metadata = {"labels": {"keyturn.dev/scope": "cluster"}, "annotations": {"keyturn.dev/user": user}}
-            spec = {"holderIdentity": "forged", "acquireTime": "1970-01-01T00:00:00.000000Z"}
-            installations.server.put(CLUSTER_LEASE.format(f"t{number}"), metadata=metadata, spec=spec)
+@in_virtual_time
+async def test_forged_cluster_lease_stops_nobody() -> None:
+    installations = Installations()
+    installations.allow_cluster_wide(allowed=False)
+    for number, user in enumerate(("", "system:serviceaccount:keyturn:keyturn", "system:serviceaccount:t2:default")):
+        metadata = {"labels": {"keyturn.dev/scope": "cluster"}, "annotations": {"keyturn.dev/user": user}}
+        spec = {"holderIdentity": "forged", "acquireTime": "1970-01-01T00:00:00.000000Z"}
+        installations.server.put(CLUSTER_LEASE.format(f"t{number}"), metadata=metadata, spec=spec)
 
-        wide = await installations.start("wide")
-        assert await installations.workers("web", wide) == [wide]
-        # One of the three names a ServiceAccount of its own namespace; its rights are reviewed in both lists.
-        assert sum("subjectaccessreviews" in line for line in installations.server.requests) == 2
-
-    run(test())
+    wide = await installations.start("wide")
+    assert await installations.workers("web", wide) == [wide]
+    # One of the three names a ServiceAccount of its own namespace; its rights are reviewed in both lists.
+    assert sum("subjectaccessreviews" in line for line in installations.server.requests) == 2
 
 
 @pytest.mark.parametrize("namespaces", [pytest.param((), id="cluster-wide"), pytest.param(("web",), id="namespaced")])
@@ -200,53 +176,47 @@ def test_forged_cluster_lease_stops_nobody() -> None:
         pytest.param(UnavailableError("Unreachable", "no response"), id="unreachable"),
     ],
 )
-def test_installation_stops_before_its_hold_ends_without_the_api_server(
+@in_virtual_time
+async def test_installation_stops_before_its_hold_ends_without_the_api_server(
     namespaces: tuple[str, ...], response: ApiResponse | Exception
 ) -> None:
-    async def test() -> None:
-        installations = Installations()
-        installation = await installations.start("one", *namespaces)
-        assert await installation.claim("web") == ""
-        for path in (LEASES.format("web"), CLUSTER_LEASE.format("one"), "/apis/coordination.k8s.io/v1/leases"):
-            installations.server.responses[f"GET {path}"] = response
-        await asyncio.sleep(HOLD_SECONDS * 3 / 4)
+    installations = Installations()
+    installation = await installations.start("one", *namespaces)
+    assert await installation.claim("web") == ""
+    for path in (LEASES.format("web"), CLUSTER_LEASE.format("one"), "/apis/coordination.k8s.io/v1/leases"):
+        installations.server.responses[f"GET {path}"] = response
+    await asyncio.sleep(HOLD_SECONDS * 3 / 4)
 
-        assert await installation.claim("web")
-        await asyncio.sleep(HOLD_SECONDS / 4)
-        assert not installation.is_held("web")
-        assert bool(installation.problem()) == isinstance(response, ApiResponse)
-
-    run(test())
+    assert await installation.claim("web")
+    await asyncio.sleep(HOLD_SECONDS / 4)
+    assert not installation.is_held("web")
+    assert bool(installation.problem()) == isinstance(response, ApiResponse)
 
 
-def test_claim_of_a_cluster_wide_installation_is_written_once() -> None:
-    async def test() -> None:
-        installations = Installations()
-        wide = await installations.start("wide")
-        results = await asyncio.gather(*(wide.claim("web") for _ in range(10)))
-        await asyncio.sleep(FIVE_MINUTES)
-        await wide.claim("web")
+@in_virtual_time
+async def test_claim_of_a_cluster_wide_installation_is_written_once() -> None:
+    installations = Installations()
+    wide = await installations.start("wide")
+    results = await asyncio.gather(*(wide.claim("web") for _ in range(10)))
+    await asyncio.sleep(FIVE_MINUTES)
+    await wide.claim("web")
 
-        assert set(results) == {""}
-        path = LEASES.format("web")
-        assert [line for line in installations.server.requests if line.startswith("POST") and "/web/" in line] == [
-            f"POST {path.rpartition('/')[0]}"
-        ]
-        assert f"PATCH {path}" not in installations.server.requests
-
-    run(test())
+    assert set(results) == {""}
+    path = LEASES.format("web")
+    assert [line for line in installations.server.requests if line.startswith("POST") and "/web/" in line] == [
+        f"POST {path.rpartition('/')[0]}"
+    ]
+    assert f"PATCH {path}" not in installations.server.requests
 
 
-def test_lease_without_our_label_is_read_once_in_a_check() -> None:
-    async def test() -> None:
-        installations = Installations()
-        wide = await installations.start("wide")
-        installations.server.put(LEASES.format("web"), spec={"holderIdentity": "forged"})
-        for _ in range(10):
-            assert "has no label keyturn.dev/scope" in await wide.claim("web")
-        assert [line for line in installations.server.requests if "/web/" in line] == [f"GET {LEASES.format('web')}"]
-
-    run(test())
+@in_virtual_time
+async def test_lease_without_our_label_is_read_once_in_a_check() -> None:
+    installations = Installations()
+    wide = await installations.start("wide")
+    installations.server.put(LEASES.format("web"), spec={"holderIdentity": "forged"})
+    for _ in range(10):
+        assert "has no label keyturn.dev/scope" in await wide.claim("web")
+    assert [line for line in installations.server.requests if "/web/" in line] == [f"GET {LEASES.format('web')}"]
 
 
 @pytest.mark.parametrize("name", ["keyturn-scope", "keyturn-cluster-scope"])
@@ -259,48 +229,42 @@ def test_lease_without_our_label_is_read_once_in_a_check() -> None:
         pytest.param({}, {"holderIdentity": None, "acquireTime": None}, id="null"),
     ],
 )
-def test_large_leases_of_a_tenant_stop_no_other_namespace(
+@in_virtual_time
+async def test_large_leases_of_a_tenant_stop_no_other_namespace(
     name: str, metadata: dict[str, Any], spec: dict[str, Any]
 ) -> None:
-    async def test() -> None:
-        installations = Installations()
-        for number in range(3):
-            path = LEASES.format(f"t{number}").replace("keyturn-scope", name)
-            labels = {"labels": {"keyturn.dev/scope": "namespaced"}}
-            installations.server.put(path, metadata=metadata | labels, spec=spec)
-        wide = await installations.start("wide")
-        for _ in range(3):
-            assert await installations.workers("web", wide) == [wide]
-            assert len(wide.note()) < 1000
-            await asyncio.sleep(HOLD_SECONDS)
-
-    run(test())
+    installations = Installations()
+    for number in range(3):
+        path = LEASES.format(f"t{number}").replace("keyturn-scope", name)
+        labels = {"labels": {"keyturn.dev/scope": "namespaced"}}
+        installations.server.put(path, metadata=metadata | labels, spec=spec)
+    wide = await installations.start("wide")
+    for _ in range(3):
+        assert await installations.workers("web", wide) == [wide]
+        assert len(wide.note()) < 1000
+        await asyncio.sleep(HOLD_SECONDS)
 
 
-def test_holder_in_a_message_is_short() -> None:
-    async def test() -> None:
-        installations = Installations()
-        spec = {"holderIdentity": "x" * 1_000_000, "leaseDurationSeconds": 3600}
-        installations.server.put(LEASES.format("web"), spec=spec)
-        scoped = await installations.start("scoped", "web")
-        assert len(scoped.conflict("web")) < 500
-
-    run(test())
+@in_virtual_time
+async def test_holder_in_a_message_is_short() -> None:
+    installations = Installations()
+    spec = {"holderIdentity": "x" * 1_000_000, "leaseDurationSeconds": 3600}
+    installations.server.put(LEASES.format("web"), spec=spec)
+    scoped = await installations.start("scoped", "web")
+    assert len(scoped.conflict("web")) < 500
 
 
-def test_installation_that_others_cannot_verify_renews_nothing() -> None:
-    async def test() -> None:
-        installations = Installations()
-        path = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
-        installations.server.responses[path] = ApiResponse(403, {"message": "forbidden"})
-        wide = await installations.start("wide")
-        assert await wide.claim("web")
-        assert "own user: forbidden" in wide.problem()
-        del installations.server.responses[path]
-        await wide.check()
-        assert await wide.claim("web") == ""
-
-    run(test())
+@in_virtual_time
+async def test_installation_that_others_cannot_verify_renews_nothing() -> None:
+    installations = Installations()
+    path = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
+    installations.server.responses[path] = ApiResponse(403, {"message": "forbidden"})
+    wide = await installations.start("wide")
+    assert await wide.claim("web")
+    assert "own user: forbidden" in wide.problem()
+    del installations.server.responses[path]
+    await wide.check()
+    assert await wide.claim("web") == ""
 
 
 class SlowServer(ApiServer):
@@ -315,17 +279,15 @@ class SlowServer(ApiServer):
         return await super().list_page(*args, **more)
 
 
-def test_slow_list_of_leases_does_not_delay_a_claim() -> None:
-    async def test() -> None:
-        server = SlowServer()
-        one = await Installations(server).start("one")
-        server.pause[0] = 20
-        check = asyncio.ensure_future(one.check())
-        await asyncio.sleep(1)
+@in_virtual_time
+async def test_slow_list_of_leases_does_not_delay_a_claim() -> None:
+    server = SlowServer()
+    one = await Installations(server).start("one")
+    server.pause[0] = 20
+    check = asyncio.ensure_future(one.check())
+    await asyncio.sleep(1)
 
-        async with asyncio.timeout(1):
-            assert await one.claim("web") == ""
-        await check
-        assert one.is_held("web")
-
-    run(test())
+    async with asyncio.timeout(1):
+        assert await one.claim("web") == ""
+    await check
+    assert one.is_held("web")

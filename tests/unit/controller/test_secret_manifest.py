@@ -4,12 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.controller.secret_manifest import (
-    empty_manifest,
-    read_secret,
-    secret_manifest,
-    target_secret,
-)
+from keyturn.controller.secret_manifest import empty_manifest, read_secret, secret_manifest, target_secret
 from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request

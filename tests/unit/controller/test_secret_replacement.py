@@ -12,16 +12,7 @@ from keyturn.core.issuance import ADOPTABLE_BY, data_hash
 from tests.support.api_server import ApiServer
 from tests.support.issuance_keys import KEYS
 from tests.support.manifest_text import with_formats
-from tests.support.secret_store import (
-    DATA,
-    REQUEST,
-    SECRETS,
-    TARGET,
-    TOKEN_REQUEST,
-    cluster,
-    issuance,
-    issued,
-)
+from tests.support.secret_store import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issuance, issued
 
 DOCKER_REQUEST = with_formats({"dockerConfigJson": {}})
 LOGINS = {".dockerconfigjson": '{"auths": {"planted-host": {}}}', "expiration": DATA["expiration"]}

@@ -8,16 +8,7 @@ from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
 from tests.support.dependencies import request, rotating
-from tests.support.secret_store import (
-    DATA,
-    REQUEST,
-    SECRETS,
-    TARGET,
-    TOKEN_REQUEST,
-    cluster,
-    issuance,
-    issued,
-)
+from tests.support.secret_store import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issuance, issued
 
 
 async def test_adopted_secret_keeps_the_keys_of_others_and_gets_no_owner() -> None:
@@ -77,14 +68,6 @@ async def test_dry_run_is_repeated_after_a_refused_write() -> None:
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
     with pytest.raises(RefusedError, match="denied"):
         await store.write(REQUEST, issuance(), DATA)
-
-    with pytest.raises(RefusedError, match="denied"):
-        await store.dry_run(REQUEST)
-
-
-async def test_dry_run_reports_a_refused_update() -> None:
-    server, store = await issued()
-    server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": "denied"})
 
     with pytest.raises(RefusedError, match="denied"):
         await store.dry_run(REQUEST)

@@ -2,7 +2,7 @@ import pytest
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.source_reader import ServiceAccounts
-from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, RefusedError
 from tests.support.api_server import ApiServer
 from tests.support.cases import cases
 
@@ -87,13 +87,6 @@ async def test_terminating_namespace_is_no_missing_right() -> None:
     server = Server()
     server.responses[PATH] = ApiResponse(403, {"details": {"causes": [{"reason": "NamespaceTerminating"}]}})
     with pytest.raises(BeingDeletedError):
-        await ServiceAccounts(server).make_token(*ARGUMENTS)
-
-
-async def test_missing_response_is_unavailable() -> None:
-    server = Server()
-    server.responses[PATH] = UnavailableError("Unreachable", "no response")
-    with pytest.raises(UnavailableError):
         await ServiceAccounts(server).make_token(*ARGUMENTS)
 
 

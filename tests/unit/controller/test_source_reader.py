@@ -27,7 +27,6 @@ def keys_source(name: str = "base") -> dict[str, Any]:
 
 
 def server(**secrets: dict[str, str | bytes]) -> ApiServer:
-    """Return an API server with these Secrets."""
     api = ApiServer()
     for name, data in secrets.items():
         encoded = {

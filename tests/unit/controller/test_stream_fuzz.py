@@ -16,11 +16,11 @@ from keyturn.controller.response_body import Page, UnreadableError, decode_objec
 from keyturn.controller.streams import Boundary
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
+from tests.support.api_endpoints import SECRET
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
 from tests.support.watch_server import WatchServer, events, line, listed
 
-SECRET = "/api/v1/namespaces/billing/secrets/acme"
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -59,8 +59,6 @@ BYTES = st.one_of(
 
 
 class Content:
-    """A body in one chunk."""
-
     def __init__(self, body: bytes) -> None:
         self._body = body
 

@@ -29,9 +29,11 @@ ROLE = "arn:aws:iam::111122223333:role/"
     ],
 )
 def test_asterisk_matches_any_characters(pattern: str, name: str, *, is_met: bool) -> None:
-    rule = AmbientRule(namespaces=("*",), roles=(ROLE + pattern,))
+    role_rule = AmbientRule(namespaces=("*",), roles=(ROLE + pattern,))
+    namespace_rule = AmbientRule(namespaces=(pattern,), roles=("*",))
 
-    assert rule.is_met_by("billing", ROLE + name) is is_met
+    assert role_rule.is_met_by("billing", ROLE + name) is is_met
+    assert namespace_rule.is_met_by(name, ROLE) is is_met
 
 
 def test_many_asterisks_are_matched_without_backtracking() -> None:

@@ -69,8 +69,6 @@ def test_invalid_record_is_ignored(annotations: dict[str, Any]) -> None:
 
 
 class NewerIssuance(Issuance, frozen=True, kw_only=True):
-    """The record of a newer release."""
-
     new: str = ""
 
 

@@ -3,8 +3,7 @@ import json
 import msgspec
 import pytest
 
-from keyturn.core.issuance import ISSUANCE_ANNOTATION, Issuance, with_digest
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, Issuance, IssuanceKeys, with_digest
 from tests.support.cases import cases
 from tests.support.issuance import ISSUANCE
 from tests.support.issuance_keys import KEYS, OTHER_KEYS

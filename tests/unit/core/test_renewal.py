@@ -7,12 +7,7 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import Issuance, TargetSecret
-from keyturn.core.renewal import (
-    check_ours,
-    exchange_interval,
-    renewal_reason,
-    should_apply_metadata,
-)
+from keyturn.core.renewal import check_ours, exchange_interval, renewal_reason, should_apply_metadata
 from tests.support.cases import cases
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, request, rotating
 from tests.support.issuance import ISSUANCE, REQUEST, TARGET, target_with

@@ -10,13 +10,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from keyturn.core.errors import (
-    KeyturnError,
-    RefusedError,
-    ThrottledError,
-    TransientRefusalError,
-    UnavailableError,
-)
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, failure, member
 from keyturn.exchanges.sts import _WITH_WEB_IDENTITY
 from tests.support.dependencies import HOUR, MINUTE, SECOND

@@ -71,7 +71,6 @@ async def refusal(client: Aws, *arguments: Any) -> RefusedError:
 
 
 async def signed_assertion(client: Aws, spec: dict[str, Any], **secrets: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The header and the claims of the assertion that the client signed."""
     form = await fields(client, spec, {"key": PEM} | secrets)
     assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     decoded = jwt.decode_complete(form["client_assertion"], options={"verify_signature": False})

@@ -90,13 +90,6 @@ async def test_edit_that_is_reverted_is_ready_again() -> None:
     assert ready(await env.reconcile(REQUEST, SECOND)) == "True Renewed"
 
 
-async def test_edit_of_a_suspended_request_is_not_ready() -> None:
-    env = await issued()
-    edit(env)
-
-    assert ready(await env.reconcile(request(suspend=True), MINUTE)) == "False Suspended"
-
-
 async def test_each_deletion_records_an_event_once() -> None:
     env = await issued()
     delete(env)
@@ -118,12 +111,3 @@ async def test_deletion_while_the_operator_was_down_records_an_event() -> None:
     env.restart()
 
     assert event_reasons(await env.reconcile(REQUEST, MINUTE)) == ["SecretDeleted"]
-
-
-async def test_renewal_after_failures_records_an_event() -> None:
-    env = await issued()
-    env.aws.failures = [UnavailableError("Unreachable", "no response") for _ in range(3)]
-    attempts = [await env.reconcile(REQUEST, 40 * MINUTE if number == 0 else 10 * SECOND) for number in range(4)]
-
-    assert [event_reasons(done) for done in attempts] == [["RenewalFailed"], [], [], ["Recovered"]]
-    assert attempts[-1].reconciled.events[0].message.startswith("renewed after 3 failures: issued for 1h; ")

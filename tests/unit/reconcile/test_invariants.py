@@ -12,8 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import ISSUANCE_ANNOTATION, data_hash
-from keyturn.core.issuance_keys import IssuanceKeys
+from keyturn.core.issuance import ISSUANCE_ANNOTATION, IssuanceKeys, data_hash
 from tests.support.crash import SENT, crash, die
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -245,7 +244,6 @@ def check_guarantees(guarantees: type[Guarantees], examples: int) -> None:
     hypothesis_settings = settings(
         max_examples=examples,
         stateful_step_count=25,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(guarantees, settings=hypothesis_settings)

@@ -135,21 +135,6 @@ async def test_labels_removed_in_a_loop_are_restored_once_a_minute() -> None:
     assert env.store.calls["apply_metadata"] == 1
 
 
-async def test_request_that_is_not_due_is_neither_exchanged_nor_written() -> None:
-    env = await issued()
-    await env.reconcile(request(), after=RENEWS_AFTER - SECOND)
-
-    assert (env.exchanges, env.store.calls["write"], env.store.calls["apply_metadata"]) == (0, 0, 0)
-
-
-async def test_restart_causes_no_exchange() -> None:
-    env = await issued()
-    env.restart()
-    outcome = await env.reconcile(request(), after=MINUTE)
-
-    assert (env.exchanges, outcome.issuance) == (0, env.issuance())
-
-
 @pytest.mark.parametrize(
     "token_request",
     [

@@ -6,15 +6,8 @@ from itertools import pairwise
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.errors import (
-    BeingDeletedError,
-    RefusedError,
-    ThrottledError,
-    TransientRefusalError,
-    UnavailableError,
-)
+from keyturn.core.errors import BeingDeletedError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY
-from keyturn.core.state import ReconcileState
 from tests.support.dependencies import (
     HOUR,
     MINUTE,
@@ -252,28 +245,6 @@ async def test_adoption_annotation_ends_the_retry_delay() -> None:
     outcome = await env.reconcile(request(), after=MINUTE)
 
     assert (outcome.failure, env.secrets.meta("acme").owner_references) == (None, ())
-
-
-async def test_metrics_count_renewals_and_failures() -> None:
-    env = environment()
-    env.aws.failures = [UNREACHABLE]
-    await env.reconcile(request())
-    await env.reconcile(request(), after=MINUTE)
-    count = env.metrics.registry.get_sample_value
-
-    assert count("keyturn_renewals_total", {"result": "failure", "reason": "Unreachable"}) == 1
-    assert count("keyturn_renewals_total", {"result": "success", "reason": "SecretMissing"}) == 1
-
-
-async def test_failure_restored_after_a_restart_still_waits() -> None:
-    env = await issued()
-    env.aws.failures = [RefusedError("SourceInvalid", "no")]
-    outcome = await env.reconcile(request(), after=RENEWS_AFTER)
-    assert outcome.failure
-    env.states["acme-0001"] = ReconcileState(failure=replace(outcome.failure, inputs=None))
-    await env.reconcile(request(), after=MINUTE)
-
-    assert env.exchanges == 1
 
 
 async def test_failing_writes_waste_only_one_exchange() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -18,12 +18,7 @@ from keyturn.core.errors import (
 )
 from keyturn.core.state import ReconcileState
 from tests.support.dependencies import FakeEnvironment, attempt, environment, rotating
-from tests.support.virtual_time import VirtualTime
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        runner.run(work)
+from tests.support.virtual_time import in_virtual_time
 
 
 async def reconcile(env: FakeEnvironment) -> None:
@@ -75,11 +70,12 @@ def unsaved(env: FakeEnvironment) -> tuple[float | None, float | None]:
         )
     ],
 )
-def test_save_is_retried_after_any_exception(error: BaseException) -> None:
+@in_virtual_time
+async def test_save_is_retried_after_any_exception(error: BaseException) -> None:
     env = environment("seed")
     fail_until(env, 30, error)
 
-    run(reconcile(env))
+    await reconcile(env)
 
     assert is_saved(env)
 
@@ -91,65 +87,58 @@ def test_save_is_retried_after_any_exception(error: BaseException) -> None:
         pytest.param(StorageGoneError("WriteDenied", "/state no longer exists"), id="the volume is gone"),
     ],
 )
-def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+@in_virtual_time
+async def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     env = environment("seed")
     fail_until(env, 1000, error)
 
-    async def reconcile_once() -> None:
-        try:
-            outcome = await env.reconcile(rotating())
-        except BeingDeletedError:
-            return
-        assert outcome.failure
-        assert outcome.failure.error.reason == "WriteDenied"
+    outcome = None
+    with suppress(BeingDeletedError):
+        outcome = await env.reconcile(rotating())
 
-    run(reconcile_once())
-
+    assert outcome is None or outcome.failure_reason == "WriteDenied"
     assert env.tokens.calls["save"] == 0
     assert "the new token of Secret billing/license-keyturn is lost" in caplog.text
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 @pytest.mark.parametrize("everything", [False, True], ids=["the reconciliation", "every task"])
-def test_cancellations_neither_end_nor_shorten_the_save(number: int, *, everything: bool) -> None:
+@in_virtual_time
+async def test_cancellations_neither_end_nor_shorten_the_save(number: int, *, everything: bool) -> None:
     env = environment("seed")
     fail_until(env, 60, UnavailableError("Unreachable", "no response"))
 
-    async def cancel() -> None:
-        task = asyncio.create_task(reconcile(env))
-        for _ in range(number):
-            await asyncio.sleep(7)
-            tasks = asyncio.all_tasks() - {asyncio.current_task()} if everything else {task}
-            for pending in tasks:
-                pending.cancel()
-        await asyncio.wait({task})
-        assert task.cancelled()
-        assert asyncio.get_running_loop().time() >= 60
-
-    run(cancel())
+    task = asyncio.create_task(reconcile(env))
+    for _ in range(number):
+        await asyncio.sleep(7)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()} if everything else {task}
+        for pending in tasks:
+            pending.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert asyncio.get_running_loop().time() >= 60
 
     assert is_saved(env)
 
 
-def test_save_that_fails_for_five_minutes_is_counted_once() -> None:
+@in_virtual_time
+async def test_save_that_fails_for_five_minutes_is_counted_once() -> None:
     env, counted = environment("seed"), {}
     fail_until(env, 2000, UnavailableError("Unreachable", "no response"))
 
-    async def observe() -> None:
-        task = asyncio.create_task(reconcile(env))
-        for seconds in (299, 301, 1999):
-            await asyncio.sleep(seconds - asyncio.get_running_loop().time())
-            counted[seconds] = unsaved(env)
-        await task
-
-    run(observe())
+    task = asyncio.create_task(reconcile(env))
+    for seconds in (299, 301, 1999):
+        await asyncio.sleep(seconds - asyncio.get_running_loop().time())
+        counted[seconds] = unsaved(env)
+    await task
 
     assert counted == {299: (0, 0), 301: (1, 1), 1999: (1, 1)}
     assert unsaved(env) == (1, 0)
     assert is_saved(env)
 
 
-def test_save_that_hangs_for_five_minutes_is_counted() -> None:
+@in_virtual_time
+async def test_save_that_hangs_for_five_minutes_is_counted() -> None:
     """For example, the write to a network file system."""
     env = environment("seed")
 
@@ -159,28 +148,27 @@ def test_save_that_hangs_for_five_minutes_is_counted() -> None:
             assert unsaved(env) == (1, 1)
 
     env.watch(hang)
-    run(reconcile(env))
+    await reconcile(env)
 
     assert is_saved(env)
 
 
-def test_quick_save_is_not_counted_later() -> None:
+@in_virtual_time
+async def test_quick_save_is_not_counted_later() -> None:
     env = environment("seed")
 
-    async def wait() -> None:
-        await reconcile(env)
-        await asyncio.sleep(1000)
-
-    run(wait())
+    await reconcile(env)
+    await asyncio.sleep(1000)
 
     assert unsaved(env) == (0, 0)
 
 
-def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFixture) -> None:
+@in_virtual_time
+async def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFixture) -> None:
     env = environment("seed")
     fail_until(env, 60, KeyError("planted-token"))
 
-    async def signal_twice() -> None:
+    with caplog.at_level(logging.WARNING):
         env.pending_tokens.log()
         task = asyncio.create_task(reconcile(env))
         await asyncio.sleep(30)
@@ -188,9 +176,6 @@ def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFixture) 
             env.pending_tokens.log()
         await task
         env.pending_tokens.log()
-
-    with caplog.at_level(logging.WARNING):
-        run(signal_twice())
     logged = [record.message for record in caplog.records if "SIGKILL" in record.message]
 
     assert len(logged) == 2

@@ -54,7 +54,6 @@ def stored_token(env: FakeEnvironment) -> StoredToken:
 
 
 async def issued_without_refresh_token() -> FakeEnvironment:
-    """An environment after an issuance without a refresh token."""
     env = with_code()
     env.aws.issuer.refreshes = False
     outcome = await env.reconcile(single_use())

@@ -27,7 +27,6 @@ FIELD = "spec.exchanges[0].oauthToken.assumedLifetime"
 
 
 def with_source(token: str) -> FakeEnvironment:
-    """An environment whose source is this token."""
     env = environment(token)
     env.aws.issuer.live = token
     return env

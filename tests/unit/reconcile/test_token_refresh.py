@@ -148,16 +148,6 @@ async def test_recreated_target_is_issued_with_the_live_token() -> None:
     assert env.aws.issuer.reuses == 0
 
 
-async def test_save_is_retried_until_it_succeeds() -> None:
-    env = environment("seed")
-    env.tokens.failures["save"] = [UnavailableError("Unreachable", "no response")] * 7
-
-    outcome = await env.reconcile(rotating())
-
-    assert outcome.failure is None
-    assert env.stored_token().value == env.aws.issuer.live
-
-
 async def test_token_is_not_consumed_if_the_dry_run_is_refused() -> None:
     env = await consumed()
     env.tokens.failures["dry_run"] = [RefusedError("WriteDenied", "a policy")]

@@ -105,14 +105,14 @@ async def test_last_response_reaches_a_client_that_is_still_sending(sent: bytes,
 
 def send_all_then_receive(address: str, data: bytes) -> bytes:
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as client:
+    with socket.create_connection((host, int(port)), timeout=15) as client:
         client.sendall(data)
         return client.recv(65536)
 
 
 async def test_client_may_send_a_large_body_before_it_reads() -> None:
     request = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
-    async with running_server() as (address, _, _):
+    async with running_server(Limits(linger_seconds=15)) as (address, _, _):
         response = await asyncio.to_thread(send_all_then_receive, address, request + b"x" * 20_000_000)
 
     assert response.endswith(b"\r\n\r\na")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
-from keyturn.reconcile.pending_tokens import PendingTokens
+from keyturn.reconcile.dependencies import PendingTokens
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import StartupError, locked_directory
 from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, open_renewal_loop
@@ -23,7 +23,6 @@ def files(directory: Path, request: dict[str, Any] | None = None, **paths: str) 
 
 
 def start(options: StandaloneFiles, *, has_endpoint: bool = False) -> None:
-    """Start and stop immediately."""
     with open_renewal_loop(options, ENVIRONMENT, CredentialCache(lambda: NOW), has_endpoint=has_endpoint):
         pass
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.base import InvalidSpecError, member_name
-from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.base import InvalidSpecError
+from keyturn.api.exchanges.base import AwsExchangeSpec
 from keyturn.api.status import Status, read_status
 from keyturn.api.times import human_duration, read_time
 from keyturn.api.token_request import Request, parse, renew_requested
@@ -133,23 +133,21 @@ def _pipeline(request: Request) -> Iterator[str]:
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
         stored = f", stored in Secret {spec.consumption.secret}" if spec.consumption else ""
-        yield f"token: key {token.secret_key_ref.key} of Secret {token.secret_key_ref.name}{stored}"
+        yield f"token: {token.secret_key_ref.description}{stored}"
     if token and token.service_account:
         yield f"token: ServiceAccount {token.service_account.name}"
     if credentials:
         ref = credentials.secret_ref
         yield f"credentials: Secret {ref.name}" if ref else "credentials: the operator's ambient identity"
-    yield from (f"-> {_step(exchange, spec.region)}" for exchange in spec.exchanges)
+    for step in spec.exchanges:
+        exchange = step.exchange
+        value = next((value for field in _IDENTIFYING_FIELDS if (value := getattr(exchange, field, None))), "")
+        # The query of a token endpoint may contain a key.
+        identifier = ", ".join(value) if isinstance(value, tuple) else value.partition("?")[0]
+        region = exchange.region or spec.region if isinstance(exchange, AwsExchangeSpec) else None
+        words = ("->", step.name, identifier, f"({region})" if region else "")
+        yield " ".join(word for word in words if word)
     yield f"-> Secret {request.secret_name}: {', '.join(member.name for member in spec.formats)}"
-
-
-def _step(exchange: StepSpec, region: str | None) -> str:
-    operation = exchange.exchange
-    value = next((value for field in _IDENTIFYING_FIELDS if (value := getattr(operation, field, None))), "")
-    # The query of a token endpoint may contain a key.
-    identifier = ", ".join(value) if isinstance(value, tuple) else value.partition("?")[0]
-    region = getattr(operation, "region", None) or (region if hasattr(operation, "region") else None)
-    return " ".join(word for word in (member_name(exchange), identifier, f"({region})" if region else "") if word)
 
 
 def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:

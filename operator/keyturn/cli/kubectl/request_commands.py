@@ -6,7 +6,7 @@ import msgspec
 from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
-from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options, completing
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, describe, table, table_row, view_request
 from keyturn.cli.terminal import echo, printable
 
@@ -40,7 +40,13 @@ def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: b
     elif request:
         _show(view_request(request, now()), output)
     else:
-        _show_all(cluster.list_objects(REQUESTS, *selection), output, namespaces=all_namespaces)
+        views = [view_request(body, now()) for body in cluster.list_objects(REQUESTS, *selection)]
+        if output != "text":
+            _write(views, output)
+        elif views:
+            echo(*table(views, now(), namespaces=all_namespaces))
+        else:
+            echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
 
 
 @click.command(help=COMMANDS["renew"].summary)
@@ -82,16 +88,6 @@ def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:
         echo(*describe(view, now()), *([""] if in_stream else []))
     else:
         _write(view, output, in_stream=in_stream)
-
-
-def _show_all(requests: list[Object], output: str, *, namespaces: bool) -> None:
-    views = [view_request(request, now()) for request in requests]
-    if output != "text":
-        _write(views, output)
-    elif views:
-        echo(*table(views, now(), namespaces=namespaces))
-    else:
-        echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
 
 
 def _write(value: RequestView | list[RequestView], output: str, *, in_stream: bool = False) -> None:

@@ -36,7 +36,13 @@ def template(context: FormatContext[TemplateFormat]) -> str:
         if name in _GETTERS:
             text = _require(name, _GETTERS[name](context.values)).value
             if not _PLAIN.fullmatch(text):
-                raise _not_plain(name, context.options.key)
+                is_token = name == "accessToken"
+                hint = "use the format token, which writes the token as it is" if is_token else "use another format"
+                raise RefusedError(
+                    "InvalidSpec",
+                    f"the template for key {context.options.key} cannot be rendered: the value of {name} contains"
+                    f" characters that a template would have to escape; {hint}",
+                )
         else:
             text = _require(name, _optional_token(settings[name])).value
         texts[name] = text
@@ -52,12 +58,6 @@ def _require(name: str, value: Token | None) -> Token:
         count = " exactly one" if name.startswith(("registry", "package")) else ""
         raise RefusedError("InvalidSpec", f"a template uses {name}, but the exchanges do not provide{count or ' it'}")
     return value
-
-
-def _not_plain(name: str, key: str) -> RefusedError:
-    hint = "use the format token, which writes the token as it is" if name == "accessToken" else "use another format"
-    problem = f"the value of {name} contains characters that a template would have to escape"
-    return RefusedError("InvalidSpec", f"the template for key {key} cannot be rendered: {problem}; {hint}")
 
 
 def _optional_token(value: str | None, expires_at: datetime | None = None) -> Token | None:

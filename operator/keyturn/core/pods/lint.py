@@ -358,7 +358,14 @@ def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
         if volume.name in VOLUMES:
             message = f"the sidecar needs a volume named {volume.name}: rename this one, or the pod is refused"
             yield Finding(f"spec.volumes[{index}].name", message, is_error=True)
-    if _is_guaranteed(pod):
+    # Requests default to the limits. Resources of the pod itself take precedence, and no container affects them.
+    is_guaranteed = pod.spec.resources == Resources() and all(
+        (limit := container.resources.limits.get(resource)) is not None
+        and container.resources.requests.get(resource, limit) == limit
+        for _, container in pod.spec.all_containers
+        for resource in ("cpu", "memory")
+    )
+    if is_guaranteed:
         message = (
             "with the sidecar, the QoS class of the pod becomes Burstable: "
             "set equal requests and limits in injection.resources to keep Guaranteed"
@@ -369,16 +376,3 @@ def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
         yield Finding("spec.os.name", message, is_error=True)
     if pod.spec.node_selector.get("kubernetes.io/os") == "windows":
         yield Finding("spec.nodeSelector", message, is_error=True)
-
-
-def _is_guaranteed(pod: Pod) -> bool:
-    """Whether all containers have limits that are equal to their requests, which default to the limits.
-
-    Resources of the pod itself take precedence, and an additional container does not affect them.
-    """
-    return pod.spec.resources == Resources() and all(
-        (limit := container.resources.limits.get(resource)) is not None
-        and container.resources.requests.get(resource, limit) == limit
-        for _, container in pod.spec.all_containers
-        for resource in ("cpu", "memory")
-    )

@@ -35,7 +35,6 @@ def basic_authorization(client_id: str, secret: str) -> dict[str, str]:
 
 
 def send(url: str, ca: str, form: Form | None = None, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """GET the URL, or POST a form to it."""
     host, _, path = url.removeprefix("https://").partition("/")
     body, content_type = urlencode(form or {}), {"Content-Type": "application/x-www-form-urlencoded"}
     connection = http.client.HTTPSConnection(host, timeout=10, context=ssl.create_default_context(cadata=ca))

@@ -57,7 +57,6 @@ class IssuerState:
 
     @property
     def audiences(self) -> set[str]:
-        """The audiences of assertions for this issuer."""
         return {self.url, f"{self.url}/token"}
 
     def authenticate(

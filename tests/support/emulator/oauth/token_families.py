@@ -38,7 +38,6 @@ class TokenFamilies:
     def start(
         self, client_id: str, subject: str, scopes: frozenset[str], expires_at: datetime | None = None
     ) -> TokenFamily:
-        """Issue the first token of a family."""
         family = TokenFamily(client_id, subject, scopes, expires_at)
         self._issue(family)
         return family

@@ -134,7 +134,7 @@ def pip_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(token=BEARER_TOKENS)
 def test_pip_reads_the_token_back(pip_conf: Path, token: str) -> None:
     configuration = importlib.import_module("pip._internal.configuration")
@@ -165,7 +165,7 @@ def test_line_reader_reads_the_npmrc_back(token: str) -> None:
     assert lines == {"registry": f"https://{HOST}/npm/main/", f"//{HOST}/npm/main/:_authToken": token}
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(tokens=st.lists(BEARER_TOKENS, min_size=20, max_size=60))
 def test_npm_reads_the_token_back(tmp_path_factory: pytest.TempPathFactory, tokens: list[str]) -> None:
     node, npm = shutil.which("node"), shutil.which("npm")

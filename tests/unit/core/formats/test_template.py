@@ -141,7 +141,7 @@ def test_expiration_in_the_text_is_the_expiry_of_the_secret() -> None:
     assert data["file"] == data["expiration"] == "2026-01-02T03:34:05Z"
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(PLAIN, st.sampled_from(["'{}'", '"{}"', "{}"]))
 def test_shell_reads_the_value_back(value: str, quotes: str) -> None:
     text = "export VALUE=" + quotes.format("x{{ accessToken }}") + "\n"

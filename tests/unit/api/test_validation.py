@@ -6,7 +6,7 @@ import pytest
 
 from keyturn.api.base import EXPECTATION, InvalidSpecError
 from keyturn.api.token_request import TokenRequest, parse
-from keyturn.api.validation_messages import validation_message
+from keyturn.api.validation import validation_message
 from keyturn.cli.check import _Object
 from keyturn.core.settings import Settings, parse_settings
 from tests.support.cases import cases

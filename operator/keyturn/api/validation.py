@@ -1,15 +1,20 @@
-"""Messages about invalid manifests and settings: msgspec's errors in words, with the path of the field."""
+"""Messages about invalid manifests and settings, and the limit on the memory that a spec takes."""
 
 import ast
 import json
 import re
+import sys
 from functools import cache
 from typing import Any
 
 import msgspec
 
-from keyturn.api.base import EXPECTATION
+from keyturn.api.base import EXPECTATION, InvalidSpecError
 
+# The operator keeps each spec in memory for as long as its TokenRequest exists. Eight templates of the maximum length
+# fit if they are ASCII. The limits in the schema count characters, but Python needs four bytes for each character of a
+# text that contains an emoji.
+MAX_SPEC_BYTES = 192 * 1024
 _LONGEST_VALUE = 64
 _ENUM = "Invalid enum value "
 _PATTERN = "Expected `str` matching regex "
@@ -68,3 +73,25 @@ def _resolved(node: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" in node:
         node = next(option for option in node["anyOf"] if option != {"type": "null"})
     return _resolved(schemas[node["$ref"]], schemas) if "$ref" in node else node
+
+
+def spec_bytes(spec: Any) -> int:
+    """Return how many bytes of memory a JSON value takes in Python."""
+    total, values = 0, [spec]
+    while values:
+        value = values.pop()
+        total += sys.getsizeof(value)
+        if isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value
+    return total
+
+
+def check_spec_bytes(size: int) -> None:
+    """Raise InvalidSpecError if a spec takes too much memory."""
+    if size > MAX_SPEC_BYTES:
+        raise InvalidSpecError(
+            f"the spec needs {size // 1024} KiB of memory, but at most {MAX_SPEC_BYTES // 1024} KiB are allowed:"
+            " shorten templates, labels and annotations, or use only ASCII characters in them (at spec)"
+        )
