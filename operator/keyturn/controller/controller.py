@@ -65,13 +65,13 @@ class Controller:
             self._drop(uid)
             return
         # While another installation renews a request, its status and Secret change without us.
-        is_left = bool(self._yielding.scope.holder(metadata["namespace"]))
-        if entry is None or is_left or entry.has_changed(metadata):
+        is_foreign = bool(self._yielding.scope.holder(metadata["namespace"]))
+        if entry is None or is_foreign or entry.has_changed(metadata):
             request = read_request(body)
-            if entry is None or is_left or isinstance(entry.request, InvalidRequest):
-                status = read_status(body) if entry is None or is_left else entry.status
+            if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
+                status = read_status(body) if entry is None or is_foreign else entry.status
                 entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
-                is_new = is_left and not self._yielding.has_reported(uid)
+                is_new = is_foreign and not self._yielding.has_reported(uid)
                 due = self._deps.now() if is_new else self._first_due(entry)
             else:
                 entry, due = replace(entry, request=request), self._soon(entry)

@@ -105,16 +105,17 @@ class Aws:
         signer: Signer = None,
         transmission: Transmission | None = None,
         *,
-        payer: str = "",
+        quota_owner: str = "",
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        `payer` is the party whose quota AWS applies (see Call.call_aws): throttling one tenant must not delay others.
+        `quota_owner` is the account or namespace whose quota AWS applies (see Call.call_aws), so that throttling one tenant
+        does not delay others.
 
         botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends the request.
         """
-        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, payer)
+        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
         wait_seconds = rate_limiter.reserve(time.monotonic())
         _check_wait(operation, wait_seconds)
         if wait_seconds > 0:
@@ -139,17 +140,19 @@ class Aws:
         skew = self._measure_clock_skew(operation.service, metadata)
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
 
-    def check_rate(self, operation: AwsOperation, region: str, signer: Signer, payer: str = "") -> None:
+    def check_rate(self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str = "") -> None:
         """Raise ThrottledError if the rate limit would delay a call for long. Called before an intent is written."""
-        _check_wait(operation, self._rate_limiter(operation, region, signer, payer).wait_seconds(time.monotonic()))
+        _check_wait(
+            operation, self._rate_limiter(operation, region, signer, quota_owner).wait_seconds(time.monotonic())
+        )
 
-    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, payer: str) -> RateLimiter:
+    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str) -> RateLimiter:
         if isinstance(signer, Ambient):
-            payer = ""
+            quota_owner = ""
         elif signer and not signer.session_token:
             # Only long-lived keys: each session has a new key ID, so a rate limiter for it would never learn the limit.
-            payer = signer.access_key_id
-        return self._rate_limiters.get((operation.service_in(region), payer))
+            quota_owner = signer.access_key_id
+        return self._rate_limiters.get((operation.service_in(region), quota_owner))
 
     def close(self) -> None:
         """Stop the threads. A call in progress ends by its own timeout."""

@@ -167,6 +167,6 @@ async def get_role_credentials(
         # Checked because it is sent in a header.
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
-    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, payer=spec.account_id)
+    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, quota_owner=spec.account_id)
     credentials = response.credentials(_GET_ROLE_CREDENTIALS, _CREDENTIALS)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

@@ -1,4 +1,4 @@
-"""Limits on calls: a rate per AWS service, region and payer, learned from throttling, and concurrency per issuer."""
+"""Limits on calls: a rate per AWS service, region and quota owner, learned from throttling; concurrency per issuer."""
 
 from collections import deque
 from collections.abc import Hashable

@@ -58,7 +58,7 @@ async def expiry_report(
                 async with asyncio.timeout(seconds):
                     await ended.wait()
             after = None if ended.is_set() else expired(status, deps.now())
-            if after and await _is_reported(deps, request, status, after, report):
+            if after and await _try_report(deps, request, status, after, report):
                 reported = after
                 return
 
@@ -73,7 +73,7 @@ async def expiry_report(
         raise group.exceptions[0] from None
 
 
-async def _is_reported(
+async def _try_report(
     deps: Dependencies, request: Request, before: Status, after: Status, report: ReportStatus
 ) -> bool:
     """Report a status during an attempt. A failure to report must not end the attempt."""
