@@ -138,7 +138,7 @@ class Controller:
 
     async def run_one(self, uid: str) -> None:
         """Reconcile a request, write its status and Events, and add it to the queue again."""
-        # It may be deleted while its namespace is claimed.
+        # The request may be deleted while its namespace is claimed.
         if not await self._claim(uid) or not (entry := self.index.entries.get(uid)):
             return
         request, now = entry.request, self._deps.now

@@ -109,8 +109,7 @@ class Aws:
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        `quota_owner` is the account or namespace whose quota AWS applies (see Call.call_aws), so that throttling one
-        tenant does not delay others.
+        `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
 
         botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
         botocore has validated and signed the request, and before it sends the request.

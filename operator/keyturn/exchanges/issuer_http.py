@@ -263,5 +263,5 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
         fields = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         return None
-    # Not an HTML page with a link that contains a token.
+    # The pattern excludes an HTML page with a link that contains a token.
     return dict(fields) if _FORM_TEXT.fullmatch(text) else None
