@@ -20,6 +20,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 from yaml import YAMLError
 
+from keyturn.api.source import SOURCE_LABEL
 from keyturn.api.token_request import PLURAL
 from keyturn.controller import work_queue as work_queues
 from keyturn.controller.api_client import ApiClient, secrets_path
@@ -33,7 +34,7 @@ from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope, Yielding
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import SecretWatch
-from keyturn.controller.source_reader import SOURCE_LABEL, ServiceAccounts, read_value
+from keyturn.controller.source_reader import ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets

@@ -4,8 +4,7 @@ import base64
 import binascii
 from http import HTTPStatus
 
-from keyturn.api.base import GROUP
-from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
+from keyturn.api.source import SOURCE_LABEL, ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
 from keyturn.core.der import binary_hint
@@ -14,7 +13,6 @@ from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
 
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
-SOURCE_LABEL = (f"{GROUP}/source", "true")
 _READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
 _ACCOUNT_REMEDY = (
     "the chart grants it if rbac.serviceAccountTokens is set, only for rbac.serviceAccountTokenNames if that is set"

@@ -83,6 +83,22 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: b
         raise ClusterError("\n".join(failures))
 
 
+@click.command(help=COMMANDS["events"].summary)
+@click.argument("name", required=False, shell_complete=completing(REQUESTS))
+@click.option("-A", "--all-namespaces", is_flag=True, help="Show the Events of TokenRequests in all namespaces.")
+@cluster_options
+def events(cluster: Cluster, name: str | None, *, all_namespaces: bool) -> None:
+    if name and all_namespaces:
+        raise click.UsageError("NAME and --all-namespaces cannot be combined")
+    selector = "involvedObject.kind=TokenRequest"
+    if name:
+        cluster.get(REQUESTS, name)  # suggests a similar name
+        selector += f",involvedObject.name={name}"
+    output = cluster.run("get", "events", f"--field-selector={selector}", "--sort-by=.metadata.creationTimestamp",
+                         *(["--all-namespaces"] if all_namespaces else []))  # fmt: skip
+    echo(*(output or "No Events found; the API server keeps them for an hour.").removesuffix("\n").split("\n"))
+
+
 def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:
     if output == "text":
         echo(*describe(view, now()), *([""] if in_stream else []))
