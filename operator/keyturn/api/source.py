@@ -7,7 +7,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP, ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
 from keyturn.api.metadata import SecretMetadata
 
-# A change of a Secret with this label is noticed at once.
+# A change of a Secret with this label is detected at once.
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 

@@ -16,7 +16,7 @@ _REDIRECT_URI = "http://127.0.0.1:0/callback"
 
 @dataclass(frozen=True, slots=True)
 class LoginOptions:
-    """The options of a sign-in. What is empty comes from the TokenRequest or from the issuer's metadata."""
+    """The options of a sign-in. Empty ones are taken from the TokenRequest or from the issuer's metadata."""
 
     issuer: str = ""
     client_id: str = ""
