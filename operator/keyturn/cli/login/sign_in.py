@@ -112,9 +112,9 @@ class SignIn:
 
     @property
     def _token_endpoint(self) -> str:
-        if not self.endpoints.token:
+        if not self.endpoints.token_url:
             raise LoginError("the token endpoint is not known: set --issuer to read it from the issuer's metadata")
-        return self.endpoints.token
+        return self.endpoints.token_url
 
 
 def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, client_secret: str) -> SignIn:
