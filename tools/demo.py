@@ -1,4 +1,4 @@
-"""A live demo: a License Manager token becomes AWS credentials in a Secret, renewed before they expire.
+"""A live demo: a License Manager token becomes AWS credentials in a Secret, which are renewed before they expire.
 
 `make demo` runs until Ctrl-C, `make demo ONCE=1` exits by itself. KUBECONFIG_DEMO=path uses your cluster; the demo
 creates a namespace and removes it at the end.

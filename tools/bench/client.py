@@ -1,4 +1,4 @@
-"""The benchmark's own API client; it counts its requests, so that they can be subtracted."""
+"""The benchmark's own API client, which counts its requests so that they can be subtracted."""
 
 import asyncio
 import base64

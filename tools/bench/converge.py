@@ -1,4 +1,4 @@
-"""Time until new requests are Ready, restarts, and the cost of an idle operator."""
+"""Measures the time until new requests are Ready, restarts, and the cost of an idle operator."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def converge_100(env: Environment, table: Table) -> None:
 
 
 async def converge_1000(env: Environment, table: Table) -> None:
-    """Measure a thousand requests, and the same calls from a bare client."""
+    """Measure a thousand requests, and the same calls from a minimal client."""
     used = await _converge(env, table, 1000)
     requests = used.single_object_requests
     for what, number in sorted(requests.items()):
@@ -88,7 +88,7 @@ async def _converge(env: Environment, table: Table, number: int) -> Usage:
 
 
 async def _restart(env: Environment, table: Table, number: int, *, seconds: float, mib: float) -> None:
-    """Stop as Kubernetes does and start again: nothing is due, so no exchange and no write may happen."""
+    """Stop the operator as Kubernetes does and restart it: nothing is due, so no exchange and no write may happen."""
     env.operator.stop()
     await asyncio.sleep(1)
     before = env.usage()
@@ -123,7 +123,7 @@ async def _holds_lease(env: Environment) -> bool:
 
 
 async def _raw(env: Environment, *, dry_run: bool) -> float:
-    """Time a bare client that sends the same calls for as many new requests."""
+    """Time a minimal client that sends the same calls for as many new requests."""
     sample = (await env.client.requests())[0]
     env.plane.kubectl("create", "-f", "-", stdin=json.dumps(namespaces("raw")))
     places: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""The credential endpoint for a pod's SDKs: throughput, memory, start time; and the credential process."""
+"""Measures the credentials endpoint (throughput, memory, start time) and the credential process."""
 
 import functools
 import json
@@ -37,7 +37,7 @@ async def endpoint_reader(table: Table) -> None:
 
 
 async def endpoint_standalone(table: Table) -> None:
-    """Measure standalone mode: the same endpoint in a process that renews."""
+    """Measure standalone mode: the same endpoint in a process that also renews."""
     _endpoint(table, "standalone", _standalone, mib=80, ready_ms=None)
 
 

@@ -123,7 +123,7 @@ async def running_environment() -> AsyncIterator[Environment]:
         plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
         plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
         plane.kubectl("create", "-f", "-", stdin=json.dumps(namespaces("bench")))
-        # Before that it reads the owner of each new Secret, which would be counted as the operator's request.
+        # Before that, the collector reads the owner of each new Secret, which would count as the operator's request.
         await until(lambda: _collector_watches(plane), 60)
         client = await stack.enter_async_context(Client.connect(plane.kubeconfig))
         yield Environment(plane, aws, client, directory, stack)

@@ -1,6 +1,6 @@
-"""The lower bound: the requests and AWS calls of the operator's first issuances from a bare client, 16 in flight.
+"""The lower bound: the requests and AWS calls of the operator's first issuances from a minimal client, 16 in flight.
 
-The program reads what to send from stdin; it has no watch, no queue and no decisions.
+The program reads the requests from stdin; it has no watch, no queue and no decisions.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _IN_FLIGHT = 16
 
 
 class Raw:
-    """A bare client of the API server and of AWS."""
+    """A minimal client of the API server and of AWS."""
 
     def __init__(self, work: dict[str, Any], http: aiohttp.ClientSession) -> None:
         self._work = work
@@ -38,7 +38,7 @@ class Raw:
         )
 
     async def issue(self, namespace: str, name: str, uid: str) -> None:
-        """Send what the operator sends for a first issuance, in its order."""
+        """Send the requests that the operator sends for a first issuance, in the same order."""
         bodies = {kind: _addressed(self._work[kind], name, uid) for kind in ("secret", "status", "event")}
         core, ours = f"/api/v1/namespaces/{namespace}", f"{API}/namespaces/{namespace}"
         secret = f"{core}/secrets/{name}?fieldManager=keyturn-{uid[:8]}"

@@ -1,4 +1,4 @@
-"""Steady renewal: how late a thousand requests are renewed that become due evenly, and the highest rate."""
+"""Steady renewal: how late a thousand requests are renewed if they become due evenly, and the highest rate."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tools.bench.environment import OPERATION, Environment
 from tools.bench.table import Table
 from tools.bench.usage import Usage
 
-# Renewal is at 2/3 of the lifetime, less a tenth of it times the jitter: on average at 37/60.
+# Requests are renewed at 2/3 of the lifetime, minus the jitter times a tenth of it: at 37/60 on average.
 _MEAN_SHARE = 37 / 60
 _SECONDS = 60
 _STEP, _STEP_SECONDS, _HIGHEST = 25, 30, 200
@@ -20,7 +20,7 @@ _STEP, _STEP_SECONDS, _HIGHEST = 25, 30, 200
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A renewal: when the Secret was seen, its issue time, and the due and expiration time of the previous issuance."""
+    """A renewal: when its Secret was seen, its issue time, and when the previous issuance was due and expired."""
 
     seen: datetime
     issued: datetime
@@ -124,7 +124,7 @@ async def _steady(env: Environment, table: Table, rate: int) -> None:
 
 
 def _report(table: Table, name: str, renewals: list[Renewal], used: Usage) -> None:
-    """Add what a minute of renewals cost, and how late they were."""
+    """Add the cost of a minute of renewals, and how late they were."""
     late, number = sorted(renewal.late for renewal in renewals), len(renewals)
     table.add(f"{name}: done", number / used.at, "per s")
     for share, goal in ((0.5, None), (0.99, 1), (1, None)):

@@ -52,7 +52,7 @@ def api_requests(metrics: str) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The resources used until a time; subtract two to get the usage between them.
+    """The resources used since the start of each process. The difference of two is the usage between them.
 
     `others` is the CPU time of processes that are not measured.
     """
@@ -70,7 +70,7 @@ class Usage:
 
     @property
     def single_object_requests(self) -> Counter[str]:
-        """The requests without lists and watches."""
+        """The requests except lists and watches."""
         return Counter(
             {request: n for request, n in self.requests.items() if not request.startswith(("LIST", "WATCH"))}
         )

@@ -1,4 +1,4 @@
-"""kubectl keyturn doctor and version: the operators in the cluster, and what could prevent them from working."""
+"""kubectl keyturn doctor and version: the operators in the cluster, and what could prevent renewals."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from keyturn.cli.terminal import echo
 # As in the chart's Deployment.
 _SELECTOR = "app.kubernetes.io/name=keyturn"
 _WATCH = "--watch-namespace="
-# As the operator writes it: controller/scope.py.
+# The label and the name that the operator writes: controller/scope.py.
 _SCOPE_LABEL, _CLUSTER_WIDE = f"{GROUP}/scope", "keyturn-cluster-scope"
 _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _RIGHTS = (("get", REQUESTS), ("list", REQUESTS), ("patch", REQUESTS), ("get", "secrets"))
@@ -85,7 +85,7 @@ def doctor(cluster: Cluster) -> None:
 
 
 def _report(check: Callable[[Cluster], Iterator[Finding]], cluster: Cluster) -> Iterator[Finding]:
-    """Run a check. What the user may not read is a warning: the others may still answer the question."""
+    """Run a check. If the user lacks a permission, the result is a warning: the other checks may be sufficient."""
     try:
         yield from check(cluster)
     except ClusterError as error:
@@ -137,7 +137,7 @@ def _scopes(cluster: Cluster) -> Iterator[Finding]:
     if len(working) > 1:
         yield Finding("warning", "several installations are cluster-wide: one renews, the others stand by")
     elif working and namespaced:
-        yield Finding("warning", "the cluster-wide installation leaves out the namespaces of the others")
+        yield Finding("warning", "the cluster-wide installation does not renew in the namespaces of the others")
     elif not working and not namespaced:
         yield Finding("error", "no operator renews its Lease: none is running")
 
@@ -183,7 +183,7 @@ def _holder(lease: Object) -> str:
 
 
 def _is_fresh(lease: Object) -> bool:
-    """Whether somebody holds a Lease and has renewed it lately, by this machine's clock."""
+    """Whether somebody holds a Lease and has renewed it recently, by this machine's clock."""
     spec: dict[str, Any] = lease.get("spec") or {}
     renewed = read_time(spec.get("renewTime"))
     seconds = spec.get("leaseDurationSeconds") or 0

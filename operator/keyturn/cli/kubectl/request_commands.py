@@ -24,12 +24,12 @@ from keyturn.cli.terminal import echo, printable
     show_default=True,
     help="Output format.",
 )
-@click.option("-w", "--watch", is_flag=True, help="Keep watching and show each change.")
+@click.option("-w", "--watch", is_flag=True, help="Continue to watch, and show each change.")
 @cluster_options
 def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
     if name and all_namespaces:
         raise click.UsageError("NAME and --all-namespaces cannot be combined")
-    # A missing object is reported before a watch of it would wait forever.
+    # Read first, because a watch of an object that does not exist would wait forever.
     request = cluster.get(REQUESTS, name) if name else None
     selection = ["--all-namespaces"] if all_namespaces else [f"--field-selector=metadata.name={name}"] if name else []
     if watch:
@@ -67,7 +67,7 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: b
     active = [body["metadata"]["name"] for body in requests if not body["spec"].get("suspend")]
     if not active:
         raise ClusterError("no TokenRequest to renew in this namespace")
-    # Microseconds, because a second request within the same second must have another value.
+    # With microseconds, because two requests within the same second must have different values.
     requested_at = now().isoformat().replace("+00:00", "Z")
     cluster.run("annotate", REQUESTS, *active, "--overwrite", f"{RENEW_REQUESTED}={requested_at}")
     if not wait:
