@@ -53,7 +53,7 @@ test-long: dev  ## run the tests that take minutes each
 demo: dev  ## run Keyturn against an emulated AWS; ONCE=1 ends by itself, KUBECONFIG_DEMO=path uses your cluster
 	$(VENV)/python -m tools.demo
 
-bench: dev  ## run the benchmarks (25 minutes); ONLY=converge_1000 runs one
+bench: dev  ## run the benchmarks (25 minutes); ONLY=converge_1000 runs one, ONLY=hundred_thousand takes 40 minutes
 	$(VENV)/python -m tools.bench
 
 bench-gate: dev  ## check the counts of requests and calls, and the memory (a minute); part of make test

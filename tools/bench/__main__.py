@@ -10,6 +10,7 @@ from pathlib import Path
 from tools.bench.converge import converge_100, converge_1000, idle, memory_per_request, restart_1000, ten_thousand
 from tools.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
 from tools.bench.environment import Environment, running_environment
+from tools.bench.hundred_thousand import hundred_thousand
 from tools.bench.interpreter import use_optimised
 from tools.bench.outage import outage
 from tools.bench.renewals import highest, steady_20, steady_50
@@ -27,18 +28,20 @@ PARTS: dict[str, Callable[[Environment, Table], Awaitable[None]]] = {
 WITHOUT_CLUSTER: dict[str, Callable[[Table], Awaitable[None]]] = {
     part.__name__: part for part in (endpoint_reader, endpoint_standalone, standalone_renewals, credential_process)
 }
+# This starts a cluster of its own, and only if it is named.
+BY_HAND = {hundred_thousand.__name__: hundred_thousand}
 
 
 async def main(head: str, only: str) -> None:
     """Run each part in its own environment."""
     names = [*PARTS, *WITHOUT_CLUSTER]
-    if only and only not in names:
-        sys.exit(f"ONLY must be one of {', '.join(names)}")
+    if only and only not in [*names, *BY_HAND]:
+        sys.exit(f"ONLY must be one of {', '.join([*names, *BY_HAND])}")
     table = Table(head)
     for name in [only] if only else names:
         print(f"\n{name}, load {os.getloadavg()[0]:.1f}", flush=True)
         try:
-            if part := WITHOUT_CLUSTER.get(name):
+            if part := (WITHOUT_CLUSTER | BY_HAND).get(name):
                 await part(table)
             else:
                 async with running_environment() as env:
