@@ -32,6 +32,12 @@ def memory_mib(pid: int, *, peak: bool = False) -> float:
     return int(match[1]) / 1024 if match else 0.0
 
 
+def available_mib() -> float:
+    """Return the memory of the machine that is available for use."""
+    match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return int(match[1]) / 1024 if match else float("inf")
+
+
 def connections(port: int) -> int:
     """Count the open connections to a port of this machine."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
