@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from keyturn.cli.kubectl import COMMANDS
 from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.plugin import Plugin
+from tests.support.cluster.plugin import Plugin, user
 from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -24,17 +25,6 @@ TIME = r"[0-9-]{10}T[0-9:]{8}Z"
 @pytest.fixture
 def plugin(loopback_operator: Operator, aws: Emulator, namespace: Namespace, tmp_path: Path) -> Plugin:
     return Plugin(namespace, tmp_path, namespace.plane.kubeconfig)
-
-
-def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
-    """The plugin of a user with these rights in the namespace: verbs and resources, as in `get,list secrets`."""
-    namespace.kubectl("create", "serviceaccount", "user")
-    for number, right in enumerate(rights):
-        verbs, resource = right.split()
-        namespace.kubectl("create", "role", f"r{number}", f"--verb={verbs}", f"--resource={resource}")
-        namespace.kubectl("create", "rolebinding", f"r{number}", f"--role=r{number}",
-                          f"--serviceaccount={namespace.name}:user")  # fmt: skip
-    return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
 
 
 def test_status_without_a_name_is_a_table(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -224,11 +214,12 @@ def test_documented_commands_work(aws: Emulator, namespace: Namespace, plugin: P
     assert block
     commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
 
-    assert {words[0] for words in commands} == {"status", "renew", "inspect", "check", "forget"}
+    assert {words[0] for words in commands} == set(COMMANDS)
     for words in commands:
-        if words[0] == "check":
+        if words[0] in ("check", "explain"):
             assert plugin.kubectl("keyturn", *words).code == 0
-        elif "--watch" not in words:
+        # test_login.py runs `login` with an issuer.
+        elif words[0] != "login" and "--watch" not in words:
             plugin.succeed(*words)
 
 
@@ -239,3 +230,64 @@ def test_cluster_without_the_crd_is_reported(installed: ControlPlane, plugin: Pl
         assert "is Keyturn installed?" in plugin.fail("status", "acme")
     finally:
         install_crd(installed)
+
+
+def test_suspended_request_is_renewed_after_it_is_resumed(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+
+    assert plugin.succeed("suspend", "acme") == "acme: suspended\n"
+    namespace.wait_for_condition("acme", "Ready", "Suspended")
+    assert plugin.succeed("suspend", "--all") == "acme: already suspended\n"
+    assert plugin.succeed("resume", "acme") == "acme: resumed\n"
+    namespace.wait_for_condition("acme", "Ready", "Issued")
+    assert "did you mean acme?" in plugin.fail("suspend", "acm")
+
+
+def test_events_of_a_request_are_shown(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    header, *events = plugin.succeed("events", "acme").splitlines()
+
+    assert header.split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert any("tokenrequest/acme" in event.lower() for event in events)
+    assert "did you mean acme?" in plugin.fail("events", "acm")
+
+
+def test_doctor_names_the_operator_and_what_is_not_ready(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    healthy = plugin.succeed("doctor")
+    namespace.apply(token_request("waits", source={"token": {"secretKeyRef": {"name": "none", "key": "none"}}}))
+    namespace.wait_for_condition("waits", "Renewed", "SourceNotFound")
+
+    assert re.search(r"(?m)^ok       installation \S+ renews in (all namespaces|namespace )", healthy)
+    assert "ok       the CRD tokenrequests.keyturn.dev is that of version" in healthy
+    assert "ok       this machine's clock agrees with the API server's" in healthy
+    assert "error" not in healthy
+    assert "warning  1 of 2 TokenRequests in this namespace are not Ready; run: kubectl keyturn status waits" in (
+        plugin.succeed("doctor")
+    )
+
+
+@pytest.mark.usefixtures("loopback_operator")
+def test_doctor_reports_what_a_user_may_not_read(namespace: Namespace, tmp_path: Path) -> None:
+    output = user(namespace, tmp_path, "get,list tokenrequests").succeed("doctor")
+
+    assert "warning  not checked: " in output
+    assert "deployments.apps is forbidden: User" in output
+    assert "warning  you may not patch tokenrequests.keyturn.dev in this namespace" in output
+    assert "ok       all 0 TokenRequests in this namespace are Ready" in output
+
+
+def test_version_shows_the_operators(namespace: Namespace, plugin: Plugin) -> None:
+    labels = {"app.kubernetes.io/name": "keyturn", "app.kubernetes.io/version": "9.8.7"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "operator", "image": "keyturn"}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "keyturn", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": pod},
+    }
+    namespace.apply(deployment)
+
+    output = plugin.succeed("version")
+    assert re.match(r"Client: [0-9.]+\n", output)
+    assert f"Operator {namespace.name}/keyturn: 9.8.7\n" in output

@@ -13,13 +13,15 @@ from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Renewed", "string", '.status.conditions[?(@.type=="Renewed")].reason', 0),
     ("Secret", "string", ".status.secretName", 0),
     # Strings, because a column of type date shows <invalid> for times in the future.
     ("Expires", "string", ".status.expirationTime", 0),
     ("Renews", "string", ".status.renewalTime", 0),
+    ("Next attempt", "string", ".status.nextAttemptTime", 1),
+    ("Failures", "integer", ".status.failedAttempts", 1),
     ("Principal", "string", ".status.principal", 1),
     ("Revision", "integer", ".status.revision", 1),
-    ("Failures", "integer", ".status.failedAttempts", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
@@ -80,8 +82,8 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
     structural = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
     if structural.get("additionalProperties") is False:
         del structural["additionalProperties"]
-    if not structural.get("required"):
-        structural.pop("required", None)
+    # The API server drops these if they are empty, so that an installed CRD would differ from ours.
+    structural = {key: value for key, value in structural.items() if value or key not in ("properties", "required")}
     struct = next((struct for struct in api_structs() if struct.__name__ == node.get("title")), None)
     if struct:
         for name, description in _descriptions(struct).items():

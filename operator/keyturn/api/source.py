@@ -4,8 +4,11 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
+from keyturn.api.base import GROUP, ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
 from keyturn.api.metadata import SecretMetadata
+
+# A change of a Secret with this label is noticed at once.
+SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 
 class SecretKeyRef(ApiStruct, frozen=True):

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "check": LazyCommand("keyturn.cli.check", "Check manifests of TokenRequests and Pods for mistakes."),
     "crd": LazyCommand("keyturn.cli.manifests", "Print the CustomResourceDefinition."),
     "inject": LazyCommand("keyturn.cli.manifests", "Add the sidecar to the Pods in manifests."),
+    "login": LazyCommand("keyturn.cli.login.command", "Sign in for a TokenRequest that runs without a cluster."),
     "operator": LazyCommand("keyturn.cli.operator", "Run the Kubernetes operator."),
     "run": LazyCommand("keyturn.cli.run", "Renew one TokenRequest without a cluster."),
     "sidecar": LazyCommand("keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod."),

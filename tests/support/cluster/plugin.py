@@ -88,6 +88,17 @@ class Plugin:
                 process.terminate()
 
 
+def user(namespace: Namespace, directory: Path, *rights: str) -> Plugin:
+    """The plugin of a user with these rights in the namespace: verbs and resources, as in `get,list secrets`."""
+    namespace.kubectl("create", "serviceaccount", "user")
+    for number, right in enumerate(rights):
+        verbs, resource = right.split()
+        namespace.kubectl("create", "role", f"r{number}", f"--verb={verbs}", f"--resource={resource}")
+        namespace.kubectl("create", "rolebinding", f"r{number}", f"--role=r{number}",
+                          f"--serviceaccount={namespace.name}:user")  # fmt: skip
+    return Plugin(namespace, directory, namespace.plane.service_account_kubeconfig(namespace.name, "user"))
+
+
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

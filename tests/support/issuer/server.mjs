@@ -1,6 +1,7 @@
 // An OpenID provider that rotates refresh tokens and revokes the family of one that is reused. It reads SETTINGS (JSON)
 // and prints its URL. POST /issue returns a first refresh token, POST /issue/jwt one whose access tokens are JWTs for
-// AWS, GET /counts the numbers of consumed tokens, refused requests and revoked families.
+// AWS, GET /counts the numbers of consumed tokens, refused requests and revoked families. A person may sign in with any
+// name and password, with a redirect to loopback or with a device code.
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:https';
 import { Provider } from 'oidc-provider';
@@ -18,11 +19,13 @@ server.listen(0, '127.0.0.1', () => {
     clients: [{
       client_id,
       client_secret,
-      grant_types: ['authorization_code', 'refresh_token'],
-      redirect_uris: ['https://app.invalid/callback'],
+      application_type: 'native',
+      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+      redirect_uris: ['http://127.0.0.1/callback'],
     }],
     features: {
-      devInteractions: { enabled: false },
+      deviceFlow: { enabled: true },
+      devInteractions: { enabled: true },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: () => ({ audience: aws.audience, scope: aws.scope, accessTokenFormat: 'jwt' }),

@@ -131,8 +131,8 @@ def test_printer_columns_are_narrow_by_default() -> None:
     always = [column["name"] for column in columns if not column.get("priority")]
     wide = [column["name"] for column in columns if column.get("priority")]
 
-    assert always == ["Ready", "Reason", "Secret", "Expires", "Renews", "Age"]
-    assert wide == ["Principal", "Revision", "Failures"]
+    assert always == ["Ready", "Reason", "Renewed", "Secret", "Expires", "Renews", "Age"]
+    assert wide == ["Next attempt", "Failures", "Principal", "Revision"]
     assert {column["name"] for column in columns if column["type"] == "date"} == {"Age"}
 
 

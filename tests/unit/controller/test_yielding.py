@@ -6,6 +6,7 @@ from typing import Any
 from keyturn.controller.api_client import ApiResponse
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import MINUTE, NOW, SECOND
+from tests.support.scope import FakeScope
 from tests.support.secret_store import TARGET, TOKEN_REQUEST
 
 NAMESPACE = TOKEN_REQUEST.split("/")[5]
@@ -106,3 +107,16 @@ async def test_event_that_is_refused_does_not_stop_the_queue() -> None:
     await operator.deliver()
 
     assert await operator.reconcile_due() == 1
+
+
+async def test_request_deleted_while_its_namespace_is_claimed_is_not_renewed() -> None:
+    class SlowScope(FakeScope):
+        async def claim(self, namespace: str) -> str:
+            await operator.deliver(alive=False)
+            return await super().claim(namespace)
+
+    operator = Operator(scope=SlowScope())
+    await operator.deliver()
+    await operator.reconcile_due()
+
+    assert (operator.aws.calls, operator.server.requests, operator.work_queue.next_due()) == ([], [], None)

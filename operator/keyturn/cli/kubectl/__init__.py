@@ -19,6 +19,17 @@ from keyturn.cli.terminal import echo, printable
 COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
     "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
+    "suspend": LazyCommand("keyturn.cli.kubectl.request_commands", "Stop renewing TokenRequests; their Secrets stay."),
+    "resume": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew suspended TokenRequests again."),
+    "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests."),
+    "doctor": LazyCommand("keyturn.cli.kubectl.operator_commands", "Check whether an operator works here."),
+    "version": LazyCommand(
+        "keyturn.cli.kubectl.operator_commands", "Show the versions of the client and the operators."
+    ),
+    "explain": LazyCommand("keyturn.cli.kubectl.explain_command", "Explain a reason or an alert, offline."),
+    "login": LazyCommand(
+        "keyturn.cli.kubectl.login_command", "Sign in for a TokenRequest and store the token in its source Secret."
+    ),
     "inspect": LazyCommand("keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values."),
     "check": KEYTURN_COMMANDS["check"],
     "forget": LazyCommand(

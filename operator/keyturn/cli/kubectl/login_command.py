@@ -1,0 +1,92 @@
+"""kubectl keyturn login: sign in for a TokenRequest, and store the result with the user's own permissions."""
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from keyturn.api.base import InvalidSpecError
+from keyturn.api.source import SOURCE_LABEL, SecretKeyRef, ValueRef
+from keyturn.api.token_request import parse
+from keyturn.cli import now
+from keyturn.cli.kubectl import COMMANDS
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
+from keyturn.cli.kubectl.describe import RequestView, view_request
+from keyturn.cli.login.issuer import IssuerHttp
+from keyturn.cli.login.options import login_options
+from keyturn.cli.login.plan import plan_login
+from keyturn.cli.login.sign_in import LoginOptions, prepare
+from keyturn.cli.terminal import echo, printable
+
+# Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
+_APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=keyturn-login", "--filename=-")
+_RENEWAL_SECONDS, _POLL_SECONDS = 60, 1
+
+
+@click.command(help=COMMANDS["login"].summary)
+@click.argument("name", shell_complete=completing(REQUESTS))
+@click.option("--wait/--no-wait", default=True, help="Wait for the renewal after the sign-in; exit with 1 if it fails.")
+@login_options
+@cluster_options
+def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | None, *, wait: bool, yes: bool) -> None:
+    body = cluster.get(REQUESTS, name)
+    try:
+        request = parse(body)
+    except InvalidSpecError as error:
+        raise ClusterError(f"{name}: {error.message}") from None
+    plan = plan_login(request)
+    ca_bundle = ca_file.read_text() if ca_file else _read(cluster, plan.ca_bundle_ref)
+    client_secret = _read(cluster, plan.client_secret_ref) or ""
+    session = prepare(plan, options, IssuerHttp(ca_bundle), client_secret.strip())
+    # Before the sign-in: a refresh token that cannot be stored would be lost.
+    cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
+    keys = " and ".join(ref.key for ref in plan.stores.values())
+    if not yes:
+        question = f"Sign in and write {keys} to Secret {request.namespace}/{plan.secret_name}?"
+        click.confirm(printable(question), abort=True, err=True)
+    cluster.run(*_APPLY, stdin=_secret(plan.stores, session.run()))
+    echo(f"Secret {plan.secret_name} written")
+    if request.spec.suspend:
+        echo(f"{name} is suspended: spec.suspend is true", err=True)
+    elif wait:
+        _wait_for_attempt(cluster, name, view_request(body, now()))
+
+
+def _wait_for_attempt(cluster: Cluster, name: str, before: RequestView) -> None:
+    """Wait until the operator, which watches the Secret, has used it. Raises ClusterError if the renewal has failed."""
+
+    def attempt(view: RequestView) -> tuple[str | None, int, int]:
+        return view.status.last_attempt_time, view.status.failed_attempts, view.status.revision
+
+    deadline = time.monotonic() + _RENEWAL_SECONDS
+    while time.monotonic() < deadline:
+        view = view_request(cluster.get(REQUESTS, name), now())
+        if attempt(view) != attempt(before):
+            if view.last_error:
+                raise ClusterError(printable(f"{name}: {view.last_error}"))
+            echo(f"{name}: renewed, valid until {view.status.expiration_time}")
+            return
+        time.sleep(_POLL_SECONDS)
+    raise ClusterError(f"{name}: not renewed within {_RENEWAL_SECONDS} s; is an operator running for this namespace?")
+
+
+def _secret(stores: Mapping[str, SecretKeyRef], values: Mapping[str, str]) -> str:
+    """Return the Secret to apply: the keys that the sign-in owns, and the label with which the operator watches it."""
+    [name] = {ref.name for ref in stores.values()}
+    data = {stores[member].key: base64.b64encode(value.encode()).decode() for member, value in values.items()}
+    metadata = {"name": name, "labels": dict([SOURCE_LABEL])}
+    return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+
+
+def _read(cluster: Cluster, ref: ValueRef | None) -> str | None:
+    """Read a value that the TokenRequest refers to; None if it refers to none. Raises ClusterError."""
+    if ref is None:
+        return None
+    kind = "secret" if isinstance(ref, SecretKeyRef) else "configmap"
+    value = (cluster.get(kind, ref.name).get("data") or {}).get(ref.key)
+    if value is None:
+        raise ClusterError(f"{kind} {ref.name} has no key {ref.key}")
+    return base64.b64decode(value).decode() if kind == "secret" else str(value)

@@ -1,0 +1,196 @@
+"""kubectl keyturn doctor and version: the operators in the cluster, and what could prevent them from working."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple, Self
+
+import click
+
+from keyturn import __version__
+from keyturn.api.base import GROUP
+from keyturn.api.crd import crd
+from keyturn.api.times import human_duration, read_time
+from keyturn.cli import now
+from keyturn.cli.kubectl import COMMANDS
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options
+from keyturn.cli.kubectl.describe import view_request
+from keyturn.cli.terminal import echo
+
+# As in the chart's Deployment.
+_SELECTOR = "app.kubernetes.io/name=keyturn"
+_WATCH = "--watch-namespace="
+# As the operator writes it: controller/scope.py.
+_SCOPE_LABEL, _CLUSTER_WIDE = f"{GROUP}/scope", "keyturn-cluster-scope"
+_MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
+_RIGHTS = (("get", REQUESTS), ("list", REQUESTS), ("patch", REQUESTS), ("get", "secrets"))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorDeployment:
+    """A Deployment of the operator. It watches all namespaces if `namespaces` is empty."""
+
+    namespace: str
+    name: str
+    version: str
+    replicas: int
+    ready_replicas: int
+    namespaces: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, body: Object) -> Self:
+        """Read a Deployment."""
+        meta, spec = body["metadata"], body["spec"]
+        containers = spec["template"]["spec"]["containers"]
+        arguments = [argument for container in containers for argument in container.get("args") or []]
+        return cls(
+            namespace=meta["namespace"],
+            name=meta["name"],
+            version=(meta.get("labels") or {}).get("app.kubernetes.io/version", "unknown"),
+            replicas=spec.get("replicas", 1),
+            ready_replicas=(body.get("status") or {}).get("readyReplicas", 0),
+            namespaces=tuple(text.removeprefix(_WATCH) for text in arguments if text.startswith(_WATCH)),
+        )
+
+
+class Finding(NamedTuple):
+    """One line of the result: `ok`, `warning` or `error`, and a sentence."""
+
+    level: str
+    text: str
+
+
+@click.command(help=COMMANDS["version"].summary)
+@cluster_options
+def version(cluster: Cluster) -> None:
+    echo(f"Client: {__version__}")
+    try:
+        operators = list_operators(cluster)
+    except ClusterError as error:
+        raise ClusterError(f"the version of the operator cannot be read: {error.message}") from None
+    echo(*(f"Operator {operator.namespace}/{operator.name}: {operator.version}" for operator in operators))
+    if not operators:
+        echo("Operator: none was installed with the chart", err=True)
+
+
+@click.command(help=COMMANDS["doctor"].summary)
+@cluster_options
+def doctor(cluster: Cluster) -> None:
+    findings: list[Finding] = []
+    for check in (_crd, _operators, _scopes, _rights, _clock, _requests):
+        findings += _report(check, cluster)
+    echo(*(f"{finding.level:<9}{finding.text}" for finding in findings))
+    sys.exit(any(finding.level == "error" for finding in findings))
+
+
+def _report(check: Callable[[Cluster], Iterator[Finding]], cluster: Cluster) -> Iterator[Finding]:
+    """Run a check. What the user may not read is a warning: the others may still answer the question."""
+    try:
+        yield from check(cluster)
+    except ClusterError as error:
+        yield Finding("warning", f"not checked: {error.message}")
+
+
+def _crd(cluster: Cluster) -> Iterator[Finding]:
+    installed = cluster.get("customresourcedefinition", REQUESTS)
+    schemas = [
+        {version["name"]: version["schema"] for version in body["spec"]["versions"]} for body in (installed, crd())
+    ]
+    if schemas[0] == schemas[1]:
+        yield Finding("ok", f"the CRD {REQUESTS} is that of version {__version__}")
+    else:
+        yield Finding(
+            "warning",
+            f"the CRD {REQUESTS} is not that of this client's version {__version__}; after an upgrade of Keyturn, apply"
+            " its CRD: keyturn crd | kubectl apply --server-side -f -",
+        )
+
+
+def _operators(cluster: Cluster) -> Iterator[Finding]:
+    operators = list_operators(cluster)
+    for operator in operators:
+        yield Finding(
+            "ok" if operator.ready_replicas else "error",
+            f"Deployment {operator.namespace}/{operator.name}: version {operator.version},"
+            f" {operator.ready_replicas} of {operator.replicas} replicas ready,"
+            f" watches {', '.join(operator.namespaces) or 'all namespaces'}",
+        )
+    if not operators:
+        yield Finding("warning", "no operator was installed with the chart; the Leases below show whether one runs")
+
+
+def _scopes(cluster: Cluster) -> Iterator[Finding]:
+    """Report which installation renews where (docs/operations/troubleshooting.md#scopeconflict)."""
+    leases = cluster.list_objects("leases.coordination.k8s.io", "--all-namespaces", f"--selector={_SCOPE_LABEL}")
+    cluster_wide = [lease for lease in leases if lease["metadata"]["name"] == _CLUSTER_WIDE and _is_fresh(lease)]
+    working = {_holder(lease) for lease in cluster_wide}
+    namespaced = {
+        lease["metadata"]["namespace"]: _holder(lease)
+        for lease in leases
+        if lease["metadata"]["labels"][_SCOPE_LABEL] == "namespaced" and _is_fresh(lease)
+    }
+    for holder in sorted(working):
+        yield Finding("ok", f"installation {holder} renews in all namespaces")
+    for namespace, holder in sorted(namespaced.items()):
+        yield Finding("ok", f"installation {holder} renews in namespace {namespace}")
+    if len(working) > 1:
+        yield Finding("warning", "several installations are cluster-wide: one renews, the others stand by")
+    elif working and namespaced:
+        yield Finding("warning", "the cluster-wide installation leaves out the namespaces of the others")
+    elif not working and not namespaced:
+        yield Finding("error", "no operator renews its Lease: none is running")
+
+
+def _rights(cluster: Cluster) -> Iterator[Finding]:
+    for verb, kind in _RIGHTS:
+        try:
+            cluster.run("auth", "can-i", verb, kind, "--quiet")
+        except ClusterError:
+            yield Finding("warning", f"you may not {verb} {kind} in this namespace")
+            return
+    yield Finding("ok", "you may get, list and patch TokenRequests and get Secrets in this namespace")
+
+
+def _clock(cluster: Cluster) -> Iterator[Finding]:
+    before = now()
+    review = cluster.run("auth", "whoami", "--output=jsonpath={.metadata.creationTimestamp}")
+    time = read_time(review)
+    if time is None:
+        return
+    difference = max(before - time - timedelta(seconds=1), time - now(), timedelta())
+    if difference > _MAX_CLOCK_DIFFERENCE:
+        yield Finding("warning", f"this machine's clock differs from the API server's by {human_duration(difference)}")
+    else:
+        yield Finding("ok", "this machine's clock agrees with the API server's")
+
+
+def _requests(cluster: Cluster) -> Iterator[Finding]:
+    views = [view_request(body, now()) for body in cluster.list_objects(REQUESTS)]
+    names = sorted(view.name for view in views if view.condition("Ready")[0] != "True")
+    if names:
+        yield Finding(
+            "warning",
+            f"{len(names)} of {len(views)} TokenRequests in this namespace are not Ready; run: kubectl keyturn status"
+            f" {names[0]}",
+        )
+    else:
+        yield Finding("ok", f"all {len(views)} TokenRequests in this namespace are Ready")
+
+
+def _holder(lease: Object) -> str:
+    return str(lease["spec"].get("holderIdentity") or "")
+
+
+def _is_fresh(lease: Object) -> bool:
+    """Whether somebody holds a Lease and has renewed it lately, by this machine's clock."""
+    spec: dict[str, Any] = lease.get("spec") or {}
+    renewed = read_time(spec.get("renewTime"))
+    seconds = spec.get("leaseDurationSeconds") or 0
+    return bool(spec.get("holderIdentity") and renewed and now() - renewed < timedelta(seconds=2 * seconds))
+
+
+def list_operators(cluster: Cluster) -> list[OperatorDeployment]:
+    """List the operators in all namespaces. Raises ClusterError, for example without the permission."""
+    bodies = cluster.list_objects("deployments.apps", "--all-namespaces", f"--selector={_SELECTOR}")
+    return [OperatorDeployment.parse(body) for body in bodies]

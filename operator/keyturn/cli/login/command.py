@@ -1,0 +1,69 @@
+"""keyturn login: sign in for a TokenRequest that runs without a cluster."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from keyturn.api.base import InvalidSpecError
+from keyturn.api.source import ValueRef
+from keyturn.api.token_request import KIND, Request, parse
+from keyturn.cli import COMMANDS
+from keyturn.cli.documents import UnreadableError, read_documents
+from keyturn.cli.login.issuer import IssuerHttp
+from keyturn.cli.login.options import login_options
+from keyturn.cli.login.plan import LoginError, plan_login
+from keyturn.cli.login.sign_in import LoginOptions, prepare
+from keyturn.cli.options import DIRECTORY
+from keyturn.cli.terminal import echo, printable
+
+
+@click.command(help=COMMANDS["login"].summary)
+@click.option("--filename", "-f", required=True, metavar="FILE", help="Manifest of the TokenRequest, or - for stdin.")
+@click.option("--sources-dir", type=DIRECTORY, required=True, help="Directory with NAME/KEY for each Secret key.")
+@login_options
+def login(options: LoginOptions, filename: str, sources_dir: Path, ca_file: Path | None, *, yes: bool) -> None:
+    plan = plan_login(_read_request(filename))
+    ca_bundle = ca_file.read_text() if ca_file else _read(sources_dir, plan.ca_bundle_ref)
+    client_secret = _read(sources_dir, plan.client_secret_ref) or ""
+    session = prepare(plan, options, IssuerHttp(ca_bundle), client_secret.strip())
+    files = {name: sources_dir / ref.name / ref.key for name, ref in plan.stores.items()}
+    if not yes:
+        click.confirm(printable(f"Sign in and write {' and '.join(map(str, files.values()))}?"), abort=True, err=True)
+    try:
+        # Before the sign-in: a refresh token that cannot be stored would be lost.
+        for file in files.values():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="..keyturn-", dir=next(iter(files.values())).parent) as directory:
+            for name, value in session.run().items():
+                new = Path(directory, name)
+                new.touch(mode=0o600)
+                new.write_text(value)
+                new.replace(files[name])
+    except OSError as error:
+        raise LoginError(f"{error.filename}: {error.strerror}") from None
+    echo(*(f"{file} written" for file in files.values()))
+
+
+def _read_request(filename: str) -> Request:
+    """Read the only TokenRequest of a file. Raises LoginError."""
+    try:
+        bodies = [document.body for document in read_documents(filename)]
+        requests = [parse(body) for body in bodies if isinstance(body, dict) and body.get("kind") == KIND]
+    except UnreadableError as error:
+        raise LoginError(printable(str(error))) from None
+    except InvalidSpecError as error:
+        raise LoginError(printable(f"{filename}: {error.message}")) from None
+    if len(requests) != 1:
+        raise LoginError(f"{printable(filename)}: expected one TokenRequest, found {len(requests)}")
+    return requests[0]
+
+
+def _read(sources_dir: Path, ref: ValueRef | None) -> str | None:
+    """Read a value that the TokenRequest refers to; None if it refers to none. Raises LoginError."""
+    if ref is None:
+        return None
+    try:
+        return (sources_dir / ref.name / ref.key).read_text()
+    except OSError as error:
+        raise LoginError(f"{error.filename}: {error.strerror}") from None

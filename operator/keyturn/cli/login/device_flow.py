@@ -1,0 +1,51 @@
+"""The device authorization grant (RFC 8628): the person signs in on any device with a browser."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from keyturn.cli.login.issuer import Client, IssuerHttp, Response, refusal
+from keyturn.cli.login.plan import LoginError
+
+_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+# RFC 8628 sections 3.2 and 3.5.
+_DEFAULT_INTERVAL, _SLOW_DOWN = 5, 5
+_DEFAULT_LIFETIME = 300
+
+
+def request_device_code(http: IssuerHttp, url: str, form: Mapping[str, str], client: Client) -> Response:
+    """Request a device code (RFC 8628 section 3.1). Raises LoginError."""
+    response = http.post(url, form, client)
+    if not response.text("device_code") or not response.text("verification_uri"):
+        raise LoginError(f"the issuer refused the device authorization request: {refusal(response)}")
+    return response
+
+
+def instructions(device: Response) -> str:
+    """Return what the person does: the page to open and the code to enter there."""
+    complete = device.text("verification_uri_complete")
+    return (
+        f"Open {device.text('verification_uri')} on any device and enter the code {device.text('user_code')}"
+        f"{f', or open {complete}' if complete else ''}"
+    )
+
+
+def poll(
+    http: IssuerHttp, token_url: str, device: Response, client: Client,
+    *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic,
+) -> Response:  # fmt: skip
+    """Poll the token endpoint until the person has signed in (RFC 8628 section 3.4). Raises LoginError."""
+    code, interval = device.text("device_code"), device.number("interval", _DEFAULT_INTERVAL)
+    deadline = clock() + device.number("expires_in", _DEFAULT_LIFETIME)
+    while clock() < deadline:
+        sleep(interval)
+        try:
+            response = http.post(token_url, {"grant_type": _GRANT, "device_code": code}, client)
+        except LoginError:
+            # RFC 8628 section 3.5: poll less often after a timeout.
+            interval *= 2
+            continue
+        if response.error == "slow_down":
+            interval += _SLOW_DOWN
+        elif response.error != "authorization_pending":
+            return response
+    raise LoginError("the code has expired before anybody signed in")

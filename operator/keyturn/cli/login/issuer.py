@@ -1,0 +1,199 @@
+"""HTTP requests to an issuer during a sign-in, with the standard library, and the discovery of its endpoints."""
+
+import base64
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import quote_plus, urlsplit
+
+from keyturn.cli.login.plan import LoginError
+
+_TIMEOUT_SECONDS = 30
+_MAX_RESPONSE_BYTES = 1024 * 1024
+# Issuers whose token endpoint is not below their issuer URL, or that publish no metadata.
+_GOOGLE, _GITHUB = "https://oauth2.googleapis.com/token", "https://github.com/login/oauth/access_token"
+_ENTRA = "/oauth2/v2.0/token"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """URLs of an issuer (RFC 8414 section 2), each empty if unknown. `issuer` is its identifier."""
+
+    token: str = ""
+    authorization: str = ""
+    device_authorization: str = ""
+    issuer: str = ""
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response of an issuer. Its members may be tokens, so they are not shown."""
+
+    status: int
+    members: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def error(self) -> str:
+        """The error code (RFC 6749 section 5.2), empty if there is none."""
+        error = self.members.get("error")
+        return error if isinstance(error, str) else ""
+
+    def text(self, name: str) -> str:
+        """Return a member that is text, empty if it is not."""
+        value = self.members.get(name)
+        return value if isinstance(value, str) else ""
+
+    def number(self, name: str, default: int) -> int:
+        """Return a member that is a positive number."""
+        value = self.members.get(name)
+        return int(value) if isinstance(value, (int, float)) and value > 0 else default
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Headers and form fields with which a client identifies and authenticates itself (RFC 6749 section 2.3.1)."""
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def create(cls, method: str, client_id: str, secret: str) -> Self:
+        """Return a client for an authentication method of oauthToken."""
+        if method == "client_secret_basic":
+            pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+            return cls(headers={"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()})
+        identity = {"client_id": client_id}
+        return cls(fields=identity | {"client_secret": secret} if method == "client_secret_post" else identity)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect could send a code or a client secret to another host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class IssuerHttp:
+    """Sends requests to an issuer over TLS, through the proxies of the environment.
+
+    `ca_bundle` (PEM) replaces the trusted certificates of the system. Raises LoginError if a request fails.
+    """
+
+    def __init__(self, ca_bundle: str | None = None) -> None:
+        try:
+            context = ssl.create_default_context(cadata=ca_bundle)
+        except ssl.SSLError:
+            raise LoginError("the CA bundle contains no valid PEM certificate") from None
+        self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
+
+    def get(self, url: str) -> Response:
+        """Fetch a JSON document."""
+        return self._send(urllib.request.Request(_https(url), headers={"Accept": "application/json"}))  # noqa: S310
+
+    def post(self, url: str, form: Mapping[str, str], client: Client) -> Response:
+        """Send a form of a client. A response that is not a JSON object has no members."""
+        return self._send(
+            urllib.request.Request(  # noqa: S310
+                _https(url),
+                urllib.parse.urlencode({**form, **client.fields}).encode(),
+                {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded", **client.headers},
+            )
+        )
+
+    def _send(self, request: urllib.request.Request) -> Response:
+        where = request.full_url.partition("?")[0]
+        try:
+            try:
+                response = self._opener.open(request, timeout=_TIMEOUT_SECONDS)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                return Response(response.status, _json_object(response.read(_MAX_RESPONSE_BYTES)))
+        except (OSError, http.client.HTTPException) as error:
+            cause = getattr(error, "reason", None) or error
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise LoginError(
+                    f"{where}: the certificate is not trusted ({cause.verify_message}); --ca-file adds a CA"
+                ) from None
+            raise LoginError(f"{where} cannot be reached: {cause}") from None
+
+
+def discover(http: IssuerHttp, token_url: str, issuer: str = "") -> Endpoints:
+    """Find the endpoints of an issuer from its metadata (RFC 8414, OpenID Connect Discovery 1.0 section 4).
+
+    Without `issuer`, each URL that the token endpoint is below is tried. Metadata counts only if it states its own URL
+    as the issuer and, if there is one, this token endpoint: codes are sent nowhere else. Returns what is known.
+    """
+    if token_url == _GITHUB:  # it publishes no metadata
+        base = token_url.removesuffix("/oauth/access_token")
+        return Endpoints(token_url, f"{base}/oauth/authorize", f"{base}/device/code")
+    for candidate in [issuer] if issuer else _candidates(token_url):
+        for url in _metadata_urls(candidate):
+            metadata = http.get(url)
+            endpoint = metadata.text("token_endpoint")
+            is_issuer = metadata.text("issuer").rstrip("/") == candidate.rstrip("/")
+            if metadata.status == HTTPStatus.OK and is_issuer and endpoint == (token_url or endpoint):
+                scopes = metadata.members.get("scopes_supported")
+                return Endpoints(
+                    endpoint,
+                    metadata.text("authorization_endpoint"),
+                    metadata.text("device_authorization_endpoint"),
+                    metadata.text("issuer"),
+                    tuple(map(str, scopes)) if isinstance(scopes, list) else (),
+                )
+    if issuer:
+        raise LoginError(f"{issuer} publishes no metadata for this token endpoint (RFC 8414, OpenID Connect Discovery)")
+    return Endpoints(token_url)
+
+
+def refusal(response: Response, *secrets: str) -> str:
+    """Describe an error response: its code, and its description unless that repeats one of the secrets."""
+    description = response.text("error_description")
+    if not response.error:
+        return f"the response has status {response.status} and no error code (RFC 6749 section 5.2)"
+    if not description or any(secret and secret in description for secret in secrets):
+        return response.error
+    return f"{response.error}: {description}"
+
+
+def _https(url: str) -> str:
+    if urlsplit(url).scheme != "https":
+        raise LoginError(f"{url} is not an https URL")
+    return url
+
+
+def _json_object(content: bytes) -> Mapping[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _candidates(token_url: str) -> Iterator[str]:
+    """Yield possible issuers of a token endpoint, the most specific first."""
+    if token_url == _GOOGLE:
+        yield "https://accounts.google.com"
+    base = token_url.partition("?")[0]
+    if base.endswith(_ENTRA):
+        yield base.removesuffix(_ENTRA) + "/v2.0"
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(base))
+    while base != origin:
+        base = base.rpartition("/")[0]
+        yield base
+
+
+def _metadata_urls(issuer: str) -> tuple[str, ...]:
+    parts = urlsplit(issuer.rstrip("/"))
+    return (
+        f"{parts.geturl()}/.well-known/openid-configuration",
+        f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{parts.path}",
+    )

@@ -1,0 +1,277 @@
+import http.client
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from keyturn.api.source import SecretKeyRef
+from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
+from keyturn.cli.login.device_flow import poll
+from keyturn.cli.login.issuer import Client, IssuerHttp, Response, discover, refusal
+from keyturn.cli.login.plan import LoginError, LoginPlan, plan_login
+from keyturn.cli.login.sign_in import LoginOptions, SignIn, prepare
+from tests.support.cases import cases
+from tests.support.dependencies import REFRESH, request
+from tests.support.manifests.parts import secret_at
+from tests.support.manifests.tokens import APPLICATION, center, center_grant, oauth, token_exchange
+
+ISSUER = "https://idp.example.com/realms/acme"
+TOKEN_URL = f"{ISSUER}/protocol/openid-connect/token"
+METADATA = {
+    "issuer": ISSUER,
+    "token_endpoint": TOKEN_URL,
+    "authorization_endpoint": f"{ISSUER}/auth",
+    "device_authorization_endpoint": f"{ISSUER}/device",
+    "scopes_supported": ["openid", "profile", "offline_access"],
+}
+CONFIGURATION = f"{ISSUER}/.well-known/openid-configuration"
+SOURCE = SecretKeyRef(name="license", key="license_token")
+PLAN = LoginPlan({"refresh_token": SOURCE}, client_id="acme", token_url=TOKEN_URL)
+REQUEST = AuthorizationRequest({"client_id": "acme"}, ISSUER)
+
+
+class Issuer(IssuerHttp):
+    """An issuer in memory: documents by URL, and the responses to forms, in order."""
+
+    def __init__(self, documents: dict[str, Any] | None = None, *responses: Response | LoginError) -> None:
+        self.documents, self.responses = documents or {}, list(responses)
+        self.forms: list[Mapping[str, str]] = []
+
+    def get(self, url: str) -> Response:
+        return Response(200, self.documents[url]) if url in self.documents else Response(404, {})
+
+    def post(self, _url: str, form: Mapping[str, str], _client: Client) -> Response:
+        self.forms.append(form)
+        response = self.responses.pop(0)
+        if isinstance(response, LoginError):
+            raise response
+        return response
+
+
+def response_to(request: AuthorizationRequest, **changes: str) -> dict[str, list[str]]:
+    return {name: [value] for name, value in ({"state": request.state, "code": "c0de"} | changes).items()}
+
+
+@cases(
+    "spec, members",
+    {
+        "refresh token": ({"exchanges": [REFRESH]}, {"refresh_token"}),
+        "exchange of an access token": (token_exchange(), {"access_token"}),
+        "exchange of an id token": (
+            token_exchange(subjectTokenType="urn:ietf:params:oauth:token-type:id_token"), {"id_token"},
+        ),
+        "role with web identity": (
+            {"exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Reader"}}]},
+            {"id_token"},
+        ),
+        "code of identity center": (
+            center(codeVerifierFrom=secret_at("sign-in", "verifier"))
+            | {"source": {"credentials": {"secretRef": {"name": "base"}}}},
+            {"code", "code_verifier"},
+        ),
+    },
+)  # fmt: skip
+def test_result_is_what_the_first_exchange_uses(spec: dict[str, Any], members: set[str]) -> None:
+    assert plan_login(request(**spec)).stores.keys() == members
+
+
+def test_client_comes_from_the_exchange() -> None:
+    spec = oauth(
+        grantType="refresh_token", scope=["read"], resource=["https://api.example.com"],
+        clientAuthentication="client_secret_post",
+    )  # fmt: skip
+    plan = plan_login(request(**spec))
+
+    assert (plan.client_id, plan.token_url) == ("acme", "https://issuer.example/token")
+    assert (plan.authentication, plan.client_secret_ref) == (
+        "client_secret_post", SecretKeyRef(name="client", key="client_secret"),
+    )  # fmt: skip
+    assert (plan.scopes, plan.resources) == (("read",), ("https://api.example.com",))
+
+
+@cases(
+    "spec, message",
+    {
+        "license": ({}, "it comes from `aws license-manager create-token`"),
+        "client credentials": (oauth() | {"source": {}}, "no exchange of this TokenRequest uses a token of a person"),
+        "service account": (
+            {"source": {"token": {"serviceAccount": {"name": "app"}}},
+             "exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Reader"}}]},
+            "the token of a ServiceAccount",
+        ),
+        "key of a client": (
+            oauth(grantType="refresh_token", clientSecretFrom=None, clientKeyFrom=secret_at("client", "key")),
+            "store the refresh token in key license_token of Secret license",
+        ),
+        "refresh token of identity center": (center_grant("refresh_token"), "use grantType authorization_code"),
+        "code without a verifier": (
+            center() | {"source": {"credentials": {"secretRef": {"name": "base"}}}}, "set codeVerifierFrom",
+        ),
+    },
+)  # fmt: skip
+def test_sign_in_that_is_not_possible_is_explained(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(LoginError, match=message):
+        plan_login(request(**spec))
+
+
+def test_application_of_identity_center_needs_an_authorization_endpoint() -> None:
+    plan = LoginPlan({"code": SOURCE, "code_verifier": SOURCE}, client_id=APPLICATION)
+
+    with pytest.raises(LoginError, match="set it with --authorization-endpoint"):
+        prepare(plan, LoginOptions(), Issuer(), "")
+
+
+@cases(
+    "url, token_url",
+    {
+        "openid": (CONFIGURATION, TOKEN_URL),
+        "oauth": ("https://idp.example.com/.well-known/oauth-authorization-server/realms/acme", TOKEN_URL),
+    },
+)
+def test_endpoints_are_found_from_the_token_endpoint(url: str, token_url: str) -> None:
+    endpoints = discover(Issuer({url: METADATA}), token_url)
+
+    assert (endpoints.authorization, endpoints.issuer) == (f"{ISSUER}/auth", ISSUER)
+
+
+@cases(
+    "change",
+    {
+        "token endpoint": {"token_endpoint": "https://evil.example.com/token"},
+        "issuer": {"issuer": "https://other.example"},
+    },
+)
+def test_metadata_of_another_issuer_is_ignored(change: dict[str, str]) -> None:
+    issuer = Issuer({CONFIGURATION: METADATA | change})
+
+    assert discover(issuer, TOKEN_URL).authorization == ""
+    with pytest.raises(LoginError, match="publishes no metadata for this token endpoint"):
+        discover(issuer, TOKEN_URL, ISSUER)
+
+
+@cases(
+    "token_url, authorization",
+    {
+        "google": ("https://oauth2.googleapis.com/token", "https://accounts.google.com/auth"),
+        "entra": (
+            "https://login.microsoftonline.com/0000/oauth2/v2.0/token", "https://login.microsoftonline.com/0000/v2.0/auth",
+        ),
+        "github": ("https://github.com/login/oauth/access_token", "https://github.com/login/oauth/authorize"),
+    },
+)  # fmt: skip
+def test_endpoints_of_well_known_issuers_are_found(token_url: str, authorization: str) -> None:
+    issuer = authorization.removesuffix("/auth")
+    metadata = {"issuer": issuer, "token_endpoint": token_url, "authorization_endpoint": authorization}
+
+    http = Issuer({f"{issuer}/.well-known/openid-configuration": metadata})
+    assert discover(http, token_url).authorization == authorization
+
+
+def test_authorization_request_has_the_challenge_of_the_verifier() -> None:
+    # The example of RFC 7636 appendix B.
+    request = AuthorizationRequest({"client_id": "acme"}, code_verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    parameters = parse_qs(urlsplit(request.url("https://idp.example.com/auth?tenant=1", "http://127.0.0.1:1/")).query)
+
+    assert parameters["code_challenge"] == ["E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"]
+    assert parameters["tenant"] == ["1"]
+    assert request.code_verifier not in repr(request)
+
+
+@cases(
+    "changes, message",
+    {
+        "refused": ({"error": "access_denied", "error_description": "not yours"}, "access_denied: not yours"),
+        "another issuer": ({"iss": "https://evil.example.com"}, "another issuer"),
+        "no code": ({"code": ""}, "has no code"),
+    },
+)
+def test_authorization_response_without_a_code_of_this_issuer_is_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(LoginError, match=message):
+        REQUEST.code(response_to(REQUEST, **changes))
+
+
+def test_listener_takes_only_the_response_to_its_request() -> None:
+    def get(path: str, **parameters: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", listener.server_port, timeout=5)
+        connection.request("GET", f"{path}?{urlencode(parameters)}")
+        return connection.getresponse().status
+
+    with Listener("http://127.0.0.1:0/callback", REQUEST) as listener:
+        # A browser opens connections in advance.
+        with socket.create_connection(("127.0.0.1", listener.server_port)):
+            assert get("/favicon.ico", state=REQUEST.state, code="icon") == 404
+            assert get("/callback", state="of another sign-in", code="forged") == 404
+            assert get("/callback", state=REQUEST.state, code="c0de") == 200
+        assert listener.wait(5) == "c0de"
+
+
+def test_listener_reports_that_nobody_signed_in() -> None:
+    with Listener("http://localhost:0/", REQUEST) as listener, pytest.raises(LoginError, match="nobody signed in"):
+        listener.wait(0.01)
+
+
+def test_redirect_uri_must_be_on_loopback() -> None:
+    with pytest.raises(LoginError, match="not on loopback"):
+        Listener("https://app.example.com/callback", REQUEST)
+
+
+def waits_while_polling(*responses: Response | LoginError, interval: int = 5) -> tuple[list[float], Response]:
+    """Poll with these responses; returns the seconds between them, and the last one."""
+    waits: list[float] = []
+    device = Response(200, {"device_code": "d", "interval": interval, "expires_in": 100})
+    now: Callable[[], float] = lambda: sum(waits)  # noqa: E731
+    return waits, poll(Issuer({}, *responses), TOKEN_URL, device, Client(), sleep=waits.append, clock=now)
+
+
+def test_device_code_is_polled_as_often_as_the_issuer_allows() -> None:
+    pending, slow, tokens = (Response(400, {"error": "authorization_pending"}), Response(400, {"error": "slow_down"}),
+                             Response(200, {"refresh_token": "t"}))  # fmt: skip
+
+    assert waits_while_polling(pending, slow, LoginError("unreachable"), pending, tokens) == (
+        [5, 5, 10, 20, 20],
+        tokens,
+    )
+
+
+def test_polling_ends_with_the_device_code() -> None:
+    with pytest.raises(LoginError, match="expired before anybody signed in"):
+        waits_while_polling(*[Response(400, {"error": "authorization_pending"})] * 10, interval=20)
+
+
+def device_sign_in(response: Response, plan: LoginPlan = PLAN) -> tuple[Issuer, SignIn]:
+    device = Response(
+        200, {"device_code": "d", "user_code": "AB-CD", "verification_uri": f"{ISSUER}/d", "interval": 0.01}
+    )
+    issuer = Issuer({CONFIGURATION: METADATA}, device, response)
+    return issuer, prepare(plan, LoginOptions(device=True), issuer, "")
+
+
+def test_refresh_token_is_requested_with_consent_to_offline_access() -> None:
+    issuer, session = device_sign_in(Response(200, {"access_token": "a", "refresh_token": "r"}))
+
+    assert session.run() == {"refresh_token": "r"}
+    assert set(issuer.forms[0]["scope"].split()) == {"openid", "offline_access"}
+    assert issuer.forms[0]["prompt"] == "consent"
+
+
+@cases(
+    "response, message",
+    {
+        "no refresh token": ({"access_token": "a"}, "no refresh token: request it with --scope offline_access"),
+        "no token": ({}, "no token: the response has status 200"),
+        "denied": ({"error": "access_denied"}, "refused the sign-in: access_denied"),
+    },
+)
+def test_response_without_the_token_is_explained(response: dict[str, str], message: str) -> None:
+    with pytest.raises(LoginError, match=message):
+        device_sign_in(Response(200, response))[1].run()
+
+
+def test_description_of_a_refusal_that_repeats_a_secret_is_not_shown() -> None:
+    response = Response(400, {"error": "invalid_grant", "error_description": "code c0de is used"})
+
+    assert refusal(response, "verifier") == "invalid_grant: code c0de is used"
+    assert refusal(response, "c0de") == "invalid_grant"
+    assert "c0de" not in repr(response)
