@@ -73,6 +73,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._collector: Collector | None = None
         self.renewals = self._counter(
             "keyturn_renewals",
             "Successful renewals, and failed attempts with or without an exchange.",
@@ -135,8 +136,14 @@ class Metrics:
         )
 
     def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
-        """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
-        self.registry.register(_RequestCollector(series, work_queue))
+        """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series.
+
+        This replaces what was exported before.
+        """
+        if self._collector:
+            self.registry.unregister(self._collector)
+        self._collector = _RequestCollector(series, work_queue)
+        self.registry.register(self._collector)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...], *values: str) -> Counter:
         """Create a counter, and its series with these values of the label.

@@ -81,7 +81,7 @@ class ClusterSecrets:
     def delete(self, name: str) -> None:
         if name in self.names():
             meta = self.meta(name)
-            del self.server.objects[_path(name)]
+            self.server.delete(_path(name))
             self._observe(meta, alive=False)
 
     def names(self) -> set[str]:

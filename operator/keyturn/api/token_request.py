@@ -222,6 +222,11 @@ class Request:
     metadata_hash: str
 
     @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
     def should_retain_secret(self) -> bool:
         """Whether the Secret outlives the TokenRequest."""
         return bool(self.spec.target) and self.spec.target.deletion_policy == "Retain"  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import math
 import os
@@ -39,6 +40,7 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.core.errors import LeaseLostError
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
@@ -106,6 +108,7 @@ class Operator:
         self._lists: list[Callable[[], str]] = []
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._pending_tokens = PendingTokens(time.monotonic)
+        self._is_stopping = False
 
     async def run(self) -> None:
         """Run until a signal.
@@ -141,8 +144,11 @@ class Operator:
             async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary, scope.note):
                 task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                try:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+                finally:
+                    await self._pending_tokens.wait()
 
     def _scope(self, api: ApiClient) -> Scope:
         options = self._options
@@ -158,6 +164,7 @@ class Operator:
         """From now on, call `stop` at each signal, after logging what delays the end of the process."""
 
         def handle() -> None:
+            self._is_stopping = True
             self._pending_tokens.log()
             stop()
 
@@ -175,7 +182,24 @@ class Operator:
         self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
     ) -> None:
         await key_secret.wait()
-        await (lead(lease, work) if self._options.leader_elect else work())
+        while self._options.leader_elect:
+            try:
+                return await lead(lease, work, self._pending_tokens.leave)
+            except LeaseLostError as error:
+                # Another process must start with an empty memory, but this one has tokens that are not saved yet.
+                if self._is_stopping or not self._pending_tokens:
+                    raise
+                _log.error("%s; standing by, because new tokens are not saved yet", error)
+                self._stand_by()
+        return await work()
+
+    def _stand_by(self) -> None:
+        self._pending_tokens.stay()
+        self._metrics.leader.set(0)
+        self._metrics.export(tuple, dict)
+        self._lists = []
+        if task := asyncio.current_task():
+            self._on_signal(task.cancel)
 
     async def _work(
         self,
@@ -191,6 +215,7 @@ class Operator:
         keys = await key_secret.load()
         require_label = settings.sources.require_label
         store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
+        work_queue = WorkQueue(options.concurrent)
         read = functools.partial(read_value, api, require_label=require_label)
         stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
         with build_dependencies(
@@ -204,10 +229,10 @@ class Operator:
             token_locks=TokenLocks(time.monotonic),
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,
+            free_worker=work_queue.free_worker,
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:
-            work_queue = WorkQueue(options.concurrent)
             controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.series, work_queue.counts)
@@ -225,29 +250,37 @@ class Operator:
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
-        responses = RequestResponses(
-            api, controller.on_request_list, Boundary("request_watch", f"the watch of {PLURAL}", metrics)
-        )
-        watches = [
-            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", metrics))
-            for path in map(secrets_path, (namespaces or ("",)) if options.watch_secrets else ())
+        watches = {
+            namespace: self._secret_watches(api, secrets_path(namespace), controller)
+            for namespace in (namespaces or ("",) if options.watch_secrets else ())
+        }
+
+        async def secrets_listed(namespace: str) -> None:
+            for watch in watches.get(namespace, ()):
+                await watch.listed.wait()
+
+        boundary = Boundary("request_watch", f"the watch of {PLURAL}", metrics)
+        responses = RequestResponses(api, controller.on_request_list, boundary, secrets_listed)
+        all_watches = list(itertools.chain(*watches.values()))
+        self._lists = [*(watch.unlisted for watch in all_watches), responses.unlisted]
+        async with asyncio.TaskGroup() as tasks:
+            for run in background:
+                tasks.create_task(run())
+            for watch in all_watches:
+                tasks.create_task(watch.run())
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
+            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
+            # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
+            raise asyncio.CancelledError
+
+    def _secret_watches(self, api: ApiClient, path: str, controller: Controller) -> list[SecretWatch]:
+        return [
+            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", self._metrics))
             for component, selector, on_change in (
                 ("secret_watch", OUR_LABEL, controller.on_secret),
                 ("source_watch", "=".join(SOURCE_LABEL), controller.on_source_secret),
             )
         ]
-        self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
-        async with asyncio.TaskGroup() as tasks:
-            for run in background:
-                tasks.create_task(run())
-            for watch in watches:
-                tasks.create_task(watch.run())
-            # Secrets first: the issuance record on a Secret decides whether its request is due.
-            await asyncio.gather(*(watch.listed.wait() for watch in watches))
-            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
-            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
-            # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
-            raise asyncio.CancelledError
 
 
 def lookup_threads(concurrent: int) -> ThreadPoolExecutor:

@@ -159,13 +159,13 @@ class Controller:
             if self._is_current(request) and reconciled.status != self.index.entries[uid].status:
                 await self._report(request, reconciled.status, reconciled.events)
         except (BeingDeletedError, LeaseLostError) as error:
-            _log.info("%s: %s", _name(request), error)
+            _log.info("%s: %s", request.namespaced_name, error)
             due = now() + (_DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
         except KeyturnError as error:
-            _log.warning("%s: the status was not written: %s", _name(request), error)
+            _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, _name(request), bug)
+            report_bug(self._deps.metrics, request.namespaced_name, bug)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
@@ -185,9 +185,9 @@ class Controller:
                 due = max(self._first_due(entry) or now, now + PATIENCE)
                 await self._yielding.report(entry, reason, now)
         except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
-            _log.info("%s: %s", _name(request), error)
+            _log.info("%s: %s", request.namespaced_name, error)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, _name(request), bug)
+            report_bug(self._deps.metrics, request.namespaced_name, bug)
             due = self._deps.now() + _STATUS_RETRY
         if self._is_current(request):
             due = due or self._deps.now() + _SCOPE_RETRY
@@ -198,11 +198,11 @@ class Controller:
         await self._status_writer.status(request.namespace, request.name, request.uid, status)
         self.index.update(request.uid, status=status)
         for event in events:
-            _log.info("%s: %s: %s", _name(request), event.reason, event.message)
+            _log.info("%s: %s: %s", request.namespaced_name, event.reason, event.message)
             try:
                 await self._status_writer.event(request, event)
             except Exception as bug:  # noqa: BLE001 - the other Events are still recorded
-                report_bug(self._deps.metrics, _name(request), bug)
+                report_bug(self._deps.metrics, request.namespaced_name, bug)
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
@@ -264,10 +264,6 @@ class Controller:
         if not isinstance(decision, Idle):
             return now
         return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
-
-
-def _name(request: Request | InvalidRequest) -> str:
-    return f"{request.namespace}/{request.name}"
 
 
 def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:

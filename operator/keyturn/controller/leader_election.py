@@ -19,6 +19,8 @@ from keyturn.core.errors import LeaseLostError, UnavailableError
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
+# More than an exchange takes. Longer than this takes only a save that is refused, perhaps forever.
+LEAVE_SECONDS = 30
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -156,10 +158,11 @@ def holder_of(lease: dict[str, Any]) -> str:
 _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
 
 
-async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
+async def lead(lease: Lease, work: Callable[[], Awaitable[None]], leave: Callable[[], None] = lambda: None) -> None:
     """Wait for the Lease and run `work` while it is held; release it when the work ends.
 
-    If the Lease cannot be renewed in time, writes are blocked, the work is cancelled, and LeaseLostError is raised.
+    If the Lease cannot be renewed in time, writes are blocked, the work is cancelled, and LeaseLostError is raised. If
+    the work does not end within LEAVE_SECONDS after the cancellation, `leave` is called, which must end it.
     """
     while not await lease.acquire_or_renew():  # noqa: ASYNC110 - the Lease is polled
         await asyncio.sleep(STANDBY_SECONDS)
@@ -175,6 +178,8 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     finally:
         for task in (working, keeping):
             task.cancel()
+        if not lease.is_held() and (await asyncio.wait({working}, timeout=LEAVE_SECONDS))[1]:
+            leave()
         await asyncio.gather(working, keeping, return_exceptions=True)
         await lease.release()
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from typing import Protocol
@@ -116,11 +116,21 @@ class RequestResponses:
     CRD does not exist, becomes a lost connection, which kopf retries. After an unexpected response, and after etcd was
     restored from a backup, it makes kopf list all objects again. kopf does not report which objects are missing from
     such a list, so the middleware calls `on_list`.
+
+    The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
+    its request is due. A namespace whose Secrets cannot be listed does not delay others.
     """
 
-    def __init__(self, api: ApiClient, on_list: OnRequestList, boundary: Boundary) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        on_list: OnRequestList,
+        boundary: Boundary,
+        secrets_listed: Callable[[str], Awaitable[None]] = lambda _: asyncio.sleep(0),
+    ) -> None:
         self._api = api
         self._on_list = on_list
+        self._secrets_listed = secrets_listed
         self.boundary = boundary
         self._unlisted = f"{PLURAL}.{GROUP} have not been listed yet"
         self._page_size = PageSize()
@@ -153,6 +163,7 @@ class RequestResponses:
 
     async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         path = request.url.path
+        await self._secrets_listed(_namespace(path))
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
             response = await handler(request)

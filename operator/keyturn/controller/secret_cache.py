@@ -32,13 +32,14 @@ class SecretCache:
         # In the order of deletion; the oldest are dropped first.
         self._deleted: dict[NamespacedName, None] = {}
         self._written_by: defaultdict[str, set[NamespacedName]] = defaultdict(set)
-        self._writing: dict[NamespacedName, list[tuple[Meta, bool]]] = {}
+        # The last event of each Secret that is being written. All of them could fill the memory.
+        self._writing: dict[NamespacedName, tuple[Meta, bool] | None] = {}
 
     def observe(self, meta: Meta, alive: bool) -> bool:  # noqa: FBT001 - the signature of the watch
         """Handle an event of the watch; returns whether the Secret changed, so that its requests must be reconciled."""
         name = (meta.namespace, meta.name)
         if name in self._writing:
-            self._writing[name].append((meta, alive))
+            self._writing[name] = (meta, alive)
             return False
         known = self._secrets.get(name)
         if not alive and known and known.uid != meta.uid:
@@ -117,13 +118,13 @@ class SecretCache:
     @contextmanager
     def writing(self, name: NamespacedName) -> Iterator[None]:
         """Delay watch events of a Secret while it is written."""
-        self._writing.setdefault(name, [])
+        self._writing.setdefault(name, None)
         try:
             yield
         finally:
             # Another request with the same target may have ended the delay already.
-            for meta, alive in self._writing.pop(name, ()):
-                self.observe(meta, alive)
+            if event := self._writing.pop(name, None):
+                self.observe(*event)
 
     def _store(self, name: NamespacedName, secret: TargetSecret) -> None:
         self.forget(name)

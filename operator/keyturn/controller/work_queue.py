@@ -44,6 +44,7 @@ class WorkQueue:
         self._ready: dict[str, list[_Waiting]] = {}
         self._first: list[tuple[int, _Waiting]] = []
         self._busy: dict[str, str] = {}
+        self._without_worker: set[str] = set()
         self._busy_in: Counter[str] = Counter()
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
@@ -76,7 +77,7 @@ class WorkQueue:
 
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
-        if len(self._busy) >= self.workers:
+        if len(self._busy) - len(self._without_worker) >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -95,9 +96,16 @@ class WorkQueue:
         self._offer(namespace)
         return uid
 
+    def free_worker(self, uid: str) -> None:
+        """Let another request have the worker of a reconciliation that may take forever. It continues nevertheless."""
+        if uid in self._busy:
+            self._without_worker.add(uid)
+            self.changed.set()
+
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
         namespace = self._busy.pop(uid)
+        self._without_worker.discard(uid)
         self._busy_in[namespace] -= 1
         if not self._busy_in[namespace]:
             del self._busy_in[namespace]

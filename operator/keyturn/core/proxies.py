@@ -53,9 +53,12 @@ def parse_proxy(text: str, name: str) -> Proxy:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         credentials, _, address = parts.netloc.rpartition("@")
-        is_valid = parts.scheme in _DEFAULT_PORTS and canonical_host(parts.hostname or "") and parts.port != 0
+        host = parts.hostname or ""
+        is_valid = parts.scheme in _DEFAULT_PORTS and canonical_host(host) and parts.port != 0
     except ValueError:
-        is_valid = False
+        is_valid, host = False, ""
+    if ":" in host and "%" in host:
+        raise ValueError(f"{name} has an IPv6 address with a zone, which is not supported: use a host name or no zone")
     # An unescaped slash in the password would make the user name the host.
     if not is_valid or re.search(r"\s", url) or "@" in parts.path + parts.query + parts.fragment:
         raise ValueError(

@@ -216,7 +216,10 @@ def decide(
         # cause more exchanges than other edits do.
         reason = "DriftDetected"
     if state.failure:
-        return _decide_retry(request, state, state.failure, reason, now, minimum)
+        decision = _decide_retry(request, state, state.failure, reason, now, minimum)
+        if isinstance(decision, Wait) or reason not in REPAIR_REASONS:
+            return decision
+        # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
     earliest = _earliest_renewal(request, state, reason, now, minimum)
     if earliest and now < earliest:
         return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))

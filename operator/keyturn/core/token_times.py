@@ -42,9 +42,10 @@ class JwtTimes(NamedTuple):
     expires_at: datetime | None
 
 
-# expires_in: RFC 6749 section 5.1, and Adobe (in milliseconds); the times: Square, Entra ID and Squarespace.
+# The lifetimes: Zoho, together with an expires_in in milliseconds; RFC 6749 section 5.1, and Adobe (in milliseconds).
+# The times: Square, Entra ID and Squarespace.
 _ACCESS_TOKEN = _Members(
-    ("expires_in",),
+    ("expires_in_sec", "expires_in"),
     ("expires_at", "expires_on", "access_token_expires_at"),
     most_seconds=_LONGEST_LIFETIME.total_seconds(),
 )
@@ -93,7 +94,7 @@ def jwt_times(token: str) -> JwtTimes:
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT of at most 16 KiB.
+    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT, or too long.
 
     Not by PyJWT, which also decodes and checks the header: any service may have issued the token.
     """

@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 
 from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.core.pipeline_values import MAX_SESSION_TOKEN_LENGTH, Credentials, require_safe
 from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
@@ -52,7 +52,9 @@ class AwsResponse:
         container, *parts = names
         fields = member(operation, self.members, container)
         key_id, secret, session_token = (
-            require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
+            require_safe(
+                member(operation, fields, name), f"the {name} that {operation.title} returned", MAX_SESSION_TOKEN_LENGTH
+            )
             for name in parts[:3]
         )
         expires_at = expiration(operation, fields, parts[3])

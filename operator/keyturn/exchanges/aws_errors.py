@@ -101,7 +101,8 @@ class WrongRegionError(RefusedError):
 
 
 _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
-_REGION = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]\b")
+# Not two letters at the start: the region eusc-de-east-1 is not de-east-1.
+_REGION = re.compile(r"(?<![a-z0-9-])[a-z]{2,8}(?:-[a-z]{1,12}){1,3}-[0-9]{1,2}\b")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
 # Codes that any service may return, even if its model does not list them. botocore itself retries most of them.

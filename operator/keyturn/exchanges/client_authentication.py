@@ -101,7 +101,10 @@ async def _signed_assertion(call: Call, spec: OauthTokenSpec) -> str:
     if key_id := spec.key_id or key.key_id:
         headers["kid"] = key_id
     headers |= await _certificate_headers(call, spec, key, where)
-    claims = (content.claims or {}) | {
+    claims: dict[str, Any] = {
+        **(content.claims or {}),
+        **(content.integer_claims or {}),
+        **dict.fromkeys(content.time_claims or (), now),
         "iss": spec.client_id,
         "sub": spec.client_id,
         "aud": content.audience or spec.token_url,

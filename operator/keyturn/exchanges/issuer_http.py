@@ -119,8 +119,8 @@ class IssuerClient:
         return self._now()
 
     @contextmanager
-    def reserve(self, token_url: str) -> Iterator[None]:
-        """Hold the right to send a request to an issuer; raises ThrottledError if too many are in progress.
+    def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
+        """Hold a namespace's right to send a request to an issuer; raises ThrottledError if too many are in progress.
 
         This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
         a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.
@@ -129,7 +129,7 @@ class IssuerClient:
         endpoint = (url.raw_host, url.port, url.raw_path)
         limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
         started = time.monotonic()
-        wait_seconds = limiter.acquire(started)
+        wait_seconds = limiter.acquire(started, namespace)
         if wait_seconds:
             raise ThrottledError(
                 f"{url.raw_host} is busy with other requests from Keyturn",
@@ -139,7 +139,7 @@ class IssuerClient:
         try:
             yield
         finally:
-            limiter.release(time.monotonic() - started)
+            limiter.release(time.monotonic() - started, namespace)
 
     def prepare(self, form: Form) -> IssuerRequest:
         """Check the destination of a form, and encode it. Raises RefusedError (InvalidSpec) and UnavailableError."""

@@ -87,6 +87,7 @@ async def prepare(
     return lambda _: CALLS[type(spec)](call, spec, values)
 
 
-def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:
+def reserve(context: ExchangeContext, request: Request, step: StepSpec) -> AbstractContextManager[None]:
     """Hold the right to run an exchange while the block runs; raises ThrottledError if the issuer is busy."""
-    return context.issuer_client.reserve(step.oauth_token.token_url) if step.oauth_token else nullcontext()
+    oauth = step.oauth_token
+    return context.issuer_client.reserve(oauth.token_url, request.namespace) if oauth else nullcontext()

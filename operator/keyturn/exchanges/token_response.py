@@ -13,7 +13,7 @@ from keyturn.core.token_times import jwt_times, refresh_token_expiry, token_expi
 from keyturn.exchanges.issuer_http import IssuerResponse
 from keyturn.exchanges.transmission import NOT_PROCESSED
 
-_SUCCESS, _REDIRECTS_AND_CLIENT_ERRORS = range(200, 300), range(300, 500)
+_SUCCESS, _REDIRECTS, _CLIENT_ERRORS = range(200, 300), range(300, 400), range(400, 500)
 # With these statuses, an issuer's own code is not about the token: Keycloak returns 404 if the realm does not exist.
 _NOT_ABOUT_TOKEN = (*NOT_PROCESSED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -105,19 +105,35 @@ def _error(
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)
     is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
-    # Some issuers return every error with status 200.
-    if code in _ERRORS or (code and is_about_token) or (error and is_success and not has_token):
+    # Some issuers return every error with status 200, and some report errors in non-standard members.
+    is_own_error = is_about_token and not has_token and bool(error or _describes_error(members, status))
+    if code in _ERRORS or (code and is_about_token) or is_own_error:
         return _refusal(response, code, sends_token=sends_token, consumes=consumes)
     if is_success and has_token:
         return None
     if status in NOT_PROCESSED:
         return UnavailableError("Unavailable", f"{host} returned HTTP {status}")
-    if status in _REDIRECTS_AND_CLIENT_ERRORS:
+    if status in _REDIRECTS or status in _CLIENT_ERRORS:
         message = f"{host} returned HTTP {status} without an OAuth error; check that tokenUrl is its token endpoint"
-        # Some issuers report a refused token in non-standard members.
-        is_own_error = status == HTTPStatus.BAD_REQUEST and bool(members)
-        return RefusedError("InvalidSpec", message, may_concern_token=is_own_error)
+        return RefusedError("InvalidSpec", message)
     return UnavailableError("Unavailable", f"{host} returned HTTP {status} without a token", outcome_unknown=consumes)
+
+
+def _describes_error(members: Mapping[str, Any], status: int) -> bool:
+    """Whether members without a token and without `error` report an error, as `errcode` of WeChat does.
+
+    After a success they may contain a token by another name. Then it is unknown whether the one that was sent is valid.
+    """
+    if status in _SUCCESS:
+        return bool(members) and not _mentions_token(members)
+    return bool(members) and status in _CLIENT_ERRORS
+
+
+def _mentions_token(value: object) -> bool:
+    """Whether a JSON value contains a member with "token" in its name that is not empty."""
+    if isinstance(value, Mapping):
+        return any(("token" in name.lower() and child) or _mentions_token(child) for name, child in value.items())
+    return isinstance(value, list) and any(map(_mentions_token, value))
 
 
 def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes: bool) -> KeyturnError:

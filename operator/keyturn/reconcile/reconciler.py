@@ -67,6 +67,11 @@ class InvalidRequest:
     generation: int
     error: RefusedError
 
+    @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
@@ -118,7 +123,7 @@ async def reconcile(
                 state = state.with_target(request, await deps.store.read_target(request))
             return _reconciled(deps, request, state, status, _unchanged(state, now))
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
-        if deps.token_locks.is_taken(request):
+        if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
         values_read, expiry = ValuesRead(request), expiry_report(deps, request, status, report_expiry)
         async with deps.token_locks.acquire(request), expiry as reported_status:
@@ -172,11 +177,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
     if isinstance(error, BeingDeletedError | LeaseLostError):
         raise error
-    return (
-        error
-        if isinstance(error, KeyturnError)
-        else report_bug(deps.metrics, f"{request.namespace}/{request.name}", error)
-    )
+    return error if isinstance(error, KeyturnError) else report_bug(deps.metrics, request.namespaced_name, error)
 
 
 def _failed(
@@ -291,7 +292,7 @@ async def _exchange(
                 values = await consume(deps, request, inputs.stored, step, values)
             else:
                 send = await deps.prepare(request, step, values)
-                with deps.reserve(step):
+                with deps.reserve(request, step):
                     values = await send(Transmission())
         except ThrottledError as error:
             if error.nothing_sent and step is not request.spec.exchanges[0]:

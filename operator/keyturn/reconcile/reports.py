@@ -80,9 +80,9 @@ async def _try_report(
     try:
         await report(after, tuple(events(before, after, Outcome(deps.now()))))
     except (KeyturnError, BeingDeletedError, LeaseLostError) as error:
-        _log.warning("%s/%s: the status was not written: %s", request.namespace, request.name, error)
+        _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
     except Exception as bug:  # noqa: BLE001 - the attempt may be saving a token
-        report_bug(deps.metrics, f"{request.namespace}/{request.name}", bug)
+        report_bug(deps.metrics, request.namespaced_name, bug)
     else:
         return True
     return False

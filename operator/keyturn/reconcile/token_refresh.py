@@ -3,10 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from msgspec import structs
 
@@ -32,7 +29,6 @@ CONSUME_SECONDS = 18
 # An alert reports a new token that is not saved after this time.
 UNSAVED_SECONDS = 300
 _PAUSES = (0.2, 0.5, 1, 2, 5)
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -55,9 +51,9 @@ async def consume(
     use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
     # Everything that can fail before the issuer is called must fail here: an intent means that the token may be sent.
     send = await deps.prepare(request, step, values)
-    with deps.pending_tokens.track(_name(request)):
-        # From here on, a shutdown must not interrupt the task between the response and the save.
-        return await _uninterrupted(_exchange_and_save(deps, request, use, stored, send))
+    # From here on, a shutdown must not interrupt the task between the response and the save.
+    name = _name(request)
+    return await deps.pending_tokens.complete(name, _exchange_and_save(deps, request, use, stored, send))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ async def _exchange_and_save(
     deps: Dependencies, request: Request, use: _Use, stored: StoredToken, send: Send
 ) -> PipelineValues:
     # Reserved before the intent, so that no intent is withdrawn if the issuer is busy. Released before the slow save.
-    with deps.reserve(use.step):
+    with deps.reserve(request, use.step):
         intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
         try:
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
@@ -194,6 +190,8 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                 raise
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the token exists nowhere else
                 _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
+                # Anyone who may write the Secret can make each save fail, and could occupy all workers.
+                deps.free_worker(request.uid)
             else:
                 return
     finally:
@@ -248,22 +246,6 @@ def _family(stored: StoredToken) -> TokenFamily:
     if stored.family is None:
         raise AssertionError("core.token_family.live_token refuses a token Secret without a family")
     return stored.family
-
-
-async def _uninterrupted(work: Awaitable[_T]) -> _T:
-    """Run `work` to its end even if this task is cancelled, then re-raise the cancellation."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        if not task.cancelled():
-            # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
-            task.exception()
-        raise
 
 
 def _describe(error: BaseException) -> str:

@@ -60,7 +60,7 @@ class RenewalLoop:
                 await asyncio.to_thread(self._expedite)
                 await asyncio.to_thread(self._read_manifest)
             except Exception as bug:  # noqa: BLE001 - a bug must stop neither the renewals nor the endpoint
-                report_bug(self._deps.metrics, _name(self._request), bug)
+                report_bug(self._deps.metrics, self._request.namespaced_name, bug)
                 await self._deps.sleep(_PAUSE_AFTER_BUG_SECONDS)
 
     async def reconcile(self) -> datetime | None:
@@ -105,9 +105,9 @@ class RenewalLoop:
             return
         try:
             request = self._manifest.read()
-            if _name(request) != _name(self._request):
+            if request.namespaced_name != self._request.namespaced_name:
                 raise RefusedError(
-                    "InvalidSpec", f"the manifest now contains {_name(request)}: start another process for it"
+                    "InvalidSpec", f"the manifest now contains {request.namespaced_name}: start another process for it"
                 )
             if self._publisher.has_endpoint and not is_servable(request):
                 raise RefusedError("InvalidSpec", NO_SERVABLE_FORMAT)
@@ -115,7 +115,7 @@ class RenewalLoop:
             _log.error("%s; the previous manifest stays in use", error)
             return
         if request != self._request:
-            _log.info("%s: the manifest has changed", _name(request))
+            _log.info("%s: the manifest has changed", request.namespaced_name)
             self._request = request
 
     def _expedite(self) -> None:
@@ -143,8 +143,5 @@ class RenewalLoop:
             if has_changed or (is_renewed and condition.type == "Renewed"):
                 is_healthy = (condition.status == "True") != (condition.type == "Stalled")
                 message = f"{condition.type}={condition.status}, {condition.reason}: {condition.message}"
-                _log.log(logging.INFO if is_healthy else logging.WARNING, "%s: %s", _name(self._request), message)
-
-
-def _name(request: Request) -> str:
-    return f"{request.namespace}/{request.name}"
+                level = logging.INFO if is_healthy else logging.WARNING
+                _log.log(level, "%s: %s", self._request.namespaced_name, message)

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,9 @@ class TokenFiles:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._lock_inode = _lock_inode(directory)
+        # As long as it is open, Linux finds the directory after it was moved.
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._lock_inode else -1
+        self._original = Path(f"/proc/self/fd/{descriptor}")
 
     def clean_up(self) -> None:
         """Finish a save that a crash interrupted, if its content is complete, and remove temporary files."""
@@ -83,6 +87,9 @@ class TokenFiles:
         try:
             content = read_regular_file(path, MAX_SECRET_BYTES)
         except FileNotFoundError:
+            if path.is_symlink():
+                # The file may be on a volume that is not mounted. Without it, a consumed token would be sent again.
+                raise RefusedError("WriteDenied", f"{path} cannot be read: not a regular file") from None
             return None
         except OSError as error:
             raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
@@ -108,6 +115,8 @@ class TokenFiles:
             _log.warning("overwriting the stored token: %s", error)
             stored = None
         path = self._path(request)
+        if _is_missing(path.parent):
+            path = self._original / path.name
         if stored and stored.family and token.family and is_superseded(token.family, stored.family):
             _log.warning("%s already contains a newer token than the one to save", path)
             return stored
@@ -116,8 +125,9 @@ class TokenFiles:
                 replace_file(path, content, _hidden(path, _RESERVED))
             except OSError as error:
                 if error.errno == _DEVICE_GONE or _is_missing(path.parent):
-                    message = f"{path.parent} no longer exists; sign in again and store a new token in the source"
-                    raise StorageGoneError("WriteDenied", message) from None
+                    problem = f"{self._directory} no longer exists"
+                    advice = "sign in again and store a new token in the source"
+                    raise StorageGoneError("WriteDenied", f"{problem}; {advice}") from None
                 raise
         return replace(token, uid=_UID, version=_version(content))
 
@@ -142,12 +152,11 @@ def _lock_inode(directory: Path | None) -> int | None:
 
 def _is_missing(directory: Path) -> bool:
     try:
-        directory.stat()
+        return directory.stat().st_nlink == 0
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False
-    return False
 
 
 def _hidden(path: Path, suffix: str) -> Path:
@@ -156,6 +165,8 @@ def _hidden(path: Path, suffix: str) -> Path:
 
 def _finish_save(reserved: Path, path: Path) -> None:
     """Replace the file with the reserved one if that contains the replacement of the live token."""
+    if reserved.is_symlink():
+        return
     try:
         # After a crash before the truncation, zeros that reserved the space follow the content.
         content = read_regular_file(reserved, MAX_SECRET_BYTES).rstrip(b"\0")

@@ -22,7 +22,9 @@ def _error(body: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        pytest.param({"suspend": "yes"}, "Expected `bool | null`, got `str` (at spec.suspend)", id="wrong type"),
+        pytest.param(
+            {"suspend": "yes"}, "suspend must be of type boolean, not string (at spec.suspend)", id="wrong type"
+        ),
         pytest.param({"sources": {}}, "Object contains unknown field `sources` (at spec)", id="unknown field"),
         pytest.param(
             {"exchanges": [ACCESS_TOKEN, {}]},

@@ -101,6 +101,15 @@ async def test_audience_claims_and_headers_of_the_assertion(client: Aws) -> None
     assert (claims["aud"], claims["tenant"]) == ("https://issuer.example/", "acme")
 
 
+async def test_claims_that_are_numbers(client: Aws) -> None:
+    """LINE requires token_exp, HelseID requires nbf."""
+    content = {"integerClaims": {"token_exp": 2592000}, "timeClaims": ["nbf"]}
+    _, claims = await signed_assertion(client, with_key(clientAssertion=content))
+
+    assert (claims["token_exp"], claims["nbf"]) == (2592000, claims["iat"])
+    assert claims.keys() == {"iss", "sub", "aud", "jti", "iat", "exp", "nbf", "token_exp"}
+
+
 @cases(
     "spec, key, header",
     {

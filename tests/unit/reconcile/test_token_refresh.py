@@ -189,7 +189,7 @@ async def test_issuer_is_not_busy_while_a_token_is_saved() -> None:
 async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
     class VerboseIssuer(RotatingIssuer):
         def refresh(self, token: str, now: datetime) -> PipelineValues:
-            return dataclasses.replace(super().refresh(token, now), access_token=Token("x" * 16385))
+            return dataclasses.replace(super().refresh(token, now), access_token=Token("x" * 20_001))
 
     env = environment("seed")
     env.aws.issuer = VerboseIssuer()

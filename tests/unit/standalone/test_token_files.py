@@ -131,12 +131,24 @@ async def test_save_overwrites_a_corrupt_file(tmp_path: Path) -> None:
 
 async def test_save_ends_if_the_directory_is_gone(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    state.mkdir()
-    tokens, created = await stored(state)
-    shutil.rmtree(state)
+    with locked_directory(state, 0o700):
+        tokens, created = await stored(state)
+        shutil.rmtree(state)
 
-    with pytest.raises(StorageGoneError, match="no longer exists"):
+        with pytest.raises(StorageGoneError, match="state no longer exists"):
+            await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
+
+
+async def test_save_follows_a_directory_that_was_moved(tmp_path: Path) -> None:
+    state, moved = tmp_path / "state", tmp_path / "moved"
+    with locked_directory(state, 0o700):
+        tokens, created = await stored(state)
+        state.rename(moved)
         await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
+
+        loaded = await TokenFiles(moved).read(REQUEST)
+    assert loaded
+    assert loaded.value == NEXT.value
 
 
 async def test_save_can_be_repeated_after_the_disk_was_read_only(tmp_path: Path) -> None:
@@ -160,7 +172,7 @@ async def test_irregular_token_file_is_refused(kind: str, tmp_path: Path) -> Non
     put_irregular_file(file(tmp_path), kind)
 
     with pytest.raises(
-        RefusedError, match=r"license-keyturn.json cannot be read: (not a regular file|larger)"
+        RefusedError, match=r"license-keyturn.json cannot be read: (not a regular file|larger|Too many levels)"
     ) as error:
         await tokens.read(REQUEST)
     assert error.value.reason == "WriteDenied"

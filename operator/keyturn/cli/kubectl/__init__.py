@@ -19,11 +19,13 @@ from keyturn.cli.terminal import echo, printable
 COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
     "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
-    "suspend": LazyCommand("keyturn.cli.kubectl.suspend_commands", "Suspend the renewal of TokenRequests."),
-    "resume": LazyCommand("keyturn.cli.kubectl.suspend_commands", "Resume the renewal of TokenRequests."),
+    "suspend": LazyCommand("keyturn.cli.kubectl.request_commands", "Suspend the renewal of TokenRequests."),
+    "resume": LazyCommand("keyturn.cli.kubectl.request_commands", "Resume the renewal of TokenRequests."),
     "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests."),
-    "doctor": LazyCommand("keyturn.cli.kubectl.doctor_command", "Check whether an operator renews in this namespace."),
-    "version": LazyCommand("keyturn.cli.kubectl.version_command", "Show the versions of the client and the operators."),
+    "doctor": LazyCommand("keyturn.cli.kubectl.operator_commands", "Check whether an operator renews here."),
+    "version": LazyCommand(
+        "keyturn.cli.kubectl.operator_commands", "Show the versions of the client and the operators."
+    ),
     "explain": LazyCommand("keyturn.cli.kubectl.explain_command", "Explain a reason or an alert, offline."),
     "login": LazyCommand(
         "keyturn.cli.kubectl.login_command", "Sign in for a TokenRequest and store the token in its source Secret."
