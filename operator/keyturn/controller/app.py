@@ -270,7 +270,7 @@ class Operator:
                 tasks.create_task(watch.run())
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
             await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
-            # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
+            # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
             raise asyncio.CancelledError
 
     def _secret_watches(self, api: ApiClient, path: str, controller: Controller) -> list[SecretWatch]:

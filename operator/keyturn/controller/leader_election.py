@@ -161,8 +161,8 @@ _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None
 async def lead(lease: Lease, work: Callable[[], Awaitable[None]], leave: Callable[[], None] = lambda: None) -> None:
     """Wait for the Lease and run `work` while it is held; release it when the work ends.
 
-    If the Lease cannot be renewed in time, writes are blocked, the work is cancelled, and LeaseLostError is raised.
-    If the work does not end within LEAVE_SECONDS after that, `leave` is called, which must end it.
+    If the Lease cannot be renewed in time, writes are blocked, the work is cancelled, and LeaseLostError is raised. If
+    the work does not end within LEAVE_SECONDS after the cancellation, `leave` is called, which must end it.
     """
     while not await lease.acquire_or_renew():  # noqa: ASYNC110 - the Lease is polled
         await asyncio.sleep(STANDBY_SECONDS)

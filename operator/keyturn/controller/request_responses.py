@@ -117,8 +117,8 @@ class RequestResponses:
     restored from a backup, it makes kopf list all objects again. kopf does not report which objects are missing from
     such a list, so the middleware calls `on_list`.
 
-    A namespace is listed after its Secrets, because the issuance record on a Secret decides whether its request is due.
-    A namespace whose Secrets cannot be listed delays no other one.
+    The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
+    its request is due. A namespace whose Secrets cannot be listed does not delay others.
     """
 
     def __init__(

@@ -42,8 +42,8 @@ class JwtTimes(NamedTuple):
     expires_at: datetime | None
 
 
-# Zoho, beside an expires_in in milliseconds; RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and
-# Squarespace.
+# The lifetimes: Zoho, together with an expires_in in milliseconds; RFC 6749 section 5.1, and Adobe (in milliseconds).
+# The times: Square, Entra ID and Squarespace.
 _ACCESS_TOKEN = _Members(
     ("expires_in_sec", "expires_in"),
     ("expires_at", "expires_on", "access_token_expires_at"),

@@ -60,8 +60,8 @@ class ConcurrencyLimiter:
     """Limits the number of calls in progress. A call above the limit does not wait but is retried later.
 
     Each rejected call gets its own time, spaced by the mean duration of recent calls, so that rejected calls are not
-    retried all at once or more often than necessary. While another namespace waits, one namespace has at most half
-    of the calls: otherwise, one that always has calls waiting would leave none to the others.
+    retried all at once or more often than necessary. While another namespace waits, a namespace has at most half of the
+    calls: otherwise, a namespace that always has calls waiting would leave none to the others.
     """
 
     def __init__(self, limit: int) -> None:
@@ -69,7 +69,7 @@ class ConcurrencyLimiter:
         self._in_progress: Counter[str] = Counter()
         self._mean_seconds = 1.0
         self._last_return = 0.0
-        # Until when each namespace waits.
+        # The time until which each namespace waits.
         self._waiting: dict[str, float] = {}
 
     def acquire(self, now: float, namespace: str) -> float:

@@ -14,7 +14,7 @@ from keyturn.exchanges.issuer_http import IssuerResponse
 from keyturn.exchanges.transmission import NOT_PROCESSED
 
 _SUCCESS, _REDIRECTS, _CLIENT_ERRORS = range(200, 300), range(300, 400), range(400, 500)
-# With these, an issuer's own code is not about the token: Keycloak returns 404 if the realm does not exist.
+# With these statuses, an issuer's own code is not about the token: Keycloak returns 404 if the realm does not exist.
 _NOT_ABOUT_TOKEN = (*NOT_PROCESSED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _TOKENS = ("access_token", "id_token", "refresh_token")
@@ -105,7 +105,7 @@ def _error(
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)
     is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
-    # Some issuers return every error with status 200, and some describe errors in members of their own.
+    # Some issuers return every error with status 200, and some report errors in non-standard members.
     is_own_error = is_about_token and not has_token and bool(error or _describes_error(members, status))
     if code in _ERRORS or (code and is_about_token) or is_own_error:
         return _refusal(response, code, sends_token=sends_token, consumes=consumes)

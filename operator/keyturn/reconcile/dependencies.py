@@ -160,7 +160,7 @@ class PendingTokens:
         def end(_: object) -> None:
             del self._pending[name]
             if not task.cancelled():
-                # Retrieved, or asyncio would log it, and the message of a bug may contain a secret.
+                # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
                 task.exception()
 
         task.add_done_callback(end)

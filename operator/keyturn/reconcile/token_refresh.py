@@ -52,7 +52,7 @@ async def consume(
     # Everything that can fail before the issuer is called must fail here: an intent means that the token may be sent.
     send = await deps.prepare(request, step, values)
     # From here on, a shutdown must not interrupt the task between the response and the save.
-    name = "/".join(token_secret_name(request))
+    name = _name(request)
     return await deps.pending_tokens.complete(name, _exchange_and_save(deps, request, use, stored, send))
 
 

@@ -19,14 +19,10 @@ from keyturn.cli.terminal import echo, printable
 COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
     "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
-    "suspend": LazyCommand(
-        "keyturn.cli.kubectl.request_commands", "Suspend the renewal of TokenRequests; their Secrets stay."
-    ),
+    "suspend": LazyCommand("keyturn.cli.kubectl.request_commands", "Suspend the renewal of TokenRequests."),
     "resume": LazyCommand("keyturn.cli.kubectl.request_commands", "Resume the renewal of TokenRequests."),
     "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests."),
-    "doctor": LazyCommand(
-        "keyturn.cli.kubectl.operator_commands", "Check whether an operator renews in this namespace."
-    ),
+    "doctor": LazyCommand("keyturn.cli.kubectl.operator_commands", "Check whether an operator renews here."),
     "version": LazyCommand(
         "keyturn.cli.kubectl.operator_commands", "Show the versions of the client and the operators."
     ),

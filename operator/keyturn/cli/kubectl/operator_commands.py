@@ -1,4 +1,4 @@
-"""kubectl keyturn doctor and version: the operators in the cluster, and what could prevent renewals."""
+"""kubectl keyturn doctor and version: shows the operators in the cluster, and what could prevent renewals."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from keyturn.cli.terminal import echo
 # As in the chart's Deployment.
 _SELECTOR = "app.kubernetes.io/name=keyturn"
 _WATCH = "--watch-namespace="
-# The label and the name that the operator writes: controller/scope.py.
+# As the operator writes it: controller/scope.py.
 _SCOPE_LABEL, _CLUSTER_WIDE = f"{GROUP}/scope", "keyturn-cluster-scope"
 _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _RIGHTS = (("get", REQUESTS), ("list", REQUESTS), ("patch", REQUESTS), ("get", "secrets"))

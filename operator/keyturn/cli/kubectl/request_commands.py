@@ -120,7 +120,7 @@ def events(cluster: Cluster, name: str | None, *, all_namespaces: bool) -> None:
 
 
 def _set_suspend(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, value: bool) -> None:
-    """Set spec.suspend. An object that is managed by GitOps is changed back by the next sync."""
+    """Set spec.suspend. If GitOps manages the TokenRequest, its next sync reverts the change."""
     if select_all == bool(names):
         raise click.UsageError("specify either NAMEs or --all")
     bodies = cluster.list_objects(REQUESTS) if select_all else [cluster.get(REQUESTS, name) for name in names]
