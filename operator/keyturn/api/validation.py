@@ -1,9 +1,10 @@
-"""Messages about invalid manifests and settings, and a limit that no schema expresses: the size of a spec in memory."""
+"""Messages about invalid manifests and settings, and the limit on the memory that a spec takes."""
 
 import ast
 import json
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,44 +12,69 @@ import msgspec
 
 from keyturn.api.base import EXPECTATION, InvalidSpecError
 
-# The operator keeps each spec as long as its TokenRequest exists. Eight templates of the greatest length fit if they
-# are ASCII. Limits of the schema count characters, but Python needs four bytes for each character of a text that
-# contains an emoji.
+# The operator keeps each spec in memory for as long as its TokenRequest exists. Eight templates of the maximum length
+# fit if they are ASCII. The limits in the schema count characters, but Python needs four bytes for each character of a
+# text that contains an emoji.
 MAX_SPEC_BYTES = 192 * 1024
 _LONGEST_VALUE = 64
 _ENUM = "Invalid enum value "
 _PATTERN = "Expected `str` matching regex "
+_TYPE = re.compile(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`")
+_LIMIT = re.compile(r"Expected `(\w+)`(?: of length)? ([<>]=) (.+)")
+_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_UNITS = {"str": "character", "array": "item", "object": "entry"}
 _LOCATION = re.compile(r" - at (`key` in )?`\$(.*)`\Z", re.DOTALL)
 # A field, an item of a list, or a value of a map, whose key msgspec does not show.
 _NAME = re.compile(r"[A-Za-z]\w*")
 _STEP = re.compile(r"\w+|\[[0-9]+\]|\[\.\.\.\]")
 
 
-def validation_message(error: msgspec.ValidationError, kind: type) -> str:
+def validation_message(error: msgspec.ValidationError, kind: type, prefix: str = "") -> str:
     """Turn msgspec's "MESSAGE - at `$.spec.x`" about a value of type `kind` into "MESSAGE (at spec.x)", on one line.
 
-    An enum lists the allowed values, as the API server does, and a pattern is replaced by its expectation. The message
-    may contain the name of an unknown field, which may be any text.
+    An enum lists the allowed values, as the API server does, and a pattern is replaced by its expectation. Types and
+    limits are in words. `prefix` is the path of the value itself. The message may contain the name of an unknown field,
+    which may be any text.
     """
-    problem, path = str(error), ""
+    problem, inner, is_key = str(error), "", False
     if location := _LOCATION.search(problem):
-        problem, path = problem[: location.start()], location[2].lstrip(".") or "the manifest"
-        problem = _in_words(problem, path, _node(kind, path), is_key=bool(location[1]))
-    message = f"{problem} (at {path})" if path else problem
+        problem, inner, is_key = problem[: location.start()], location[2].lstrip("."), bool(location[1])
+    path = ".".join(filter(None, (prefix, inner)))
+    problem = _in_words(problem, _subject(path, is_key=is_key), lambda: _node(kind, inner), is_key=is_key).lstrip()
+    message = f"{problem} (at {path or 'the manifest'})" if location or prefix else problem
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in message)
 
 
-def _in_words(problem: str, path: str, node: dict[str, Any], *, is_key: bool) -> str:
+def _subject(path: str, *, is_key: bool) -> str:
+    name = next(reversed(_NAME.findall(path)), "")
+    if is_key:
+        return f"each key of {name}"
+    return f"each of {name}" if path.endswith("]") else name
+
+
+def _in_words(problem: str, subject: str, node: Callable[[], dict[str, Any]], *, is_key: bool) -> str:
     if problem.startswith(_ENUM):
         value = ast.literal_eval(problem.removeprefix(_ENUM))[:_LONGEST_VALUE]
-        quoted, *supported = (json.dumps(text, ensure_ascii=False) for text in (value, *node["enum"]))
+        quoted, *supported = (json.dumps(text, ensure_ascii=False) for text in (value, *node()["enum"]))
         return f"Unsupported value: {quoted}: supported values: {', '.join(supported)}"
     if problem.startswith(_PATTERN):
-        name = [*_NAME.finditer(path)][-1][0]
-        if is_key:
-            return f"each key of {name} must be {node['propertyNames'][EXPECTATION]}"
-        return f"{'each of ' if path.endswith(']') else ''}{name} must be {node[EXPECTATION]}"
+        schema = node()["propertyNames"] if is_key else node()
+        return f"{subject} must be {schema[EXPECTATION]}"
+    if types := _TYPE.fullmatch(problem):
+        expected, actual = (_TYPES.get(name, name) for name in types.groups())
+        return f"{subject} must be of type {expected}, not {actual}"
+    if limit := _LIMIT.fullmatch(problem):
+        return f"{subject} must {_limit_in_words(*limit.groups())}"
     return problem
+
+
+def _limit_in_words(kind: str, operator: str, number: str) -> str:
+    bound = f"at {'least' if operator == '>=' else 'most'} {number}"
+    if kind not in _UNITS:
+        return f"be {bound}"
+    unit = _UNITS[kind]
+    plural = f"{unit}s" if unit != "entry" else "entries"
+    return f"have {bound} {unit if number == '1' else plural}"
 
 
 @cache
@@ -92,6 +118,6 @@ def check_spec_bytes(size: int) -> None:
     """Raise InvalidSpecError if a spec takes too much memory."""
     if size > MAX_SPEC_BYTES:
         raise InvalidSpecError(
-            f"the spec needs {size // 1024} KiB of memory, and {MAX_SPEC_BYTES // 1024} KiB are allowed: shorten"
-            " templates, labels and annotations, or use only ASCII characters in them (at spec)"
+            f"the spec needs {size // 1024} KiB of memory, but at most {MAX_SPEC_BYTES // 1024} KiB are allowed:"
+            " shorten templates, labels and annotations, or use only ASCII characters in them (at spec)"
         )

@@ -58,7 +58,7 @@ class NoClusterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The operator's command-line options, and `proxies` of the environment. Without `namespaces`, it watches all."""
+    """The command-line options, and the proxies of the environment. Without `namespaces`, all of them are watched."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
@@ -78,14 +78,14 @@ class Options:
 
     @property
     def election_namespace(self) -> str:
-        """The namespace of the Lease: as given, or the operator's own."""
+        """The namespace of the Lease: that of the option, or the operator's own."""
         if self.lease_namespace:
             return self.lease_namespace
         return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
 
 
 class Operator:
-    """The composition root: the operator in one cluster. `handle_signals` registers what to call at each signal."""
+    """The composition root: the operator in one cluster. `handle_signals` registers a handler for each signal."""
 
     def __init__(
         self,
@@ -132,9 +132,9 @@ class Operator:
             def may_write(path: str) -> bool:
                 return lease.is_held() and scope.may_write(path)
 
-            # Compared on each write, not set by an event: a frozen process would write before it handles the event.
+            # Checked at each write instead of set by an event: a process that was frozen would write before the event.
             api = ApiClient(client, self._service_health, may_write)
-            # Outside of its scope, the leader may write the issuance key and reports about requests that it leaves out.
+            # Outside its scope, the leader may write only the issuance key, and reports about requests that it skips.
             leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
             key_secret = IssuanceKeySecret(leading, options.election_namespace, options.key_secret)
             yielding = Yielding(scope, StatusWriter(leading, self._now, self._instance))
@@ -161,7 +161,7 @@ class Operator:
         return ClusterScope(api, place, identity, self._now, self._metrics, hold_seconds=self._hold_seconds)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
-        """From now on, call `stop` at each signal, after the log shows what delays the end."""
+        """From now on, call `stop` at each signal, after logging what delays the end of the process."""
 
         def handle() -> None:
             self._is_stopping = True
@@ -171,7 +171,7 @@ class Operator:
         self._handle_signals(handle)
 
     def _not_ready(self, lease: Lease, scope: Scope, key_secret: IssuanceKeySecret) -> str:
-        """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
+        """Return why the process is not ready, or "". A leader becomes ready when all first lists have succeeded."""
         if key_secret.problem:
             return key_secret.problem
         if not lease.responded.is_set():
@@ -270,7 +270,7 @@ class Operator:
                 tasks.create_task(watch.run())
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
             await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
-            # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
+            # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
             raise asyncio.CancelledError
 
     def _secret_watches(self, api: ApiClient, path: str, controller: Controller) -> list[SecretWatch]:
@@ -284,10 +284,10 @@ class Operator:
 
 
 def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
-    """Return threads for name lookups: asyncio has 6 on a node with two cores, which all tenants share.
+    """Return threads for name lookups: asyncio's own pool has 6 on a node with two cores, shared by all tenants.
 
-    A lookup cannot be cancelled: if the name server of a tenant does not respond, it occupies a thread for up to 40 s,
-    but its worker for only 5 s.
+    A lookup cannot be cancelled. If a tenant's name server does not respond, the lookup occupies a thread for up to
+    40 s, although the worker stops waiting after 5 s.
     """
     return ThreadPoolExecutor(8 * concurrent, "lookup")
 
@@ -298,9 +298,9 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
     Its `proxy` has no credentials; `proxy_headers` has them.
     """
     configuration = Configuration()
-    # Otherwise aiohttp looks for a netrc file and proxies in threads before every request: 12 % of all CPU.
+    # Otherwise aiohttp looks for a netrc file and proxies in a thread before every request: 12% of all CPU time.
     configuration.client_session_kwargs = {"trust_env": False}
-    # Python 3.13 requires extensions that the certificates of many clusters lack, of Amazon EKS too.
+    # Python 3.13 requires extensions that the certificates of many clusters lack, including Amazon EKS.
     configuration.disable_strict_ssl_verification = True
     try:
         if kubeconfig or os.environ.get("KUBECONFIG"):

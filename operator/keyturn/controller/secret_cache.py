@@ -43,10 +43,10 @@ class SecretCache:
             return False
         known = self._secrets.get(name)
         if not alive and known and known.uid != meta.uid:
-            # An earlier Secret of this name, for example one that was replaced to change its type.
+            # Another Secret had this name before, for example one that was replaced to change its type.
             return False
         if not alive:
-            # Perhaps only the label was removed: the Secret is read before it counts as deleted.
+            # Only the label may have been removed: the Secret is read before it counts as deleted.
             self._mark_deleted(name)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
@@ -78,7 +78,7 @@ class SecretCache:
         return self._secrets.get(name)
 
     def former_targets(self, request: Request) -> set[NamespacedName]:
-        """Return the Secrets that the request wrote. A user's copy has the issuance record, but not our manager."""
+        """Return the Secrets that the request wrote. A user's copy has the issuance record but not our manager."""
         ours = field_manager(request.uid)
         return {
             name
@@ -91,11 +91,11 @@ class SecretCache:
         self._stale.add(target_name(request))
 
     def was_deleted(self, request: Request) -> bool:
-        """Whether the target was deleted and not seen since."""
+        """Whether the target was deleted and has not been seen since."""
         return target_name(request) in self._deleted
 
     def release(self, request: Request) -> None:
-        """Forget that the target of a deleted request is stale, unless the target exists."""
+        """Stop tracking whether the target of a deleted request is stale, unless the target exists."""
         if target_name(request) not in self._secrets:
             self._stale.discard(target_name(request))
 

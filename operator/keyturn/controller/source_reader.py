@@ -1,4 +1,4 @@
-"""Reads sources and other values that a TokenRequest refers to, uncached, and requests tokens of service accounts."""
+"""Reads sources and other values that a TokenRequest refers to, uncached, and requests ServiceAccount tokens."""
 
 import base64
 import binascii
@@ -56,9 +56,9 @@ async def read_value(
 
 
 class ServiceAccounts:
-    """Requests tokens of service accounts for audiences other than the API server.
+    """Requests ServiceAccount tokens for audiences other than the API server.
 
-    Checks once for each set of audiences that the API server does not accept the token.
+    Verifies once for each set of audiences that the API server itself does not accept the token.
     """
 
     def __init__(self, api: ApiClient) -> None:
@@ -80,9 +80,10 @@ class ServiceAccounts:
             raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
         if response.status == HTTPStatus.FORBIDDEN:
             right = f"create serviceaccounts/token in namespace {namespace}; {_ACCOUNT_REMEDY}"
-            raise _forbidden(response, f"no token for ServiceAccount {name}", right)
+            raise _forbidden(response, f"no token could be requested for ServiceAccount {name}", right)
         if response.is_error:
-            raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}")
+            message = f"no token could be requested for ServiceAccount {name}: {response.message}"
+            raise RefusedError("SourceNotFound", message)
         token = str(response.body["status"]["token"])
         if not self._checked.get(audiences):
             if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":

@@ -15,7 +15,7 @@ _LONGEST_SLEEP_SECONDS = 30.0
 _SPARE = 1000
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
-# Expiry, serial, uid and namespace.
+# The expiry, serial, uid and namespace of an overdue request.
 _Waiting = tuple[datetime, int, str, str]
 
 
@@ -32,15 +32,15 @@ class QueuedRequest:
 class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
-    A free worker serves the namespace with the fewest busy workers, and of equal ones the request that expires soonest:
-    many requests, or slow ones, delay only their own namespace. Time is an argument: the queue has no clock.
+    A free worker serves the namespace with the fewest busy workers; among equal ones, the request that expires first.
+    Many or slow requests delay only their own namespace. Time is an argument: the queue has no clock.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        # The overdue requests of each namespace, and the first of each with the namespace's number of busy workers.
+        # The overdue requests of each namespace, and the first one of each namespace with its number of busy workers.
         self._ready: dict[str, list[_Waiting]] = {}
         self._first: list[tuple[int, _Waiting]] = []
         self._busy: dict[str, str] = {}
@@ -115,7 +115,7 @@ class WorkQueue:
         self.changed.set()
 
     def next_due(self) -> datetime | None:
-        """Return when the next request becomes due; None if no request waits for its time."""
+        """Return when the next request becomes due; None if all queued requests are already due."""
         while self._delayed and not self._is_current(*self._delayed[0][1:]):
             heapq.heappop(self._delayed)
         return self._delayed[0][0] if self._delayed else None
@@ -199,7 +199,7 @@ async def run(
                 tasks.create_task(work(uid))
             due = work_queue.next_due()
             wait = (due - read_clock()).total_seconds() if due else _LONGEST_SLEEP_SECONDS
-            # An overdue request waits for a worker, or for its namespace's share: `done` wakes us.
+            # An overdue request is waiting for a free worker: `done` ends the wait.
             seconds = min(wait, _LONGEST_SLEEP_SECONDS) if wait > 0 else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

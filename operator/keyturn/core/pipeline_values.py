@@ -50,7 +50,7 @@ class SourceValues:
 
 @dataclass(frozen=True, slots=True)
 class RegistryLogin:
-    """The login of a container registry. `host` is the host in the names of its images, `more_hosts` are others."""
+    """The login of a container registry. `host` is the host in its image names, `more_hosts` are additional hosts."""
 
     host: str
     username: str
@@ -80,8 +80,8 @@ class Superseded:
 class PipelineValues:
     """The values that are available to an exchange.
 
-    `refresh_token` is the one that the issuer returned last, used in place of the `single_use_credential` once there
-    is one. `refresh_expires_at` is when it expires, or the one that was sent if the response contained none.
+    `refresh_token` is the last one that the issuer returned; if there is one, it is used instead of the
+    `single_use_credential`. `refresh_expires_at` is when it expires, or the one that was sent if none was returned.
     `renewable` is False if no further renewal is possible. `identity_context` is AWS's signed statement about the user
     for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is the ARN of
     the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier ones that have
@@ -139,7 +139,7 @@ class PipelineValues:
 
 
 def require_safe(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:
-    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if a file could misread it.
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if it could break a file.
 
     A value of more than `maximum` characters is refused, too.
     """
@@ -151,7 +151,7 @@ def require_safe(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:
 
 
 def require_length(value: str, what: str, minimum: int, maximum: int) -> str:
-    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if AWS refuses its length.
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if AWS does not allow its length.
 
     botocore does not check the maximum, and AWS's own ValidationError does not state the cause.
     """

@@ -1,4 +1,4 @@
-"""Hosts in the form in which they are compared and connected to, and the HTTP proxies that are used for them."""
+"""Canonical host names, and the HTTP proxies through which hosts are connected to."""
 
 import base64
 import ipaddress
@@ -23,7 +23,7 @@ def canonical_host(host: str) -> str | None:
     """
     if ":" in host or _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]):
         try:
-            # A zone exists only on one machine.
+            # An IPv6 zone has a meaning only on one machine.
             return None if "%" in host else str(ipaddress.ip_address(host))
         except ValueError:
             return None
@@ -39,7 +39,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of a request to the proxy. A new dict: aiohttp adds to the one that it gets."""
+        """The headers of a request to the proxy, in a new dict each time, because aiohttp adds headers to it."""
         return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 
@@ -53,9 +53,12 @@ def parse_proxy(text: str, name: str) -> Proxy:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         credentials, _, address = parts.netloc.rpartition("@")
-        is_valid = parts.scheme in _DEFAULT_PORTS and canonical_host(parts.hostname or "") and parts.port != 0
+        host = parts.hostname or ""
+        is_valid = parts.scheme in _DEFAULT_PORTS and canonical_host(host) and parts.port != 0
     except ValueError:
-        is_valid = False
+        is_valid, host = False, ""
+    if ":" in host and "%" in host:
+        raise ValueError(f"{name} has an IPv6 address with a zone, which is not supported: use a host name or no zone")
     # An unescaped slash in the password would make the user name the host.
     if not is_valid or re.search(r"\s", url) or "@" in parts.path + parts.query + parts.fragment:
         raise ValueError(
@@ -142,7 +145,7 @@ class Proxies:
         return cls(http, https, read("NO_PROXY"))
 
     def with_override(self, url: str | None, name: str) -> "Proxies":
-        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY stays."""
+        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY is kept."""
         if url is None:
             return self
         proxy = parse_proxy(url, name)

@@ -1,4 +1,4 @@
-"""Limits on calls: a rate per AWS service, region and payer, learned from throttling, and a number per issuer."""
+"""Limits on calls: a rate per AWS service, region and quota owner, learned from throttling; concurrency per issuer."""
 
 from collections import Counter, deque
 from collections.abc import Hashable
@@ -41,10 +41,10 @@ class RateLimiter:
         return max(0.0, self._free_at - now)
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
-        """Reduce the rate to 70 % of the recent rate of calls, after the pause that the service requires."""
+        """Reduce the rate to 70% of the recent rate of calls, after the pause that the service requires."""
         self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))
         if now - self._reduced_at < _BURST_SECONDS:
-            return  # Calls that were in flight together are one burst: a reduction for each would all but stop calls.
+            return  # Calls that were in flight together are one burst: a reduction for each would nearly stop calls.
         self._reduced_at = now
         span = now - self._recent[0] if len(self._recent) > 1 else 1.0
         attempted = len(self._recent) / max(span, 0.05)
@@ -52,16 +52,16 @@ class RateLimiter:
         self._free_at = max(self._free_at, now + 1 / self.rate)
 
     def succeeded(self) -> None:
-        """Increase the rate by 2 %."""
+        """Increase the rate by 2%."""
         self.rate = min(self.rate * 1.02, _MAX_RATE)
 
 
 class ConcurrencyLimiter:
-    """Limits how many calls are in progress. A call above the limit does not wait: it comes back later.
+    """Limits the number of calls in progress. A call above the limit does not wait but is retried later.
 
-    Each one gets a time of its own, one after the other at the pace of recent calls, so that those that wait neither
-    come back together nor ask more often than necessary. While another namespace waits, one namespace has at most half
-    of the calls: otherwise, one that always has calls waiting would leave none to the others.
+    Each rejected call gets its own time, spaced by the mean duration of recent calls, so that rejected calls are not
+    retried all at once or more often than necessary. While another namespace waits, a namespace has at most half of the
+    calls: otherwise, a namespace that always has calls waiting would leave none to the others.
     """
 
     def __init__(self, limit: int) -> None:
@@ -69,7 +69,7 @@ class ConcurrencyLimiter:
         self._in_progress: Counter[str] = Counter()
         self._mean_seconds = 1.0
         self._last_return = 0.0
-        # Until when each namespace waits.
+        # The time until which each namespace waits.
         self._waiting: dict[str, float] = {}
 
     def acquire(self, now: float, namespace: str) -> float:
@@ -99,7 +99,7 @@ class RateLimiters:
         self._rate_limiters: LruDict[Hashable, RateLimiter] = LruDict(_MAX_LIMITERS)
 
     def get(self, key: Hashable) -> RateLimiter:
-        """Return the rate limiter of a key, which may be new."""
+        """Return the rate limiter of a key. It is created if it does not exist."""
         return self._rate_limiters.get(key) or self._rate_limiters.put(key, RateLimiter())
 
 

@@ -41,7 +41,7 @@ class Store(Protocol):
         """Read the source, uncached. Raises RefusedError (SourceNotFound) if a Secret or a key does not exist."""
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Return the target, from a watch if its cache is not stale; None if it does not exist."""
+        """Return the target, from the watch's cache unless the entry is stale; None if it does not exist."""
 
     async def dry_run(self, request: Request) -> None:
         """Check that the target can be written. Raises RefusedError (TargetConflict, WriteDenied)."""
@@ -62,15 +62,15 @@ class TokenStore(Protocol):
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the token Secret. Raises UnavailableError if it already exists."""
 
-    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Encode a token that was received, and return the call that writes it. The call may be repeated.
 
         It writes even if the Lease is lost or the Secret changed meanwhile. If the Secret contains a newer token, it
-        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if the namespace or
-        the volume certainly does not exist any more.
+        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if it is certain
+        that the namespace or the volume no longer exists.
         """
 
 
@@ -84,9 +84,9 @@ class Prepare(Protocol):
 
 @dataclass(slots=True)
 class TokenLocks:
-    """A lock for each token Secret, and for how long this process has observed its intent unchanged.
+    """The locks of the token Secrets, and how long this process has observed the intent in each of them unchanged.
 
-    `is_dead` returns True if the holder of an intent has certainly terminated; then nobody has to wait.
+    `is_dead` returns True if the holder of an intent has certainly terminated, so that no wait is needed.
     """
 
     monotonic: Callable[[], float]
@@ -110,9 +110,9 @@ class TokenLocks:
         return lock is not None and lock.locked()
 
     def observe(self, name: NamespacedName, intent: Intent | None) -> float:
-        """Note the intent that a token Secret contains now, and return for how many seconds it was observed unchanged.
+        """Record the intent that a token Secret contains now, and return how many seconds it has been unchanged.
 
-        That is infinite if its holder has terminated.
+        The result is infinite if the holder of the intent has terminated.
         """
         seen, since = self._seen.get(name, (None, 0.0))
         if intent is None:
@@ -160,7 +160,7 @@ class PendingTokens:
         def end(_: object) -> None:
             del self._pending[name]
             if not task.cancelled():
-                # Retrieved, or asyncio would log it, and the message of a bug may contain a secret.
+                # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
                 task.exception()
 
         task.add_done_callback(end)
@@ -188,7 +188,7 @@ class PendingTokens:
                 await asyncio.wait([task for task, _ in self._pending.values()], timeout=_POLL_SECONDS)
 
     def log(self) -> None:
-        """Log what a process that was asked to stop still waits for."""
+        """Log which tokens keep a process from stopping."""
         for name, (_, since) in self._pending.items():
             _log.warning(
                 "still replacing the token of Secret %s, for %d s; the process stops once the new token is saved"
@@ -202,9 +202,9 @@ class PendingTokens:
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
-    `read_value` reads a value of an exchange again after a refusal; the exchanges read their values themselves.
+    `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
-    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
+    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
     `free_worker` is called with the uid of a request whose reconciliation may take forever.
     """
 
@@ -225,7 +225,7 @@ class Dependencies:
     min_interval: timedelta = timedelta(seconds=10)
 
     def recording(self, on_read: OnRead) -> "Dependencies":
-        """Return the same dependencies, whose exchanges call `on_read` with each value that they read."""
+        """Return the same dependencies, but with exchanges that call `on_read` with each value that they read."""
         return replace(self, prepare=functools.partial(self.prepare, on_read=on_read))
 
 

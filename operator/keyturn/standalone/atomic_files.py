@@ -25,7 +25,7 @@ LOCK = "..lock"
 # Of the versions, and of temporary files.
 _PREFIX, _DATA = "..keyturn-", "..data"
 _DRY_RUN_BYTES = 64 * 1024
-# A version is a Secret's data and the issuance record, which is smaller.
+# A version contains the data of a Secret, and the issuance record, which is smaller.
 _MAX_BYTES = 2 * MAX_SECRET_BYTES
 _MAX_ENTRIES = 10_000
 _log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class AtomicDir:
                     file.unlink(missing_ok=True)
 
     def clean_up(self) -> None:
-        """Remove previous versions and the leftovers of a crash."""
+        """Remove previous versions, and the files that a crash left behind."""
         version = self._version()
         with reporting_write_errors(self.path):
             self._remove_leftovers([file.name for file in version.iterdir()] if version else [])
@@ -248,9 +248,9 @@ class AtomicDir:
 
 
 def _read_files(version: Path) -> dict[str, str]:
-    """Return the content of the files. What Keyturn cannot have written, such as a link, counts as an empty file.
+    """Return the content of the files. An entry that Keyturn cannot have written, such as a link, counts as empty.
 
-    An empty file is an edit like any other: the credentials are issued again, in a new version.
+    Like any other edit, an empty file causes a new version with new credentials.
     """
     files, remaining = {}, _MAX_BYTES
     for path in _entries(version):

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web as server
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
 from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
@@ -64,7 +64,7 @@ async def test_form_is_sent_and_json_is_returned() -> None:
     assert (response.status, response.members, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
     assert response.retry_after == 7 * SECOND
     assert abs(real_now() - response.requested_at) < 5 * SECOND
-    assert response.requested_at == whole(response.requested_at)
+    assert response.requested_at == whole_seconds(response.requested_at)
 
 
 @cases(

@@ -120,6 +120,49 @@ def is_about(expires_at: datetime | None, lifetime: timedelta | None) -> bool:
     return abs(expires_at - real_now() - lifetime) < max(5 * SECOND, lifetime / 100)
 
 
+GOOGLE_PROVIDER = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b"
+FEDERATED = EXCHANGE | {"subjectTokenType": f"{TYPE}jwt", "clientId": None}
+
+
+@cases(
+    "fields, expected",
+    {
+        "Google Cloud": (
+            FEDERATED | {"requestedTokenType": f"{TYPE}access_token", "audience": [GOOGLE_PROVIDER]},
+            {"requested_token_type": f"{TYPE}access_token", "audience": GOOGLE_PROVIDER},
+        ),
+        "Databricks": (FEDERATED | {"clientId": "sp", "scope": ["all-apis"]}, {"client_id": "sp", "scope": "all-apis"}),
+        "Confluent Cloud": (
+            FEDERATED | {"extraParameters": {"identity_pool_id": "pool", "expires_in": "900"}},
+            {"identity_pool_id": "pool", "expires_in": "900"},
+        ),
+    },
+)
+async def test_federated_identity_is_exchanged_as_documented(
+    fields: dict[str, Any], expected: dict[str, str], client: Aws
+) -> None:
+    """Without an Authorization header, which Google refuses."""
+    requests: list[tuple[dict[str, str], bool]] = []
+
+    async def response(http_request: server.Request) -> server.Response:
+        form = {name: str(value) for name, value in (await http_request.post()).items()}
+        requests.append((form, "Authorization" in http_request.headers))
+        return server.json_response(BEARER | {"expires_in": 3600})
+
+    async with served(response) as issuer:
+        step = {"tokenUrl": issuer.url(), "caBundleFrom": CA_FROM} | {k: v for k, v in fields.items() if v is not None}
+        token_request = request(exchanges=[{"oauthToken": step}])
+        exchange_context = context(client, issuer_client(), {"ca": CERTIFICATE.ca})
+        await exchange(exchange_context, token_request, token_request.spec.exchanges[0], PipelineValues(Token("token")))
+
+    common = {
+        "grant_type": fields["grantType"],
+        "subject_token": "token",
+        "subject_token_type": f"{TYPE}jwt",
+    }
+    assert requests == [(common | expected, False)]
+
+
 async def test_github_form_is_read(client: Aws) -> None:
     """GitHub, without an Accept header that it knows."""
     body = b"access_token=gho_1&expires_in=28800&refresh_token=ghr_2&scope=&token_type=bearer"
@@ -171,12 +214,26 @@ async def test_requested_id_token_is_recognised(client: Aws) -> None:
             "SourceInvalid",
             "non-standard",
         ),
-        "an error that is an object": (400, {"error": {"code": 400, "message": "x"}}, "InvalidSpec", "tokenUrl"),
+        "Facebook: an object": (400, {"error": {"type": "OAuthException", "code": 190}}, "SourceInvalid", "HTTP 400"),
         "GitHub: wrong secret": (200, {"error": "incorrect_client_credentials"}, "AccessDenied", "secret"),
         "GitHub: revoked token": (200, {"error": "bad_refresh_token"}, "SourceInvalid", "HTTP 200"),
         "Slack: revoked token": (200, {"ok": False, "error": "invalid_refresh_token"}, "SourceInvalid", "HTTP 200"),
         "Zoho: revoked token": (200, {"error": "invalid_code"}, "SourceInvalid", "HTTP 200"),
-        "HubSpot: revoked token": (400, {"status": "BAD_REFRESH_TOKEN"}, "InvalidSpec", "without an OAuth error"),
+        "HubSpot: revoked token": (400, {"status": "BAD_REFRESH_TOKEN"}, "SourceInvalid", "the token"),
+        "Fitbit: revoked token": (
+            400,
+            {"errors": [{"errorType": "invalid_grant", "message": "planted"}], "success": False},
+            "SourceInvalid",
+            "the token",
+        ),
+        "WeChat: revoked token": (200, {"errcode": 40030, "errmsg": "planted"}, "SourceInvalid", "the token"),
+        "Douyin: revoked token": (
+            200,
+            {"data": {"error_code": 10010}, "message": "error"},
+            "SourceInvalid",
+            "HTTP 200",
+        ),
+        "UPS: wrong secret": (401, {"response": {"errors": [{"code": "10401"}]}}, "AccessDenied", "secret"),
         "503 with a non-standard code": (503, {"error": "down"}, "Unavailable", "HTTP 503"),
         "408 with a non-standard code": (408, {"error": "too slow"}, "Unavailable", "HTTP 408"),
     },

@@ -36,7 +36,9 @@ GOOD: dict[str, dict[str, Any]] = {
         clientCertificateFrom=secret_at("key", "tls.crt"),
         clientAssertion={
             "audience": "https://issuer.example/",
-            "claims": {"https://tenant.example/id": "a b", "nbf": "0"},
+            "claims": {"https://tenant.example/id": "a b"},
+            "integerClaims": {"token_exp": 2592000, "zero": 0},
+            "timeClaims": ["nbf"],
             "headers": {"typ": "client-authentication+jwt", "jku": "https://jwks.example/", "x5t": "abc"},
             "certificateHeaders": ["x5t#S256", "x5c"],
         },
@@ -93,15 +95,27 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
             clientCertificateFrom=secret_at("key"), clientAssertion={"audience": "a"}
         ),
     },
-    "claims must not contain iss, sub, aud, jti, iat, exp: Keyturn sets them": {
-        f"claim {name}": assertion(claims={"tenant": "a", name: "b"}) for name in ("sub", "aud", "exp")
+    "claims and integerClaims must not contain iss, sub, aud, jti, iat, exp, or those in timeClaims": {
+        **{f"claim {name}": assertion(claims={"tenant": "a", name: "b"}) for name in ("sub", "aud")},
+        "claim exp, an integer": assertion(integerClaims={"exp": 1}),
+        "claim nbf of two kinds": assertion(integerClaims={"nbf": 1}, timeClaims=["nbf"]),
     },
+    "a claim must not be in both claims and integerClaims": {
+        "claim with two values": assertion(claims={"a": "1"}, integerClaims={"a": 1})
+    },
+    "clientAssertion.integerClaims": {
+        "integer claim that is text": assertion(integerClaims={"token_exp": "60"}),
+        "negative integer claim": assertion(integerClaims={"token_exp": -1}),
+        "integer claim over 2^53": assertion(integerClaims={"token_exp": 2**53}),
+    },
+    "clientAssertion.timeClaims": {"unknown time claim": assertion(timeClaims=["auth_time"])},
     "headers must not contain alg, kid, x5c, jwk, crit, b64, enc, zip": {
         "header alg": assertion(headers={"alg": "none"}),
         "header that is derived from the certificate": assertion(headers={"x5t": "a"}, certificateHeaders=["x5t"]),
     },
     "names of claims and headers must have 1 to 128 characters": {
         "claim without a name": assertion(claims={"": "a"}),
+        "integer claim without a name": assertion(integerClaims={"": 1}),
         "header with a name of 129 characters": assertion(headers={"a" * 129: "a"}),
     },
     "clientAssertion.audience": {"audience of a client assertion with a line break": assertion(audience="a\nb")},
@@ -124,14 +138,14 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         )
     },
     "clientAssertionFrom.pipeline": {"client with the refresh token": pipeline("refreshToken", ACCESS_TOKEN)},
-    "clientAssertionFrom.pipeline accessToken requires an exchange before it": {
+    "clientAssertionFrom.pipeline accessToken requires an earlier exchange": {
         "client with the source token": pipeline("accessToken"),
         "client with its own access token": pipeline("accessToken", grantType="refresh_token"),
     },
     "idToken requires one of these exchanges before it": {
         "client with an ID token that nothing returns": pipeline("idToken", ACCESS_TOKEN)
     },
-    "grantType refresh_token uses source.token": {
+    "grantType refresh_token sends source.token": {
         "refresh_token grant after a token, of a client with a ServiceAccount": with_assertion(
             ACCOUNT, ACCESS_TOKEN, grantType="refresh_token"
         )

@@ -10,7 +10,8 @@ from keyturn.api.validation import validation_message
 from keyturn.cli.check import _Object
 from keyturn.core.settings import Settings, parse_settings
 from tests.support.cases import cases
-from tests.support.dependencies import manifest
+from tests.support.dependencies import ROLE, manifest
+from tests.support.manifests.clients import assertion
 from tests.support.manifests.parts import labels, refresh
 
 
@@ -73,9 +74,22 @@ def test_every_pattern_has_an_expectation_in_words(kind: type) -> None:
         ),
         "a length of a key in a map": (
             labels(**{"x" * 318: "1"}),
-            "Expected `str` of length <= 317 (at spec.target.metadata.labels)",
+            "each key of labels must have at most 317 characters (at spec.target.metadata.labels)",
         ),
-        "a type": ({"suspend": "yes"}, "Expected `bool | null`, got `str` (at spec.suspend)"),
+        "a length": (
+            refresh(scope=["a"] * 65),
+            "scope must have at most 64 items (at spec.exchanges[0].oauthToken.scope)",
+        ),
+        "a number of one": ({"exchanges": []}, "exchanges must have at least 1 item (at spec.exchanges)"),
+        "a bound": (
+            {"exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": ROLE, "durationSeconds": 60}}]},
+            "durationSeconds must be at least 900 (at spec.exchanges[0].assumeRoleWithWebIdentity.durationSeconds)",
+        ),
+        "a list for a text": (
+            assertion(audience=["https://issuer.example/"]),
+            ("audience must be of type string, not array (at spec.exchanges[0].oauthToken.clientAssertion.audience)"),
+        ),
+        "a type": ({"suspend": "yes"}, "suspend must be of type boolean, not string (at spec.suspend)"),
     },
 )
 def test_invalid_value_is_reported_in_words(spec: dict[str, Any], message: str) -> None:
@@ -110,13 +124,14 @@ def test_invalid_value_is_reported_in_words(spec: dict[str, Any], message: str) 
                 " (xn--...), without a scheme, a port and wildcards (at issuers.allowedHosts[1])"
             ),
         ),
+        "a type": ([], "must be of type object, not array"),
         "a rule": (
             {"issuers": {"proxy": "http://p"}},
             "proxy needs allowedHosts: a proxy resolves host names, so addresses cannot be checked (at issuers)",
         ),
     },
 )
-def test_invalid_setting_is_reported_in_words(settings: dict[str, Any], message: str) -> None:
+def test_invalid_setting_is_reported_in_words(settings: Any, message: str) -> None:
     with pytest.raises(msgspec.ValidationError) as error:
         parse_settings(settings)
 

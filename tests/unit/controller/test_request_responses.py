@@ -275,4 +275,4 @@ async def test_spec_that_takes_too_much_memory_is_not_kept() -> None:
     assert ("spec" in large, in_ascii["spec"]) == (False, {"region": texts["ascii"]})
     request = read_request(large)
     assert isinstance(request, InvalidRequest)
-    assert "KiB of memory, and 192 KiB are allowed" in request.error.message
+    assert "KiB of memory, but at most 192 KiB are allowed" in request.error.message

@@ -117,6 +117,14 @@ def test_invalid_proxy_is_refused_without_quoting_it(text: str) -> None:
     assert raised.value.__cause__ is raised.value.__context__ is None
 
 
+@pytest.mark.parametrize("text", ["http://user:secret@[fe80::1%25eth0]:3128", "[fe80::1%eth0]"])
+def test_zone_of_an_address_is_named_as_the_cause(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^HTTPS_PROXY has an IPv6 address with a zone") as raised:
+        parse_proxy(text, "HTTPS_PROXY")
+
+    assert "secret" not in str(raised.value)
+
+
 def test_environment_names_the_proxies_in_both_cases() -> None:
     environment = {"https_proxy": "http://lower.example", "HTTPS_PROXY": "http://upper.example", "no_proxy": " "}
     environment |= {"http_proxy": "", "HTTP_PROXY": "http://upper.example", "NO_PROXY": "a.example"}

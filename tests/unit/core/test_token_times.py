@@ -116,6 +116,11 @@ def test_impossible_lifetime_of_a_refresh_token_means_no_expiry(value: object) -
             LATER,
         ),
         "Adobe: milliseconds": ("opaque", {"expires_in": 86_399_993}, NOW + 86_399 * SECOND),
+        "Zoho: milliseconds, and seconds beside them": (
+            "opaque",
+            {"expires_in": 3_600_000, "expires_in_sec": 3600},
+            LATER,
+        ),
         "milliseconds as a string": ("opaque", {"expires_in": "86400000"}, NOW + DAY),
         "366 days in seconds": ("opaque", {"expires_in": 366 * 86400}, NOW + 366 * DAY),
         "a time in two years": ("opaque", {"expires_at": SECONDS + 730 * 86400}, NOW + 366 * DAY),

@@ -11,7 +11,7 @@ from botocore.exceptions import (
 )
 
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, failure, member
+from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification, WrongRegionError, failure, member
 from keyturn.exchanges.sts import _WITH_WEB_IDENTITY
 from tests.support.dependencies import HOUR, MINUTE, SECOND
 
@@ -128,6 +128,25 @@ def test_hint_for_an_identity_token_follows_the_text_of_aws(text: str, hint: str
 
     assert isinstance(error, TransientRefusalError)
     assert (error.reason, hint in error.message, "planted" in error.message) == ("SourceInvalid", True, False)
+
+
+@pytest.mark.parametrize(
+    ("location", "region"),
+    [
+        ("https://license-manager.us-gov-west-1.amazonaws.com/", "us-gov-west-1"),
+        ("https://license-manager-fips.us-east-1.amazonaws.com", "us-east-1"),
+        ("https://license-manager.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
+        ("https://license-manager.us-isob-west-1.sc2s.sgov.gov/", "us-isob-west-1"),
+        ("https://license-manager.amazonaws.com/", ""),
+    ],
+)
+def test_region_of_any_partition_is_read_from_a_redirect(location: str, region: str) -> None:
+    redirect = client_error("RedirectException")
+    redirect.response["Location"] = location  # type: ignore[typeddict-unknown-key]
+    error = failure(OPERATION, redirect, "us-east-2")
+
+    assert isinstance(error, WrongRegionError)
+    assert error.region == region
 
 
 def test_known_code_has_its_hint() -> None:

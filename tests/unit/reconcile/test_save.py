@@ -84,7 +84,7 @@ async def test_save_is_retried_after_any_exception(error: BaseException) -> None
     "error",
     [
         pytest.param(BeingDeletedError("namespace billing was deleted"), id="the namespace is gone"),
-        pytest.param(StorageGoneError("WriteDenied", "/state does not exist any more"), id="the volume is gone"),
+        pytest.param(StorageGoneError("WriteDenied", "/state no longer exists"), id="the volume is gone"),
     ],
 )
 @in_virtual_time
@@ -98,7 +98,7 @@ async def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pyte
 
     assert outcome is None or outcome.failure_reason == "WriteDenied"
     assert env.tokens.calls["save"] == 0
-    assert "the new token of billing/license-keyturn is lost" in caplog.text
+    assert "the new token of Secret billing/license-keyturn is lost" in caplog.text
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -1,4 +1,4 @@
-"""How an OAuth client authenticates: by a secret, by an assertion that it signs, or by a token of another issuer."""
+"""How an OAuth client authenticates: with a secret, an assertion that it signs, or a token from another issuer."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,11 +13,13 @@ Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
 
-# RFC 7523 section 3.
+# Claims that Keyturn sets (RFC 7523 section 3).
 RESERVED_CLAIMS = ["iss", "sub", "aud", "jti", "iat", "exp"]
-# Header fields that have their own field, that are not text, or that change how the signature is computed (RFC 7515).
+# Header parameters (RFC 7515) that have their own API field, are not text, or change how the signature is computed.
 RESERVED_HEADERS = ["alg", "kid", "x5c", "jwk", "crit", "b64", "enc", "zip"]
 _MAX_MEMBER_NAME_LENGTH = 128
+# Of an integer that every JSON parser reads exactly (RFC 8259 section 6).
+_MAX_INTEGER = 2**53 - 1
 
 
 class ClientAssertionSpec(ApiStruct, frozen=True):
@@ -33,6 +35,25 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
         Annotated[
             dict[str, Text],
             Meta(max_length=16, description="Additional claims. Values must not be secret."),
+        ]
+        | None
+    ) = None
+    integer_claims: (
+        Annotated[
+            dict[str, Annotated[int, Meta(ge=0, le=_MAX_INTEGER)]],
+            Meta(max_length=16, description="Additional claims that are integers, such as `token_exp: 2592000`."),
+        ]
+        | None
+    ) = None
+    time_claims: (
+        Annotated[
+            tuple[Literal["nbf"], ...],
+            Meta(
+                min_length=1,
+                max_length=1,
+                description="Additional claims with the time of the request, in seconds since 1970: nbf (RFC 7519"
+                " section 4.1.5).",
+            ),
         ]
         | None
     ) = None
@@ -63,10 +84,25 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            message=f"claims must not contain {', '.join(RESERVED_CLAIMS)}: Keyturn sets them; set audience to change"
-            " aud",
-            cel=f"!has(self.claims) || !self.claims.exists(k, k in {RESERVED_CLAIMS})",
-            is_met_by=lambda spec: not any(name in RESERVED_CLAIMS for name in spec.claims or {}),
+            message=f"claims and integerClaims must not contain {', '.join(RESERVED_CLAIMS)}, or those in timeClaims:"
+            " Keyturn sets them; set audience to change aud",
+            cel=" && ".join(
+                f"""
+                (!has(self.{field}) || !self.{field}.exists(k, k in {RESERVED_CLAIMS} ||
+                    (has(self.timeClaims) && k in self.timeClaims)))
+                """
+                for field in ("claims", "integerClaims")
+            ),
+            is_met_by=lambda spec: {*(spec.claims or {}), *(spec.integer_claims or {})}.isdisjoint(
+                (*RESERVED_CLAIMS, *(spec.time_claims or ()))
+            ),
+        ),
+        Rule(
+            message="a claim must not be in both claims and integerClaims",
+            cel="""
+                !has(self.claims) || !has(self.integerClaims) || !self.claims.exists(k, k in self.integerClaims)
+            """,
+            is_met_by=lambda spec: (spec.claims or {}).keys().isdisjoint(spec.integer_claims or {}),
         ),
         Rule(
             message=f"headers must not contain {', '.join(RESERVED_HEADERS)}, or those in certificateHeaders; set"
@@ -85,10 +121,11 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
             message=f"names of claims and headers must have 1 to {_MAX_MEMBER_NAME_LENGTH} characters",
             cel=" && ".join(
                 f"(!has(self.{field}) || self.{field}.all(k, 0 < k.size() && k.size() <= {_MAX_MEMBER_NAME_LENGTH}))"
-                for field in ("claims", "headers")
+                for field in ("claims", "integerClaims", "headers")
             ),
             is_met_by=lambda spec: all(
-                0 < len(name) <= _MAX_MEMBER_NAME_LENGTH for name in (*(spec.claims or {}), *(spec.headers or {}))
+                0 < len(name) <= _MAX_MEMBER_NAME_LENGTH
+                for name in (*(spec.claims or {}), *(spec.integer_claims or {}), *(spec.headers or {}))
             ),
         ),
     )
@@ -111,7 +148,7 @@ class ClientServiceAccountSpec(ServiceAccountTokenSpec, frozen=True):
 
 
 class ClientAssertionSource(ApiStruct, frozen=True):
-    """A JWT that another issuer has signed. Set exactly one."""
+    """A JWT that another issuer has signed. Set exactly one field."""
 
     service_account: ClientServiceAccountSpec | None = None
     secret_key_ref: (
@@ -132,7 +169,7 @@ class ClientAssertionSource(ApiStruct, frozen=True):
 
     @property
     def client(self) -> str:
-        """What identifies the client if there is no client ID. Part of a stored identifier: it must not change."""
+        """The name of a client without a client ID. It is part of a stored identifier, so its form must not change."""
         if self.service_account:
             return f"ServiceAccount {self.service_account.name}"
         ref = self.secret_key_ref

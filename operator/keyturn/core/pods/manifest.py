@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from keyturn.api.base import GROUP, without_nulls
+from keyturn.api.validation import validation_message
 
 INJECT = f"{GROUP}/inject"
 # The path of the pod template by API group and kind, because other groups define kinds such as Job too.
@@ -272,6 +273,4 @@ def _convert(manifest: Mapping[str, Any], part: type[_AnyPart], path: tuple[str,
     try:
         return msgspec.convert(without_nulls(manifest), part)
     except msgspec.ValidationError as error:
-        problem, _, location = str(error).partition(" - at `$")
-        field = ".".join((*path, location.rstrip("`").lstrip("."))).strip(".")
-        raise ManifestError(f"{problem} (at {field or 'the manifest'})") from None
+        raise ManifestError(validation_message(error, part, ".".join(path))) from None

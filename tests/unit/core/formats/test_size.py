@@ -49,7 +49,9 @@ def in_own_keys(text: str, count: int = 8) -> list[dict[str, Any]]:
 def test_data_over_1_mib_is_refused_before_it_is_built(formats: list[dict[str, Any]], name: str) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(RefusedError, match=rf"^the format {name} \(key .*\) would bring the Secret to ") as error:
+        with pytest.raises(
+            RefusedError, match=rf"^the format {name} \(key .*\) would increase the Secret to "
+        ) as error:
             rendered(*formats, values=LARGEST)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -233,12 +233,15 @@ def test_items_of_a_list_are_changed() -> None:
 @cases(
     "body, message",
     {
-        "a list for a spec": ({**pod(), "spec": []}, "Expected `object`, got `array` (at spec)"),
+        "a list for a spec": ({**pod(), "spec": []}, "spec must be of type object, not array (at spec)"),
         "a number for a variable": (
             pod(container(env=[{"name": "A", "value": 5}])),
-            "Expected `str`, got `int` (at spec.containers[0].env[0].value)",
+            "value must be of type string, not integer (at spec.containers[0].env[0].value)",
         ),
-        "a number for a name": (pod(inject=5), "Expected `str`, got `int` (at metadata.annotations[...])"),
+        "a number for a name": (
+            pod(inject=5),
+            "each of annotations must be of type string, not integer (at metadata.annotations[...])",
+        ),
         "no template": ({"apiVersion": "batch/v1", "kind": "CronJob"}, "expected an object (at spec)"),
         "no object on the way": (
             {"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"jobTemplate": 1}},
@@ -246,9 +249,12 @@ def test_items_of_a_list_are_changed() -> None:
         ),
         "no list in a template": (
             workload("apps/v1", "Deployment", ("spec", "template"), {"spec": {"containers": 1}}),
-            "Expected `array`, got `int` (at spec.template.spec.containers)",
+            "containers must be of type array, not integer (at spec.template.spec.containers)",
         ),
-        "no metadata": ({**pod(), "metadata": 1, "spec": None}, "Expected `object`, got `int` (at metadata)"),
+        "no metadata": (
+            {**pod(), "metadata": 1, "spec": None},
+            "metadata must be of type object, not integer (at metadata)",
+        ),
     },
 )
 def test_malformed_pod_is_refused_with_its_path(body: dict[str, Any], message: str) -> None:
