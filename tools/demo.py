@@ -1,4 +1,4 @@
-"""A live demo: a License Manager token becomes AWS credentials in a Secret, renewed before they expire.
+"""A live demo: a License Manager token becomes AWS credentials in a Secret, which are renewed before they expire.
 
 `make demo` runs until Ctrl-C, `make demo ONCE=1` exits by itself. KUBECONFIG_DEMO=path uses your cluster; the demo
 creates a namespace and removes it at the end.
@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.cluster.chart import RIGHTS, chart_objects
+from tests.support.cluster.crd import CRD
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.sources import caller_arn
 from tests.support.controlplane import ControlPlane, ExistingCluster
@@ -26,7 +27,6 @@ _EXAMPLE = _ROOT / "examples" / "license-manager.yaml"
 _NAMESPACE = "keyturn-demo"
 _NAME, _SECRET = "acme-billing", "acme-billing-aws"
 _SESSION_SECONDS = 15
-_CRD = "crd/tokenrequests.keyturn.dev"
 Cluster = ControlPlane | ExistingCluster
 
 
@@ -80,13 +80,13 @@ def control_plane(directory: Path) -> Iterator[ControlPlane]:
 
 @contextmanager
 def _installed(cluster: Cluster) -> Iterator[None]:
-    had_crd = bool(cluster.kubectl("get", _CRD, "--ignore-not-found"))
+    had_crd = bool(cluster.kubectl("get", CRD, "--ignore-not-found"))
     values = {"crds": {"enabled": not had_crd, "keep": False}, "watchNamespaces": [_NAMESPACE]}
     objects = chart_objects(values, namespace=_NAMESPACE, only=RIGHTS if not had_crd else RIGHTS[1:])
     cluster.kubectl("create", "namespace", _NAMESPACE)
     try:
         print(cluster.kubectl("apply", "-f", "-", stdin=objects).strip())
-        cluster.kubectl("wait", "--for=condition=Established", _CRD, "--timeout=30s")
+        cluster.wait_for_crds(CRD)
         yield
     finally:
         cluster.kubectl("delete", "--wait=false", "-f", "-", stdin=objects, check=False)

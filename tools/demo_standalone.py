@@ -1,4 +1,4 @@
-"""A demo without Kubernetes: a token in a file becomes AWS credentials for an SDK, renewed before they expire.
+"""A demo without Kubernetes: a token in a file becomes AWS credentials for an SDK, renewed before their expiry.
 
 `make demo-standalone` needs only the virtual environment and exits by itself.
 """
@@ -43,7 +43,7 @@ def print_step(sentence: str) -> None:
 
 
 def prepare(folder: Path, aws: Emulator) -> None:
-    """Write the source that the TokenRequest names, and the settings."""
+    """Write the source to which the TokenRequest refers, and the settings."""
     source = folder / "sources" / "acme-license"
     source.mkdir(parents=True)
     (source / "license_token").write_text(aws.refresh_token())
@@ -53,7 +53,7 @@ def prepare(folder: Path, aws: Emulator) -> None:
 
 @contextmanager
 def keyturn(folder: Path) -> Iterator[None]:
-    """Run keyturn while the context is entered."""
+    """Run keyturn while the block runs."""
     flags = [
         f"--filename={_EXAMPLE.relative_to(ROOT)}", f"--sources-dir={folder}/sources",
         f"--config={folder}/settings.yaml", "--listen=127.0.0.1:0", f"--authorization-file={folder}/token",
@@ -82,7 +82,7 @@ def sdk(folder: Path) -> boto3.Session:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= variables | {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}
-    # boto3 warns each time that the credentials expire soon, which is always true here.
+    # boto3 warns each time that the credentials expire soon, which is always the case here.
     logging.getLogger("botocore").setLevel(logging.ERROR)
     return boto3.Session()
 

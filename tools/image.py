@@ -1,4 +1,4 @@
-"""Builds and runs the container image without a daemon: `python -m tools.image`.
+"""Builds and runs the container image without a container daemon: `python -m tools.image`.
 
 buildah builds and podman runs the image. debootstrap creates the base image from the Debian mirror that apt is
 configured with, so that no image registry is needed. Everything is stored in the user's cache directory.
@@ -27,7 +27,7 @@ STORE = ("--root", str(STORED / "store"), "--runroot", str(STORED / "run"), "--s
 
 
 class UnfitError(Exception):
-    """This machine cannot build the image; the message contains the reason and the remedy."""
+    """This machine cannot build the image. The message contains the reason and the remedy."""
 
 
 def require_root_on_debian() -> None:
@@ -54,7 +54,7 @@ def install_tools(tools: tuple[str, ...] = TOOLS) -> None:
 
 
 def build() -> str:
-    """Build the image from this checkout and return its id; its base is built only once."""
+    """Build the image from this checkout and return its ID. The base image is built only once."""
     require_root_on_debian()
     require_tools()
     with file_lock(STORED / "lock"):
@@ -62,26 +62,26 @@ def build() -> str:
 
 
 def export(image: str, archive: Path, name: str) -> None:
-    """Write an image, found by its id or name, to a file that a container runtime can import under `name`."""
+    """Write an image, given by its ID or name, to a file that a container runtime can import as `name`."""
     _buildah("push", "--quiet", image, f"docker-archive:{archive}:{name}")
 
 
 def build_from(dockerfile: Path, context: Path) -> str:
-    """Build a small image of another Dockerfile and return its id."""
+    """Build a small image from another Dockerfile and return its ID."""
     return _buildah("build", "--quiet", "--isolation", "chroot", "--file", str(dockerfile), str(context))
 
 
 def _build() -> str:
     if not _buildah("images", "--quiet", "--filter", f"reference={BASE}"):
         _build_base()
-    # RUN trusts the certificates of this machine; they do not become a part of the image.
+    # RUN steps trust the certificates of this machine, which do not become part of the image.
     trusted = Path(os.environ.get("PIP_CERT", CERTIFICATES)).resolve()
     volume = ("--volume", f"{trusted}:{CERTIFICATES}:ro")
     arguments = ("--build-arg", f"BASE_IMAGE={BASE}", "--tag", IMAGE, str(ROOT))
     with tempfile.NamedTemporaryFile("r") as written:
         options = ("--layers", "--isolation", "chroot", "--iidfile", written.name, *volume)
         subprocess.run(("buildah", *STORE, "build", *options, *arguments), check=True, stdout=sys.stderr)
-        # Return the id, because another checkout may use the name for its own image.
+        # The ID and not the name, which another checkout may use for its own image.
         return written.read()
 
 

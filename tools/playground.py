@@ -1,8 +1,8 @@
 """An environment to try Keyturn: run `make playground`, then follow docs/getting-started.md in another shell.
 
 It consists of a Kubernetes control plane without nodes, an AWS emulator and, if Prometheus is installed, a Prometheus
-with the chart's rules. As there is no node, the operator runs as a process with the chart's service account once Helm
-has created the Deployment.
+with the chart's rules. Because there is no node, the operator runs as a process with the chart's service account once
+Helm has created the Deployment.
 """
 
 import os
@@ -57,7 +57,7 @@ def main(environment: Path) -> None:
 
 @contextmanager
 def monitored(directory: Path, address: str) -> Iterator[dict[str, str]]:
-    """Run a Prometheus that scrapes the operator; yields its variable, or nothing if it is not installed."""
+    """Run a Prometheus that scrapes the operator; yields an environment variable, or nothing if it is not installed."""
     try:
         monitoring("prometheus")
     except pytest.skip.Exception as reason:
@@ -88,7 +88,7 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 
 def _namespaces(plane: ControlPlane) -> list[str]:
-    """Return the namespace flags of the chart's Deployment, whose rights are limited to them."""
+    """Return the namespace flags of the chart's Deployment: the operator's rights are limited to these namespaces."""
     which = "-o=jsonpath={.spec.template.spec.containers[0].args[*]}"
     args = plane.kubectl("get", "deployment", _ACCOUNT, "-n", _NAMESPACE, which)
     return [word for word in args.split() if word.startswith("--watch-namespace=")]

@@ -9,6 +9,7 @@ Each package imports only from the packages below it:
     reconcile   reconcile(): the one place where the order of a renewal is decided
     exchanges   calls to external systems, one module for each
     metrics     every metric name
+    strict_yaml YAML as kubectl and the API server read it
     core        decisions without I/O
     api         TokenRequest v1alpha1: types, rules, CRD generation
 """

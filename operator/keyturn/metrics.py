@@ -1,7 +1,7 @@
 """All metrics of the operator and of standalone mode.
 
-The sidecar's endpoint writes its own two metrics, keyturn_sidecar_requests_total and
-keyturn_sidecar_credentials_expiration_timestamp_seconds: prometheus_client takes as much memory as the whole sidecar.
+The sidecar's endpoint formats its own two metrics, keyturn_sidecar_requests_total and
+keyturn_sidecar_credentials_expiration_timestamp_seconds, because prometheus_client takes as much memory as the sidecar.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from keyturn import __version__
 
 _REQUEST_LABELS = ("namespace", "name")
-# The components that count internal errors: a reconciliation, and the streams from outside.
+# The components that count internal errors: reconciliations, and the streams of external input.
 _COMPONENTS = ("reconcile", "lease", "probes", "scope", "request_watch", "secret_watch", "source_watch")
 _DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LATENESS_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
@@ -73,16 +73,17 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._collector: Collector | None = None
         self.renewals = self._counter(
             "keyturn_renewals",
             "Successful renewals, and failed attempts with or without an exchange.",
             ("result", "reason"),
         )
         self.exchanges = self._counter(
-            "keyturn_exchanges", "Exchanges, by the error code of AWS or of the issuer.", ("exchange", "code")
+            "keyturn_exchanges", "Exchanges, by error code of AWS or the issuer.", ("exchange", "code")
         )
         self.throttled = self._counter(
-            "keyturn_throttled_calls", "Calls that a service throttled; `oauth` stands for all issuers.", ("service",)
+            "keyturn_throttled_calls", "Calls that a service throttled; oauth stands for all issuers.", ("service",)
         )
         self.internal_errors = self._counter(
             "keyturn_internal_errors", "Bugs and unexpected input, by component.", ("component",), *_COMPONENTS
@@ -92,7 +93,7 @@ class Metrics:
         )
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
-            "Time between the renewal time and the start of the renewal.",
+            "Time from the scheduled renewal time to the start of the renewal.",
             buckets=_LATENESS_BUCKETS,
         )
         self.duration = self._histogram(
@@ -103,7 +104,7 @@ class Metrics:
         )
         self.clock_skew = self._gauge(
             "keyturn_clock_skew_seconds",
-            "Clock of the service minus clock of the operator, from the Date header.",
+            "Service's clock minus operator's clock, measured from the Date header.",
             ("service",),
         )
         # Memory, CPU and open files, under the standard process_ names.
@@ -120,23 +121,29 @@ class Metrics:
 
     @cached_property
     def unsaved_tokens(self) -> Gauge:
-        """The saves that are late. The series starts with the first save."""
+        """The number of saves that are late. The series starts with the first save."""
         return self._gauge(
-            "keyturn_unsaved_tokens", "Number of new refresh tokens whose save has not succeeded for five minutes.", ()
+            "keyturn_unsaved_tokens", "Number of new refresh tokens that could not be saved for five minutes.", ()
         )
 
     @cached_property
     def scope_conflict(self) -> Gauge:
-        """Where this installation yields to another one. Only the operator has a scope."""
+        """The number of namespaces in which this installation yields to another one. Only the operator has a scope."""
         return self._gauge(
             "keyturn_scope_conflict",
-            "Number of namespaces left to another installation; 1 if all are.",
+            "Number of namespaces in which another installation renews; 1 if it renews in all.",
             (),
         )
 
     def export(self, series: Callable[[], Iterable[Series]], work_queue: Callable[[], Mapping[str, int]]) -> None:
-        """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series."""
-        self.registry.register(_RequestCollector(series, work_queue))
+        """Export what `series` and `work_queue` return at each scrape, so that deleted objects have no series.
+
+        This replaces what was exported before.
+        """
+        if self._collector:
+            self.registry.unregister(self._collector)
+        self._collector = _RequestCollector(series, work_queue)
+        self.registry.register(self._collector)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...], *values: str) -> Counter:
         """Create a counter, and its series with these values of the label.

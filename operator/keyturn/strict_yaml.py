@@ -1,4 +1,4 @@
-"""YAML read as kubectl and the API server read it: no timestamps, no sexagesimal numbers, no duplicate keys."""
+"""Reads YAML as kubectl and the API server do: no timestamps, no sexagesimal numbers, no duplicate keys."""
 
 import itertools
 import re
@@ -25,10 +25,10 @@ PLAIN_SCALARS = {
 _MAX_KEY_CHARACTERS = 63
 # JSON writes larger numbers with an exponent, which is not an integer.
 _MAX_JSON_INTEGER = 1e21
-# A CustomResourceDefinition, the deepest object that people write, has about 50 levels.
+# The most deeply nested manifests, CustomResourceDefinitions, have about 50 levels.
 _MAX_DEPTH = 100
-# With its aliases expanded, a document may have ten times its own characters, and some more for a short one. Each value
-# counts as four more characters, so that empty values count too; a document without aliases stays below five times.
+# With its aliases expanded, a document may have ten times as many characters, and some more if it is short. Each value
+# counts as four more characters, so that empty values count too. Without aliases, a document stays below five times.
 _MAX_EXPANSION, _FREE_CHARACTERS, _VALUE_CHARACTERS = 10, 64 * 1024, 4
 
 
@@ -59,7 +59,7 @@ def compose(text: str) -> yaml.Node | None:
 
 
 def load_all_without_aliases(text: str) -> Iterator[Any]:
-    """Parse all documents. Raises YamlError, also for an alias: a few lines of them can expand to gigabytes."""
+    """Parse all documents. Raises YamlError, even for a single alias: a few lines of them can expand to gigabytes."""
     try:
         yield from yaml.load_all(text, _NoAliasLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -70,13 +70,13 @@ def _yaml_error(error: Exception) -> YamlError:
     if isinstance(error, RecursionError):
         return YamlError("nested too deeply")
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-    # Not the mark's own text: it quotes the line, which may contain a secret.
+    # Not str(mark), which quotes the line: it may contain a secret.
     position = (mark.line + 1, mark.column + 1) if mark else ()
     return YamlError(" ".join(f"not valid YAML: {problem}".split()), *position)
 
 
 class _Extent(NamedTuple):
-    """The extent of a value whose aliases are expanded."""
+    """The size and depth of a value whose aliases are expanded."""
 
     characters: int
     depth: int
@@ -102,10 +102,10 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
     def _extent(self, node: Any) -> _Extent:
-        """Return the extent of a node, from those of its children.
+        """Return the extent of a node, computed from the extents of its children.
 
         A few lines of nested aliases expand to gigabytes, and a chain of them to any depth. PyYAML shares the values,
-        but whatever walks them visits each as often as it is repeated.
+        but code that walks them visits each value as often as it is repeated.
         """
         is_scalar, is_mapping = isinstance(node, yaml.ScalarNode), isinstance(node, yaml.MappingNode)
         children = () if is_scalar else itertools.chain(*node.value) if is_mapping else node.value
@@ -140,9 +140,9 @@ class _StrictLoader(yaml.SafeLoader):
             ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
-        """Refuse duplicate keys, as Kubernetes does. PyYAML takes the last of the values."""
+        """Refuse duplicate keys, as Kubernetes does. PyYAML would use the last value."""
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE_TAG]
-        # Counted in one pass: searching the list for each key takes hours for a MiB of keys.
+        # Counted in one pass: searching the list for each key would take hours for a MiB of keys.
         if duplicates := [key for key, count in Counter(it.value for it in keys).items() if count > 1]:
             raise yaml.constructor.ConstructorError(
                 None, None, f"duplicate key {duplicates[0][:_MAX_KEY_CHARACTERS]!a}", node.start_mark

@@ -58,7 +58,7 @@ def monitored(own_plane: ControlPlane) -> ControlPlane:
     for path in crd_files():
         own_plane.kubectl("apply", "--server-side", "--filename", str(path))
     names = [f"crd/{kind}.monitoring.coreos.com" for kind in KINDS]
-    own_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    own_plane.wait_for_crds(*names)
     for namespace in ("other-namespace", *(f"{it}-namespace" for it in PARTS)):
         own_plane.kubectl("create", "namespace", namespace)
     return own_plane
@@ -163,7 +163,7 @@ OBJECTS = ("secret/acme", "tokenrequest/acme", "--namespace=billing")
 
 def create_request_and_secret(plane: ControlPlane) -> str:
     """Create a TokenRequest and its Secret, as an operator would, and return their UIDs."""
-    plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
+    plane.wait_for_crds(CRD)
     until(lambda: "created" in plane.kubectl("create", *CREATE_OPTIONS, stdin=json.dumps(token_request()), check=False))
     owner = json.loads(plane.kubectl("get", "tokenrequest/acme", "--namespace=billing", "--output=json"))
     reference = {key: owner[key] for key in ("apiVersion", "kind")} | {

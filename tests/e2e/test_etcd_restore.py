@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster.chart import RIGHTS, chart_objects
+from tests.support.cluster.crd import install_rights
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import running_operator
 from tests.support.controlplane import ControlPlane
@@ -20,9 +20,7 @@ def own_plane(tmp_path: Path) -> Iterator[ControlPlane]:
     directory = tmp_path / "plane"
     directory.mkdir()
     with ControlPlane.started(directory) as plane:
-        plane.kubectl("create", "namespace", "keyturn")
-        plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
-        plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
+        install_rights(plane)
         yield plane
 
 

@@ -124,7 +124,7 @@ def test_helm_detects_mutating_policies_and_notes_them(injecting: ControlPlane) 
     output = helm(*dry, values={**VALUES, "crds": {"enabled": False}}, kubeconfig=injecting.kubeconfig)
 
     assert "kind: MutatingAdmissionPolicy\n" in output
-    assert "get the sidecar" in output.partition("NOTES:")[2]
+    assert "The sidecar is injected into pods" in output.partition("NOTES:")[2]
 
 
 def test_large_pod_stays_within_the_cel_budget(injecting: ControlPlane) -> None:

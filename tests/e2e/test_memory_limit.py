@@ -1,6 +1,8 @@
 """The largest objects that the API server accepts neither end the operator nor delay the renewals of others."""
 
+import itertools
 import json
+import string
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster.memory_limit import limited_program
-from tests.support.cluster.namespace import Namespace, token_request
+from tests.support.cluster.namespace import ROLE, Namespace, token_request
 from tests.support.cluster.operator import running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -19,6 +21,9 @@ from tools.bench.usage import memory_mib
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 LIMIT_MIB = 512  # of the chart
 OURS = {"app.kubernetes.io/managed-by": "keyturn"}
+SOURCE = {"keyturn.dev/source": "true"}
+KEYS = {"AWS_ACCESS_KEY_ID": "QUtJQTE=", "AWS_SECRET_ACCESS_KEY": "a2V5"}
+MANY_KEYS = {"".join(key): "" for key in itertools.islice(itertools.product(string.ascii_letters, repeat=3), 65_000)}
 ESCAPED = "<" * 250_000  # six times as large in JSON
 
 
@@ -57,6 +62,8 @@ async def fill(namespace: Namespace) -> None:
         *(secret(f"labels-{number}", labels=labels | OURS) for number in range(5)),
         *(secret(f"notes-{number}", annotations=notes) for number in range(5)),
         secret("deep", managedFields=[deep(900)]),
+        # As many keys as fit together with the managedFields of each.
+        *({**secret(name, labels=SOURCE), "data": MANY_KEYS | KEYS} for name in ("many-1", "many-2")),
     ]
     requests = [
         token_request(f"annotation-{number}")
@@ -69,6 +76,13 @@ async def fill(namespace: Namespace) -> None:
         token_request(f"template-{number}", suspend=True, target={"formats": [{"env": {}}, *templates]})
         for number in range(100)
     ]
+    source = {
+        "token": {"secretKeyRef": {"name": "many-1", "key": "AWS_SECRET_ACCESS_KEY"}},
+        "credentials": {"secretRef": {"name": "many-2"}},
+    }
+    role: dict[str, Any] = {"assumeRole": {"roleArn": ROLE}}
+    exchanges = [{"licenseManagerGetAccessToken": {}}, role]
+    requests += [token_request(f"many-{number}", source=source, exchanges=exchanges) for number in range(50)]
     # One by one: together, they would overload the API server.
     async with Client.connect(namespace.plane.kubeconfig) as client:
         path = f"/api/v1/namespaces/{namespace.name}/secrets"
@@ -89,6 +103,8 @@ async def test_largest_objects_neither_end_the_operator_nor_delay_others(
         aws.settings(session_seconds=90)
         namespace.issue(aws)
         await fill(other_tenant)
+        for number in range(5):
+            other_tenant.kubectl("annotate", "secret", "many-1", "many-2", f"edit={number}", "--overwrite")
         revision = namespace.revision()
         until(lambda: namespace.revision() >= revision + 1, seconds=60)
         while_running = memory_mib(operator.process.pid, peak=True)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.support.cluster.chart import chart_objects
+from tests.support.cluster.crd import install_crd
 from tests.support.cluster.namespace import Namespace, count_exchanges, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.writes import count_writes
@@ -21,7 +22,7 @@ NAMES = ("acme", "retained")
 
 
 def reapply_the_crd(namespace: Namespace) -> None:
-    namespace.plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=["crds"]))
+    install_crd(namespace.plane)
 
 
 def upgrade_the_crd(namespace: Namespace) -> None:
@@ -49,7 +50,7 @@ def annotate_the_secrets(namespace: Namespace) -> None:
 @pytest.fixture
 def restored_crd(installed: ControlPlane) -> Iterator[None]:
     yield
-    installed.kubectl("apply", "-f", "-", stdin=chart_objects(only=["crds"]))
+    install_crd(installed)
 
 
 def managed_state(namespace: Namespace) -> list[Any]:

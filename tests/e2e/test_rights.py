@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cluster.audit import Audit, Right, audited_plane, granted_rights, used_rights
 from tests.support.cluster.chart import chart_objects
+from tests.support.cluster.crd import CRD
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, running_operator
 from tests.support.cluster.rotating_source import refresh_step, rotating_request, sign_in
@@ -29,7 +30,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlP
     with audited_plane(tmp_path_factory.mktemp("audited"), "system:serviceaccount:keyturn:keyturn") as (plane, audit):
         plane.kubectl("create", "namespace", "keyturn")
         plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=["crds", "serviceaccount"]))
-        plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
+        plane.wait_for_crds(CRD)
         yield plane, audit
 
 

@@ -17,7 +17,7 @@ from tests.support.emulator.oauth.client import basic_authorization, send
 from tests.support.issuer.server import Issuer, running_issuer
 
 pytestmark = pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
-ANSWERS = {"login": "demo-user", "password": "secret"}
+FORM_VALUES = {"login": "demo-user", "password": "secret"}
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def page_to_open(process: "subprocess.Popen[str]", pattern: str) -> str:
     """Read the URL that the command prints."""
     assert process.stderr
     for line in process.stderr:
-        if found := re.search(pattern, line):
-            return found[1]
+        if match := re.search(pattern, line):
+            return match[1]
     raise AssertionError("no URL was printed")
 
 
@@ -85,7 +85,7 @@ def page_to_open(process: "subprocess.Popen[str]", pattern: str) -> str:
 )
 def test_refresh_token_of_a_person_is_stored(login: Login, options: list[str], pattern: str) -> None:
     with login.start("--yes", *options) as process:
-        sign_in(page_to_open(process, pattern), login.issuer.ca, ANSWERS)
+        sign_in(page_to_open(process, pattern), login.issuer.ca, FORM_VALUES)
         output, errors = process.communicate(timeout=30)
     token = login.token.read_text()
     form = {"grant_type": "refresh_token", "refresh_token": token}

@@ -84,6 +84,11 @@ class ApiServer(ApiClient):
                 self._managers[path][leaf] = {"kubectl-edit"}
         return self._store(path, edited)
 
+    def delete(self, path: str) -> None:
+        """Delete an object with its managedFields."""
+        del self.objects[path]
+        self._managers.pop(path, None)
+
     def meta(self, path: str) -> Meta:
         """Return the metadata of an object as a watch shows them."""
         return msgspec.convert(self._shown(path)["metadata"], Meta)
@@ -109,7 +114,7 @@ class ApiServer(ApiClient):
         if method == "PATCH":
             return self._patch(path, body, query)
         if method == "DELETE":
-            del self.objects[path]
+            self.delete(path)
         return ApiResponse(200, shown)
 
     def _patch(self, path: str, body: Body, query: Mapping[str, str]) -> ApiResponse:

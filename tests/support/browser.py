@@ -41,8 +41,8 @@ class _Forms(HTMLParser):
         self._inside = self._inside and tag != "form"
 
 
-def sign_in(url: str, ca: str, answers: Mapping[str, str]) -> str:
-    """Open a page, fill in forms until a page has none, and return that page. `answers` are values by field name."""
+def sign_in(url: str, ca: str, form_values: Mapping[str, str]) -> str:
+    """Open a page, fill in forms until a page has none, and return that page. `form_values` are keyed by field name."""
     context = ssl.create_default_context(cadata=ca)
     opener = urllib.request.build_opener(
         urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor(CookieJar())
@@ -55,12 +55,12 @@ def sign_in(url: str, ca: str, answers: Mapping[str, str]) -> str:
         form = _Forms(page)
         if form.action is None:
             return page
-        fields = {name: answers.get(name, value) for name, value in form.fields.items()}
+        fields = {name: form_values.get(name, value) for name, value in form.fields.items()}
         url, body = urljoin(url, form.action), urlencode(fields).encode()
     raise AssertionError(f"the issuer asks for more than {_MAX_PAGES} forms")
 
 
 if __name__ == "__main__":
     _, _ca_file, _user, _password, _url = sys.argv
-    _answers = {"login": _user, "username": _user, "password": _password}
-    sign_in(_url, Path(_ca_file).read_text(), _answers)
+    _form_values = {"login": _user, "username": _user, "password": _password}
+    sign_in(_url, Path(_ca_file).read_text(), _form_values)

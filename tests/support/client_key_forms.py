@@ -110,7 +110,7 @@ UNREADABLE = {
     "public key": (public(KEY).decode(), "a public key"),
     "public key of PKCS #1": (public(KEY, Encoding.PEM, PublicFormat.PKCS1).decode(), "a public key"),
     "public key of OpenSSH": (public(KEY, Encoding.OpenSSH, PublicFormat.OpenSSH).decode(), "a public key"),
-    "OpenSSH": (private(KEY, PrivateFormat.OpenSSH), "a key in the format of OpenSSH: convert it"),
+    "OpenSSH": (private(KEY, PrivateFormat.OpenSSH), "a key in OpenSSH format: convert it"),
     "DSA": ("-----BEGIN DSA PRIVATE KEY-----\nMIIB\n-----END DSA PRIVATE KEY-----", "a DSA key"),
     "PuTTY": ("PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n", "a PuTTY key: export it as PEM"),
     "two private keys": (PEM + SEC1, "2 private keys: store only one"),

@@ -15,13 +15,13 @@ from tests.support.api_server import ApiServer
 from tests.support.issuance_keys import KEYS
 from tests.support.rotation import Checkpoint, no_checkpoint
 
-_WRITES = ("create", "keep", "save", "write")
+_WRITES = ("create", "update", "save", "write")
 
 
 class ObservedStore:
     """Passes calls on to a store, and awaits `checkpoint` before each call and after those that write.
 
-    `calls` counts the calls by name, and the call of a name raises the next of its `failures`. A `keep` with dry_run
+    `calls` counts the calls by name, and the call of a name raises the next of its `failures`. An `update` with dry_run
     has the name dry_run.
     """
 
@@ -81,7 +81,7 @@ class ClusterSecrets:
     def delete(self, name: str) -> None:
         if name in self.names():
             meta = self.meta(name)
-            del self.server.objects[_path(name)]
+            self.server.delete(_path(name))
             self._observe(meta, alive=False)
 
     def names(self) -> set[str]:

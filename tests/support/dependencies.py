@@ -87,7 +87,7 @@ class Issuer:
     issuer: RotatingIssuer = field(default_factory=RotatingIssuer)
 
     @contextmanager
-    def reserve(self, step: StepSpec) -> Iterator[None]:
+    def reserve(self, _: Request, step: StepSpec) -> Iterator[None]:
         """Allow an exchange, or raise ThrottledError."""
         name = type(step.exchange).__name__.removesuffix("Spec")
         if waits := self.busy.get(name):

@@ -7,17 +7,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tools.bench.converge import converge_100, converge_1000, idle, restart_1000, ten_thousand
+from tools.bench.converge import converge_100, converge_1000, idle, memory_per_request, restart_1000, ten_thousand
 from tools.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
 from tools.bench.environment import Environment, running_environment
+from tools.bench.hundred_thousand import hundred_thousand
+from tools.bench.interpreter import use_optimised
 from tools.bench.outage import outage
 from tools.bench.renewals import highest, steady_20, steady_50
+from tools.bench.request_cost import request_cost
 from tools.bench.table import Table
 
 PARTS: dict[str, Callable[[Environment, Table], Awaitable[None]]] = {
     part.__name__: part
     for part in (
-        idle, converge_100, converge_1000, restart_1000, ten_thousand,
+        idle, request_cost, converge_100, converge_1000, restart_1000, memory_per_request, ten_thousand,
         steady_20, steady_50, highest, outage,
     )
 }  # fmt: skip
@@ -25,25 +28,28 @@ PARTS: dict[str, Callable[[Environment, Table], Awaitable[None]]] = {
 WITHOUT_CLUSTER: dict[str, Callable[[Table], Awaitable[None]]] = {
     part.__name__: part for part in (endpoint_reader, endpoint_standalone, standalone_renewals, credential_process)
 }
+# This starts a cluster of its own, and only if it is named.
+BY_HAND = {hundred_thousand.__name__: hundred_thousand}
 
 
-async def main() -> None:
+async def main(head: str, only: str) -> None:
     """Run each part in its own environment."""
-    only = os.environ.get("ONLY", "")
     names = [*PARTS, *WITHOUT_CLUSTER]
-    if only and only not in names:
-        sys.exit(f"ONLY must be one of {', '.join(names)}")
-    table = Table()
+    if only and only not in [*names, *BY_HAND]:
+        sys.exit(f"ONLY must be one of {', '.join([*names, *BY_HAND])}")
+    table = Table(head)
     for name in [only] if only else names:
         print(f"\n{name}, load {os.getloadavg()[0]:.1f}", flush=True)
-        if name in WITHOUT_CLUSTER:
-            await WITHOUT_CLUSTER[name](table)
-        else:
-            async with running_environment() as env:
-                await PARTS[name](env, table)
-        table.write(Path("build/bench.json"))
+        try:
+            if part := (WITHOUT_CLUSTER | BY_HAND).get(name):
+                await part(table)
+            else:
+                async with running_environment() as env:
+                    await PARTS[name](env, table)
+        finally:
+            table.write(Path("build/bench.json"))
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    asyncio.run(main())
+    asyncio.run(main(f"{use_optimised()}\n{os.cpu_count()} cores", os.environ.get("ONLY", "")))

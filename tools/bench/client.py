@@ -1,4 +1,4 @@
-"""The benchmark's own API client; it counts its requests, so that they can be subtracted."""
+"""The benchmark's own API client, which counts its requests so that they can be subtracted."""
 
 import asyncio
 import base64
@@ -8,14 +8,27 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import aiohttp
 
 API = "/apis/keyturn.dev/v1alpha1"
+JSON = "application/json"
 MERGE = "application/merge-patch+json"
-_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-_IN_FLIGHT = 16
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+IN_FLIGHT = 16
+_PAGE = 500
+
+
+class ApiRequest(NamedTuple):
+    """A request to the API server."""
+
+    method: str
+    path: str
+    body: object = None
+    content_type: str = JSON
+    accept: str = JSON
 
 
 class Client:
@@ -38,6 +51,13 @@ class Client:
             response.raise_for_status()
             return await response.json()
 
+    async def send(self, request: ApiRequest) -> None:
+        """Send a request and read the response. Raises aiohttp.ClientResponseError for an error status."""
+        headers = {"Content-Type": request.content_type, "Accept": request.accept}
+        async with self._http.request(request.method, request.path, json=request.body, headers=headers) as response:
+            await response.read()
+            response.raise_for_status()
+
     async def requests(self) -> list[dict[str, Any]]:
         """List all TokenRequests, from the API server's cache."""
         self.sent["LIST tokenrequests"] += 1
@@ -45,10 +65,22 @@ class Client:
         items: list[dict[str, Any]] = response["items"]
         return items
 
+    async def request_pages(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """List all TokenRequests in pages, from etcd."""
+        path = f"{API}/tokenrequests?limit={_PAGE}"
+        remaining = ""
+        while True:
+            self.sent["LIST tokenrequests"] += 1
+            page = await self.request("GET", path + (f"&continue={quote(remaining)}" if remaining else ""))
+            yield page["items"]
+            remaining = page["metadata"].get("continue", "")
+            if not remaining:
+                return
+
     async def secret_changes(self) -> AsyncIterator[dict[str, Any]]:
         """Watch the metadata of the operator's Secrets, starting with the existing ones."""
         query = "watch=true&labelSelector=app.kubernetes.io/managed-by=keyturn"
-        headers = {"Accept": _METADATA}
+        headers = {"Accept": METADATA}
         async with self._http.get(f"/api/v1/secrets?{query}", headers=headers, timeout=_NO_TIMEOUT) as response:
             async for line in response.content:
                 yield json.loads(line)["object"]["metadata"]
@@ -69,7 +101,7 @@ def session(kubeconfig: Path) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         cluster["server"],
         headers={"Authorization": f"Bearer {user['token']}"},
-        connector=aiohttp.TCPConnector(ssl=trusted, limit=_IN_FLIGHT + 1),
+        connector=aiohttp.TCPConnector(ssl=trusted, limit=IN_FLIGHT + 1),
     )
 
 
@@ -82,5 +114,5 @@ async def run_all(coroutines: Iterable[Coroutine[Any, Any, object]]) -> None:
             await coroutine
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(_IN_FLIGHT):
+        for _ in range(IN_FLIGHT):
             tasks.create_task(worker())

@@ -6,7 +6,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from tools.bench.usage import Usage
 
 OPERATION = "GetSessionToken"
 _NAMESPACES = 10
+_NOTHING: Mapping[str, Sequence[str]] = {}
 T = TypeVar("T")
 _SPEC = {
     "source": KEYS_SOURCE,
@@ -41,6 +43,7 @@ class Environment:
     client: Client
     directory: Path
     stack: AsyncExitStack
+    namespaces: int = _NAMESPACES
     _operator: Operator | None = None
 
     @property
@@ -67,7 +70,7 @@ class Environment:
 
     async def create_one(self, number: int) -> None:
         """Create a TokenRequest; the numbers are spread over the namespaces."""
-        await self.client.request("POST", collection(number), token_request(number))
+        await self.client.request("POST", collection(number, count=self.namespaces), token_request(number))
 
     async def wait_for_calls(self, count: int, seconds: float) -> None:
         """Wait until AWS has received this many calls."""
@@ -94,10 +97,15 @@ class Environment:
         operator = {"operator": self.operator.process.pid} if running else {}
         return pids | operator | {"emulator": self.aws.pid}
 
-    def usage(self) -> Usage:
-        """Return the resources used so far, without the requests of this benchmark."""
+    def usage(self, *, counts: bool = True) -> Usage:
+        """Return the resources used so far, without the requests of this benchmark.
+
+        Without `counts`, the API server and the emulator need not be asked, which costs them CPU.
+        """
         cpu = {name: process_usage.cpu_seconds(pid) for name, pid in self.pids().items()}
         others = process_usage.machine_cpu_seconds() - process_usage.cpu_seconds(os.getpid()) - sum(cpu.values())
+        if not counts:
+            return Usage(time.monotonic(), cpu, others, Counter(), 0)
         requests = process_usage.api_requests(self.plane.metrics())
         requests.subtract(self.client.sent)
         return Usage(time.monotonic(), cpu, others, requests, self.aws.calls(OPERATION))
@@ -106,32 +114,39 @@ class Environment:
         """Return the operator's memory in MiB."""
         return process_usage.memory_mib(self.operator.process.pid, peak=peak)
 
+    def peak_memories(self) -> dict[str, float]:
+        """Return the peak memory in MiB of each process so far."""
+        pids = self.pids() | {"controller manager": self.plane.pid("kube-controller-manager")}
+        return {name: process_usage.memory_mib(pid, peak=True) for name, pid in pids.items()}
+
     def connections(self) -> int:
         """Count the open connections to the emulator."""
         return process_usage.connections(int(self.aws.url.rpartition(":")[2]))
 
 
 @asynccontextmanager
-async def running_environment() -> AsyncIterator[Environment]:
-    """Start a fresh environment, and stop it at the end."""
+async def running_environment(
+    count: int = _NAMESPACES, flags: Mapping[str, Sequence[str]] = _NOTHING
+) -> AsyncIterator[Environment]:
+    """Start a fresh environment with `count` namespaces, and stop it at the end; `flags` are those of its servers."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-bench-")))
         (directory / "plane").mkdir()
-        plane = stack.enter_context(ControlPlane.started(directory / "plane"))
+        plane = stack.enter_context(ControlPlane.started(directory / "plane", flags))
         aws = stack.enter_context(running_emulator())
         plane.kubectl("create", "namespace", "keyturn")
         plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
         plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
-        plane.kubectl("create", "-f", "-", stdin=json.dumps(namespaces("bench")))
-        # Before that it reads the owner of each new Secret, which would be counted as the operator's request.
+        plane.kubectl("create", "-f", "-", stdin=json.dumps(namespaces("bench", count)))
+        # Before that, the collector reads the owner of each new Secret, which would count as the operator's request.
         await until(lambda: _collector_watches(plane), 60)
         client = await stack.enter_async_context(Client.connect(plane.kubeconfig))
-        yield Environment(plane, aws, client, directory, stack)
+        yield Environment(plane, aws, client, directory, stack, count)
 
 
-def namespaces(prefix: str) -> dict[str, Any]:
+def namespaces(prefix: str, count: int = _NAMESPACES) -> dict[str, Any]:
     """Return namespaces that contain a Secret with AWS keys."""
-    names = [f"{prefix}-{number}" for number in range(_NAMESPACES)]
+    names = [f"{prefix}-{number}" for number in range(count)]
     about = {"apiVersion": "v1"}
     items = [about | {"kind": "Namespace", "metadata": {"name": name}} for name in names]
     keys = about | {"kind": "Secret", "stringData": USER_KEYS}
@@ -145,9 +160,9 @@ def token_request(number: int) -> dict[str, Any]:
     return about | {"metadata": {"name": f"request-{number:05}"}, "spec": _SPEC}
 
 
-def collection(number: int, prefix: str = "bench") -> str:
+def collection(number: int, prefix: str = "bench", count: int = _NAMESPACES) -> str:
     """Return the path at which a TokenRequest is created."""
-    return f"{API}/namespaces/{prefix}-{number % _NAMESPACES}/tokenrequests"
+    return f"{API}/namespaces/{prefix}-{number % count}/tokenrequests"
 
 
 def is_ready(request: dict[str, Any]) -> bool:

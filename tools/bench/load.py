@@ -1,8 +1,8 @@
 """Sends requests to an endpoint over 50 connections, and prints the latencies as JSON.
 
-`python -m tools.bench.load HOST:PORT TOKEN_FILE REQUESTS RATE`. With rate 0 each connection sends its next
-request as soon as it has the response. Otherwise requests are due at fixed times, and latency is counted from the due
-time: a slow response also counts for the requests that wait for it.
+`python -m tools.bench.load HOST:PORT TOKEN_FILE REQUESTS RATE`. With rate 0, each connection sends its next
+request as soon as it has received the response. Otherwise requests are due at fixed times, and latency is counted from
+the due time, so a slow response also increases the latency of the requests that wait for it.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class Client(asyncio.Protocol):
             self._send()
 
     def _wake(self) -> None:
-        # A late timer of this process is not latency of the endpoint.
+        # If the timer of this process is late, that is not latency of the endpoint.
         self._due = time.perf_counter()
         self._send()
 

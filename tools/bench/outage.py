@@ -1,4 +1,4 @@
-"""An outage of AWS with a thousand requests due: how soon and in which order they are renewed afterwards."""
+"""An outage of AWS while a thousand requests are due: how soon and in which order they are renewed afterwards."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def outage(env: Environment, table: Table) -> None:
 
 
 async def _issue_groups(env: Environment) -> None:
-    """Issue one group at a time; a later group does not always expire later."""
+    """Issue one group at a time. A later group does not always expire later."""
     size = _NUMBER // _GROUPS
     for group in range(_GROUPS):
         env.aws.settings(session_seconds=5000 + 600 * (group * 7 % _GROUPS))

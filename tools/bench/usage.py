@@ -32,6 +32,12 @@ def memory_mib(pid: int, *, peak: bool = False) -> float:
     return int(match[1]) / 1024 if match else 0.0
 
 
+def available_mib() -> float:
+    """Return the memory of the machine that is available for use."""
+    match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return int(match[1]) / 1024 if match else float("inf")
+
+
 def connections(port: int) -> int:
     """Count the open connections to a port of this machine."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -52,7 +58,7 @@ def api_requests(metrics: str) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The resources used until a time; subtract two to get the usage between them.
+    """The resources used since the start of each process. The difference of two is the usage between them.
 
     `others` is the CPU time of processes that are not measured.
     """
@@ -70,7 +76,7 @@ class Usage:
 
     @property
     def single_object_requests(self) -> Counter[str]:
-        """The requests without lists and watches."""
+        """The requests except lists and watches."""
         return Counter(
             {request: n for request, n in self.requests.items() if not request.startswith(("LIST", "WATCH"))}
         )

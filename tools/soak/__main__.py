@@ -1,6 +1,6 @@
 """make soak: run for MINUTES with the faults of SEED, print a summary, and exit with 1 after a violation.
 
-The first half contains faults that end operators. In the second half they live, so that growth can be measured.
+Only the first half contains faults that end operators, so that growth can be measured in the second half.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """`python -m tools.soak.counted_operator FILE ...` runs `python -m keyturn ...`.
 
-On SIGUSR1 the process writes its number of asyncio tasks to FILE: no metric contains it.
+On SIGUSR1 the process writes its number of asyncio tasks to FILE, because no metric contains it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The faults: four groups at once, in each group one fault at a time with random pauses."""
+"""The faults: four groups at the same time, in each group one fault after another with random pauses."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ _AWS_FAULTS: tuple[dict[str, Any], ...] = (
     {"code": "ThrottlingException"}, {"code": "InternalFailure", "status": 500}, {"status": 503, "body": "html"},
     {"drop": "before"}, {"drop": "after"}, {"delay_seconds": 15}, {"body": "empty"},
 )  # fmt: skip
-# A hang ends before the issuer consumes the token: a response that comes too late would be a lost one.
+# When the issuer hangs, it has not consumed the token yet: otherwise its late response would count as lost.
 _ISSUER_FAULTS: tuple[dict[str, Any], ...] = (
     {"code": "slow_down", "status": 429}, {"code": "temporarily_unavailable", "status": 503}, {"drop": "after"},
     {"status": 500, "body": "html"}, {"drop": "before"}, {"drop": "before", "delay_seconds": 15}, {"delay_seconds": 3},
@@ -54,18 +54,18 @@ async def _break_json(scenario: Scenario, rand: random.Random) -> None:
 
 
 async def _restore_source(scenario: Scenario, rand: random.Random) -> None:
-    """Delete a source and write what the user last wrote, as GitOps does: a token that was consumed long ago."""
+    """Delete a source and restore the user's last version, as GitOps does: its token was consumed long ago."""
     source = rand.choice(scenario.sources)
     try:
         await scenario.send("DELETE", source.path)
         await asyncio.sleep(rand.uniform(0, 3))
     finally:
-        # Also after a lost response: the API server may have deleted it nevertheless.
+        # Even if the response was lost: the API server may have deleted the source.
         await scenario.put(source)
 
 
-# The mean pause of each group in seconds, and its faults. A process is frozen shorter than until another operator's
-# final attempt, which may consume a token of a process that lives.
+# The mean pause of each group in seconds, and its faults. A process is frozen for less time than it takes until another
+# operator's final attempt, because that may consume the token of a process that is alive.
 _GROUPS: dict[str, tuple[float, dict[str, Callable[[Scenario, random.Random], Coroutine[Any, Any, object]]]]] = {
     "processes": (25, {
         "operator killed": _kill,
@@ -95,7 +95,7 @@ _GROUPS: dict[str, tuple[float, dict[str, Callable[[Scenario, random.Random], Co
 
 
 async def inject(scenario: Scenario, journal: Journal, seed: str, seconds: float, *groups: str) -> None:
-    """Inject the faults of these groups, by default all, for so long; a fault that has begun ends by itself."""
+    """Inject the faults of these groups (by default all) for `seconds`. A fault that has begun ends by itself."""
     end = asyncio.get_running_loop().time() + seconds
 
     async def repeat(group: str) -> None:
@@ -114,7 +114,7 @@ async def inject(scenario: Scenario, journal: Journal, seed: str, seconds: float
 
 
 async def restart_ended(scenario: Scenario, journal: Journal) -> None:
-    """Start operators again that exited, as the kubelet does, until cancelled. Only a lost Lease permits an exit."""
+    """Restart operators that have exited, as the kubelet does, until cancelled. Only a lost Lease permits an exit."""
     while True:
         async with scenario.processes:
             for operator in scenario.operators:

@@ -10,7 +10,7 @@ from tests.support.cluster.operator import Operator
 from tools.bench.usage import memory_mib
 from tools.soak.journal import Journal
 
-# By what the leader may grow: connections and threads to AWS start when they are needed.
+# How much the leader may grow: connections to AWS, and their threads, start when they are needed.
 _LIMITS = {"descriptors": 32, "threads": 20, "tasks": 32, "MiB": 32}
 _WARM_UP, _COMPARED = 20, 10
 
@@ -22,7 +22,7 @@ class Growth:
         self._samples = defaultdict[int, list[tuple[float, ...]]](list)
 
     def sample(self, leader: Operator) -> None:
-        """Add a sample; the number of tasks is the one that the leader wrote after the previous call."""
+        """Add a sample. Its number of tasks is the one that the leader wrote after the previous call."""
         pid, tasks = leader.process.pid, leader.log_file.with_name("tasks")
         with suppress(OSError, ValueError):  # it may exit at any time
             open_now = (sum(1 for _ in Path(f"/proc/{pid}/{part}").iterdir()) for part in ("fd", "task"))
@@ -31,7 +31,7 @@ class Growth:
             os.kill(pid, signal.SIGUSR1)
 
     def judge(self, journal: Journal) -> str:
-        """Compare the smallest of the first and of the last samples of the process that led longest."""
+        """Compare the minimum of the first samples of the process that led longest with that of its last samples."""
         samples = max(self._samples.values(), key=len, default=[])[_WARM_UP:]
         if len(samples) < 2 * _COMPARED:
             return "not measured: no process led long enough"

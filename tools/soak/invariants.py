@@ -1,4 +1,4 @@
-"""What must hold all the time, checked once a second."""
+"""The invariants, which are checked once a second."""
 
 import asyncio
 from contextlib import suppress
@@ -14,15 +14,15 @@ from tools.soak.growth import Growth  # noqa: TC001 - one style of imports
 from tools.soak.journal import Journal, now
 from tools.soak.scenario import Scenario, Source
 
-# How long Ready may stay True after the expiry while an operator leads and the API server can be written: as long as an
-# attempt whose two exchanges hang, since the status is written when the attempt ends.
+# How long Ready may stay True after the expiry while an operator leads and the API server accepts writes: as long as an
+# attempt in which both exchanges hang.
 TOLERANCE_SECONDS = 60
 _RECOVERY_SECONDS = 360  # more than the longest backoff
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
 
 
 class Invariants:
-    """The checks and what they saw."""
+    """The checks and their results."""
 
     def __init__(self, scenario: Scenario, journal: Journal, http: aiohttp.ClientSession) -> None:
         self._scenario, self._journal, self._http = scenario, journal, http
@@ -79,14 +79,14 @@ class Invariants:
             self._journal.add_violation(f"{_name(request)} is Ready although its credentials expired at {expires}")
 
     def _check_family(self, source: Source, calls: list[dict[str, str]]) -> None:
-        """Check the token requests that the issuer refused since it last consumed a token: at most a final attempt."""
+        """Check how often a token was sent after the issuer had consumed it: at most once, in a final attempt."""
         consumed = [number for number, call in enumerate(calls) if call["outcome"] in {"200", "dropped after"}]
         if not consumed:
             return
         last, refused = calls[consumed[-1]], sum(it["outcome"] == "invalid_grant" for it in calls[consumed[-1] :])
         about = f"the token that {source.client} consumed at {last['at']}"
         if refused > 1:
-            self._journal.add_violation(f"{about} was sent {refused} times again")
+            self._journal.add_violation(f"{about} was sent {refused} more times")
         if not refused or (source.client, last["at"]) in self._lost:
             return
         self._lost.add((source.client, last["at"]))
@@ -94,7 +94,7 @@ class Invariants:
         if reason := "response lost" if was_dropped else self._journal.permitted_loss(at):
             self._journal.losses[reason] += 1
         else:
-            self._journal.add_violation(f"{about} was sent again, although the process that sent it lived")
+            self._journal.add_violation(f"{about} was sent again, although the process that sent it was alive")
 
     async def _sign_in_if_lost(self, source: Source) -> None:
         """Sign in again if a TokenRequest needs that: its final attempt was refused, or received no response either."""

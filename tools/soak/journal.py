@@ -1,4 +1,4 @@
-"""What happened in a soak: the faults with their times, and the violations."""
+"""Records the faults of a soak with their times, and the violations."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _SAVE_SECONDS = 15
 
 @dataclass(slots=True)
 class Fault:
-    """A fault from `start` to `end`, in Unix time; `stops_writes` if the API server may not accept writes meanwhile."""
+    """A fault from `start` to `end`, in Unix time. `stops_writes`: the API server may not accept writes during it."""
 
     kind: str
     stops_writes: bool
@@ -22,7 +22,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Journal:
-    """Faults, restarts of operators, tokens that were lost for a permitted reason, and violations in order."""
+    """Faults, restarts of operators, tokens that were lost for a permitted reason, and violations, in their order."""
 
     faults: list[Fault] = field(default_factory=list)
     restarts: int = 0
@@ -40,13 +40,13 @@ class Journal:
             fault.end = now()
 
     def add_violation(self, sentence: str) -> None:
-        """Record and print a violation; the same sentence counts once."""
+        """Record and print a violation. The same sentence is recorded only once."""
         if sentence not in self.violations:
             self.violations[sentence] = None
             print(f"VIOLATION: {sentence}", flush=True)
 
     def permitted_loss(self, consumed: float) -> str:
-        """Return why the successor of a token that the issuer consumed at this second may be lost; "" if it may not."""
+        """Return why the replacement of a token that was consumed in this second may be lost; "" if it must not be."""
         saved = consumed + _SAVE_SECONDS
         for fault in self.faults:
             if fault.stops_writes and consumed - 1 <= fault.end and fault.start <= saved:

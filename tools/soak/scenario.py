@@ -1,4 +1,4 @@
-"""What a soak runs on: a fresh cluster and AWS, two operators behind a proxy, sources and TokenRequests."""
+"""The environment of a soak: a new cluster and AWS, two operators behind a proxy, sources and TokenRequests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ _APPLY = "application/apply-patch+yaml"
 class Source:
     """A source Secret as the user last wrote it; `client` is the OAuth client that rotates its token.
 
-    `signed_in` is when the user got that token, in Unix time.
+    `signed_in` is when the user obtained the token, in Unix time.
     """
 
     namespace: str
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(slots=True)
 class Scenario:
-    """A running soak. The `processes` lock excludes two starts, or a start and a signal, at a time."""
+    """A running soak. The lock `processes` prevents a start during another start or during a signal."""
 
     env: Environment
     proxy: ApiProxy
@@ -64,7 +64,7 @@ class Scenario:
             return await self.env.client.request(method, path, body, kind)
 
     async def put(self, source: Source) -> None:
-        """Create or replace a source Secret, however long the API server takes; the operator watches its label."""
+        """Create or replace a source Secret, however long the API server takes. The operator watches its label."""
         metadata = {"name": source.name, "labels": {"keyturn.dev/source": "true"}}
         while True:
             body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": source.data}
@@ -74,7 +74,7 @@ class Scenario:
             await asyncio.sleep(1)
 
     async def sign_in(self, source: Source) -> None:
-        """Start a new token family, as a person does."""
+        """Start a new token family, as a person does when signing in again."""
         source.data = {"refresh_token": self.aws.oauth_refresh_token(source.client)}
         await self.put(source)
         source.signed_in = now()

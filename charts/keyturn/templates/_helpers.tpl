@@ -1,5 +1,6 @@
-{{- /* An alias of the chart in a parent chart is its name. It is always a part of the full name: a release name may contain
-several of them. A long name is shortened with a hash, because two aliases may have the same beginning. */}}
+{{- /* If a parent chart uses the chart under an alias, the alias is the chart's name. It is always part of the full name,
+because a release name may contain several aliases. A long name is shortened with a hash, because two aliases may have the
+same beginning. */}}
 {{- define "keyturn.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride | lower | replace "_" "-" }}
 {{- $isReleaseName := and (eq .Chart.Name "keyturn") (contains $name .Release.Name) }}
@@ -121,7 +122,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
-# The Lease that keeps two installations from renewing in one namespace. RBAC cannot restrict create to a name.
+# The Lease that keeps two installations from renewing in one namespace. RBAC cannot restrict the verb create to a name.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [create]

@@ -9,9 +9,9 @@ from msgspec import Meta
 
 GROUP = "keyturn.dev"
 
-# Of the name of an object, and of a key.
+# The limit for the name of an object, and for a key in a Secret.
 MAX_NAME_LENGTH = 253
-# The key of a schema for what its pattern expects, in words.
+# Schema keyword with a description, in words, of what the pattern accepts.
 EXPECTATION = "x-expectation"
 
 
@@ -23,9 +23,9 @@ def matching(
     max_length: int | None = None,
     description: str | None = None,
 ) -> Meta:
-    r"""Return the constraints of a string whose pattern is shown only in words: it "must be" what `expectation` says.
+    r"""Return the constraints of a string field. Instead of the pattern, messages say that it "must be" `expectation`.
 
-    A pattern ends in \Z, for which RE2 has $: Python's $ would accept a newline at the end.
+    A pattern ends in \Z, because Python's $ also matches before a newline at the end. In RE2, \Z is written as $.
     """
     return Meta(
         pattern=pattern,
@@ -42,7 +42,7 @@ _NAME = (
     "lower-case letters, digits, '-' and '.', with a letter or digit before and after each '.' and at both ends",
 )
 Name = Annotated[str, matching(*_NAME, min_length=1, max_length=MAX_NAME_LENGTH)]
-# The token Secret has the same name with the suffix -keyturn.
+# Shorter, because the name of the token Secret adds the suffix -keyturn.
 ConsumedSecretName = Annotated[str, matching(*_NAME, min_length=1, max_length=245)]
 Key = Annotated[
     str,
@@ -71,7 +71,7 @@ TEXT_IN_RE2 = r"\p{L}\p{Z}\p{N}"
 
 
 def in_re2(pattern: str) -> str:
-    """Return a pattern as the API server's RE2 writes it."""
+    """Return a pattern in the syntax of RE2, which the API server uses."""
     return pattern.replace(r"\Z", "$").replace(TEXT, TEXT_IN_RE2)
 
 

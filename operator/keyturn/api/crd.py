@@ -58,7 +58,7 @@ def schema() -> dict[str, Any]:
     root["properties"] |= {
         "apiVersion": {"type": "string", "description": "Version of the schema: keyturn.dev/v1alpha1."},
         "kind": {"type": "string", "description": "Kind of the object: TokenRequest."},
-        # No description: the API server allows none, and publishes its own.
+        # Without a description: the API server does not allow one here, and publishes its own.
         "metadata": {
             "type": "object",
             # The API server enforces this limit anyway, but needs it here to estimate the cost of rules with the name.
@@ -123,8 +123,8 @@ def one_line(cel: str) -> str:
 def _merged(rules: Sequence[Rule], variables: Mapping[str, str]) -> dict[str, str]:
     """Merge several rules into one that reports the message of the first broken rule.
 
-    The API server evaluates each rule at each write, also of the status, and to access a member of a union it copies
-    the list of all members. In one rule, shared expressions are evaluated once.
+    The API server evaluates each rule at each write, including status writes, and whenever a rule accesses a member of
+    a union, it copies the list of all members. Within one rule, shared expressions are evaluated once.
     """
     conditions = [(one_line(rule.cel), json.dumps(rule.message)) for rule in rules]
     rule, message = " && ".join(f"({cel})" for cel, _ in conditions), "''"
@@ -142,7 +142,7 @@ def _strings(node: dict[str, Any]) -> dict[str, Any]:
     if "enum" in node:
         node["type"] = "string"
     if isinstance(node.get("pattern"), str):
-        # The API server would show a pattern itself to the user; of a rule it shows the message.
+        # For a pattern, the API server would show the regular expression to the user; for a rule, it shows the message.
         pattern, expectation = in_re2(node.pop("pattern")), node.pop(EXPECTATION)
         rule = {"rule": f"self.matches(r'{pattern}')", "message": f"must be {expectation}"}
         node["x-kubernetes-validations"] = [rule]

@@ -25,7 +25,7 @@ LabelValue = Annotated[
     ),
 ]
 RESERVED_PREFIX = r"^([^/]*\.)?keyturn\.dev/"
-# Keyturn sets the first one. With the others, kubectl or a controller of Kubernetes deletes the Secret or trusts it.
+# Keyturn sets the first one. The others can make kubectl or a Kubernetes controller delete the Secret or trust it.
 RESERVED_NAMES = [
     "app.kubernetes.io/managed-by",
     "applyset.kubernetes.io/id",

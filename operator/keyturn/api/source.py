@@ -7,7 +7,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP, ApiStruct, ConsumedSecretName, Key, Name, Rule, exactly_one_of, matching
 from keyturn.api.metadata import SecretMetadata
 
-# A change of a Secret with this label is noticed at once.
+# A change of a Secret with this label is detected at once.
 SOURCE_LABEL = (f"{GROUP}/source", "true")
 
 
@@ -19,7 +19,7 @@ class SecretKeyRef(ApiStruct, frozen=True):
 
     @property
     def description(self) -> str:
-        """The reference, as messages name it."""
+        """The reference in the form that messages use."""
         return f"key {self.key} of Secret {self.name}"
 
 
@@ -58,7 +58,7 @@ ValueRef = SecretKeyRef | ConfigMapKeyRef
 
 
 class BundleValue(ApiStruct, frozen=True):
-    """A value from a Secret or a ConfigMap. Set exactly one."""
+    """A value from a Secret or a ConfigMap. Set exactly one field."""
 
     secret_key_ref: Annotated[SecretKeyRef, Meta(description="Secret key to read the value from.")] | None = None
     config_map_key_ref: Annotated[ConfigMapKeyRef, Meta(description="ConfigMap key to read the value from.")] | None = (
@@ -81,8 +81,8 @@ class SaveTo(ApiStruct, frozen=True):
         Annotated[
             SecretMetadata,
             Meta(
-                description="Labels and annotations to add to the token Secret when Keyturn writes it. Those that it"
-                " already has are not changed."
+                description="Labels and annotations to add to the token Secret when Keyturn writes it. Existing ones"
+                " are not changed."
             ),
         ]
         | None
@@ -120,7 +120,7 @@ class ServiceAccountTokenSpec(ApiStruct, frozen=True):
 
 
 class TokenSourceSpec(ApiStruct, frozen=True):
-    """A long-lived token from a Secret, or a token of a ServiceAccount. Set exactly one.
+    """A long-lived token from a Secret, or a token of a ServiceAccount. Set secretKeyRef or serviceAccount.
 
     White space and quotes around a token from a Secret are removed.
     """
@@ -174,7 +174,7 @@ class AmbientSpec(ApiStruct, frozen=True):
 
 
 class CredentialSourceSpec(ApiStruct, frozen=True):
-    """AWS credentials from a Secret, or the operator's own. Set exactly one."""
+    """AWS credentials from a Secret, or the operator's own. Set exactly one field."""
 
     secret_ref: (
         Annotated[

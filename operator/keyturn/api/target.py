@@ -74,8 +74,8 @@ class RenewalSpec(ApiStruct, frozen=True):
                 DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                description="How long before expiry, such as 20m or 1h30m. At most 95% of the actual lifetime is"
-                " used, or half of it if renewBefore is as long as the lifetime or longer.",
+                description="How long before expiry to renew, such as 20m or 1h30m. Limited to 95% of the actual"
+                " lifetime. If it is not shorter than the actual lifetime, half of the lifetime is used.",
             ),
         ]
         | None
@@ -83,7 +83,7 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="How long before expiry, as a percentage of the actual lifetime. At most 95 is used."),
+            Meta(description="How long before expiry to renew, as a percentage of the lifetime. Limited to 95."),
         ]
         | None
     ) = None

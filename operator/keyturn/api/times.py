@@ -25,7 +25,7 @@ def is_duration(field: str) -> str:
     return f"{field} != '' && {field}.matches('{in_re2(DURATION)}')"
 
 
-def whole(moment: datetime) -> datetime:
+def whole_seconds(moment: datetime) -> datetime:
     """Truncate to whole seconds, in UTC."""
     return moment.astimezone(UTC).replace(microsecond=0)
 

@@ -32,7 +32,7 @@ PLURAL = "tokenrequests"
 VERSION = "v1alpha1"
 # Secret types.
 OPAQUE, DOCKER, DOCKER_LEGACY = "Opaque", "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
-# The key that the API server requires in a Secret of a type, with a JSON object.
+# The key that the API server requires in a Secret of each of these types; its value must be a JSON object.
 JSON_KEYS = {DOCKER: ".dockerconfigjson", DOCKER_LEGACY: ".dockercfg"}
 RENEW_REQUESTED = f"{GROUP}/renew-requested-at"
 
@@ -44,7 +44,7 @@ class Consumption(NamedTuple):
     response. `is_single_use`: the response need not contain a replacement.
     """
 
-    step: ExchangeSpec
+    exchange: ExchangeSpec
     ref: SecretKeyRef
     secret: str
     is_single_use: bool
@@ -56,9 +56,9 @@ class Consumption(NamedTuple):
         An assertion may be sent to several recipients; a refresh token that one of them returned must not be.
         """
         source = f"{self.ref.name}/{self.ref.key}"
-        if not (self.is_single_use and self.step.recipient):
+        if not (self.is_single_use and self.exchange.recipient):
             return source
-        return f"{source} {hashlib.sha256(self.step.recipient.encode()).hexdigest()[:16]}"
+        return f"{source} {hashlib.sha256(self.exchange.recipient.encode()).hexdigest()[:16]}"
 
 
 class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
@@ -126,8 +126,8 @@ class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
     def secret_type(self) -> str:
         """The type of the Secret that the formats require. The type of an existing Secret cannot be changed.
 
-        Only of these types: kubelets ignore logins in a Secret of another type. Programs find other keys whatever the
-        type is (tls.crt, ssh-privatekey, username), and the API server would require more keys than were asked for.
+        Only logins require a type, because kubelets ignore them in a Secret of another type. Programs find other keys,
+        such as tls.crt, in a Secret of any type, and types for those keys require keys that the formats may not write.
         """
         keys = {choice.options.keys[0] for choice in self.formats if choice.docker_config_json or choice.template}
         return next((kind for kind, key in JSON_KEYS.items() if key in keys), OPAQUE)
@@ -135,29 +135,29 @@ class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
     @property
     def consumption(self) -> Consumption | None:
         """The exchange that consumes its input, if there is one. The rules of the API allow at most one."""
-        steps = [step.exchange for step in self.exchanges]
-        for step in steps:
-            if step.single_use_credential:
-                ref = step.single_use_credential.secret_key_ref
-                return Consumption(step, ref, f"{ref.name}-keyturn", is_single_use=True)
+        exchanges = [step.exchange for step in self.exchanges]
+        for exchange in exchanges:
+            if exchange.single_use_credential:
+                ref = exchange.single_use_credential.secret_key_ref
+                return Consumption(exchange, ref, f"{ref.name}-keyturn", is_single_use=True)
         # A ServiceAccount token may be consumed: each renewal requests a new one.
         token = self.source.token
         if token is None or token.secret_key_ref is None:
             return None
         is_source_read = True
-        for step in steps:
+        for exchange in exchanges:
             # A refresh grant always reads the source token.
-            if step.is_refresh_grant or (step.is_token_single_use and is_source_read):
-                is_single_use = not step.is_refresh_grant
-                return Consumption(step, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
-            is_source_read = is_source_read and "token" not in step.PRODUCES
+            if exchange.is_refresh_grant or (exchange.is_token_single_use and is_source_read):
+                is_single_use = not exchange.is_refresh_grant
+                return Consumption(exchange, token.secret_key_ref, token.token_secret, is_single_use=is_single_use)
+            is_source_read = is_source_read and "token" not in exchange.PRODUCES
         return None
 
     @property
     def single_use_ref(self) -> SecretKeyRef | None:
         """The Secret key of a single-use credential that is not the source, such as an authorization code."""
         consumption = self.consumption
-        return consumption.ref if consumption and consumption.step.single_use_credential else None
+        return consumption.ref if consumption and consumption.exchange.single_use_credential else None
 
     @property
     def exchange_references(self) -> tuple[ValueRef, ...]:
@@ -228,6 +228,11 @@ class Request:
     metadata_hash: str
 
     @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
     def should_retain_secret(self) -> bool:
         """Whether the Secret outlives the TokenRequest."""
         return bool(self.spec.target) and self.spec.target.deletion_policy == "Retain"  # type: ignore[union-attr]
@@ -240,7 +245,7 @@ def parse(body: Mapping[str, Any]) -> Request:
     except msgspec.ValidationError as error:
         raise InvalidSpecError(validation_message(error, TokenRequest)) from None
     except UnicodeEncodeError:
-        raise InvalidSpecError("the manifest contains half of a surrogate pair") from None
+        raise InvalidSpecError("the manifest contains half of a Unicode surrogate pair") from None
 
 
 def _parse(body: Mapping[str, Any]) -> Request:
@@ -260,7 +265,7 @@ def _parse(body: Mapping[str, Any]) -> Request:
     if target.get("formats"):
         target_fields["formats"] = target["formats"]
     requested = renew_requested(meta.annotations)
-    # Raises UnicodeEncodeError, as the hashes above do for other fields: the record and the status contain these.
+    # Raises UnicodeEncodeError, as hashing the other fields does: the record and the status contain these three.
     f"{meta.namespace}{meta.uid}{requested}".encode()
     return Request(
         namespace=meta.namespace,

@@ -1,4 +1,4 @@
-"""Messages about invalid manifests and settings, and a limit that no schema expresses: the size of a spec in memory."""
+"""Messages about invalid manifests and settings, and the limit on the memory that a spec takes."""
 
 import ast
 import json
@@ -12,9 +12,9 @@ import msgspec
 
 from keyturn.api.base import EXPECTATION, InvalidSpecError
 
-# The operator keeps each spec as long as its TokenRequest exists. Eight templates of the greatest length fit if they
-# are ASCII. Limits of the schema count characters, but Python needs four bytes for each character of a text that
-# contains an emoji.
+# The operator keeps each spec in memory for as long as its TokenRequest exists. Eight templates of the maximum length
+# fit if they are ASCII. The limits in the schema count characters, but Python needs four bytes for each character of a
+# text that contains an emoji.
 MAX_SPEC_BYTES = 192 * 1024
 # In messages: an unquoted value that YAML parses as a number or a boolean. The message never contains the value itself.
 UNQUOTED = "the value"
@@ -158,6 +158,6 @@ def check_spec_bytes(size: int) -> None:
     """Raise InvalidSpecError if a spec takes too much memory."""
     if size > MAX_SPEC_BYTES:
         raise InvalidSpecError(
-            f"the spec needs {size // 1024} KiB of memory, and {MAX_SPEC_BYTES // 1024} KiB are allowed: shorten"
-            " templates, labels and annotations, or use only ASCII characters in them (at spec)"
+            f"the spec needs {size // 1024} KiB of memory, but at most {MAX_SPEC_BYTES // 1024} KiB are allowed:"
+            " shorten templates, labels and annotations, or use only ASCII characters in them (at spec)"
         )

@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        # click's own implementation imports every command for its summary.
+        # click's own implementation would import every command to get its summary.
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in self._lazy_commands.items()])
 

@@ -35,8 +35,8 @@ def credential_process(secret_dir: Path | None, key: str, url: str | None, autho
     try:
         if secret_dir:
             secret = MountedSecret(secret_dir, key)
-            # A program other than the kubelet may be writing one file after the other: wait until no file has changed
-            # for half a second, but not for more than two seconds.
+            # A program other than the kubelet may be replacing the files one by one: wait until no file has changed for
+            # half a second, but for at most two seconds.
             for _ in range(_POLLS):
                 if abs(now() - secret.last_changed()) >= _UNCHANGED:
                     break

@@ -1,4 +1,4 @@
-"""Manifests and the settings of --config, YAML or JSON that is read as kubectl reads it, and the proxies to use."""
+"""Reads manifests and the settings of --config, YAML or JSON, as kubectl does, and the proxies of the environment."""
 
 import errno
 import itertools
@@ -102,7 +102,7 @@ def read_proxies() -> Proxies:
 
 
 def _read_stream(file: str) -> str:
-    """Read a file or stdin. A pipe is read too: the user chose it, such as in `keyturn check -f <(helm template .)`."""
+    """Read a file or stdin. A file may be a pipe, as in `keyturn check -f <(helm template .)`."""
     if file == "-":
         content = sys.stdin.read(_MAX_CHARACTERS + 1)
     else:

@@ -43,7 +43,7 @@ def inject(filename: str, image: str, port: int) -> None:
     except (UnreadableError, ManifestError) as error:
         echo(f"keyturn: {error}", err=True)
         sys.exit(1)
-    # Not escaped, because it is input for kubectl. YAML with control characters was refused.
+    # Not escaped, because it is input for kubectl. YAML with control characters has been refused before.
     click.echo("".join(documents), nl=False)  # noqa: TID251
 
 

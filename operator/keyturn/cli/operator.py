@@ -34,7 +34,7 @@ from keyturn.sidecar.http_server import BindError
 @option(
     "--kubeconfig",
     type=click.Path(dir_okay=False),
-    help="Kubeconfig file. Default: that of KUBECONFIG, or else the Pod's service account.",
+    help="Kubeconfig file. Default: the file in KUBECONFIG or, if unset, the Pod's service account.",
 )
 @option("--concurrent", type=click.IntRange(1, 256), default=16, help="Maximum number of concurrent reconciliations.")
 @option("--http-bind-address", default=":8080", metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz.")
@@ -45,7 +45,7 @@ from keyturn.sidecar.http_server import BindError
 @option(
     "--watch-secrets/--no-watch-secrets",
     default=True,
-    help="Watch Secret metadata (needs list and watch on secrets).",
+    help="Watch Secret metadata (requires the verbs list and watch on secrets).",
 )
 @log_options
 def operator(log_level: str, log_format: str, config: str | None, namespaces: tuple[str, ...], **options: Any) -> None:
@@ -61,7 +61,7 @@ def operator(log_level: str, log_format: str, config: str | None, namespaces: tu
 
 
 async def _run_to_exit(operator: Operator) -> NoReturn:
-    """Exit here because asyncio.run would wait for threads, such as one that waits for DNS."""
+    """Run, then exit. asyncio.run would wait for threads, such as one that waits for DNS."""
     try:
         await operator.run()
     except LeaseLostError as error:

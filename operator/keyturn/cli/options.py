@@ -20,7 +20,7 @@ class _NonEmptyPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-# The help of `keyturn sidecar` is that of its mode, which does not have this option.
+# `keyturn sidecar --help` shows the help of the selected mode, whose command does not have this option.
 MODE_HELP = "--mode [reader|standalone] or KEYTURN_MODE selects the mode of the sidecar. Default: reader."
 
 FILE = _NonEmptyPath(dir_okay=False, path_type=Path)
@@ -60,7 +60,7 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
             "--key",
             default="credentials.json",
             callback=_check_key,
-            help="File written by format credentialProcess; falls back to the keys of format env.",
+            help="File that the format credentialProcess writes. If it is missing, the keys of format env are used.",
         )
         return secret_dir(key(command))
 

@@ -1,4 +1,4 @@
-"""Process setup and exit: random numbers, logging, signals, exit codes."""
+"""Process setup and exit: random numbers, logging, signals and exit codes."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ def log_to_stderr(level: str, log_format: str) -> None:
 
 
 class _TextFormatter(logging.Formatter):
-    """Escapes control characters: messages contain text of issuers and of other users of the cluster."""
+    """Escapes control characters: messages may contain text from issuers and from other users of the cluster."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return printable(super().formatMessage(record))
@@ -79,15 +79,15 @@ async def run_until_stopped(work: Coroutine[Any, Any, None], report: Callable[[]
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files as far as the process may: a default of 1,024 counts idle connections too."""
+    """Raise the limit of open files as far as allowed, because a default of 1,024 includes idle connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS refuses its own hard limit if that is unlimited.
+    # macOS refuses an unlimited value even if that is its hard limit.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def freeze_imports() -> None:
-    """Exempt all current objects from garbage collection: they are permanent, and full collections would scan them."""
+    """Exempt all current objects from garbage collection. They are permanent, but full collections would scan them."""
     gc.collect()
     gc.freeze()
 

@@ -53,10 +53,10 @@ def _file_options(command: Command) -> Command:
             help="Projected token, for token.serviceAccount and clientAssertionFrom.serviceAccount.",
         ),
         option("--state-dir", type=DIRECTORY, help="Directory for rotated refresh tokens; it must survive restarts."),
+        option("--output-dir", type=DIRECTORY, help="Directory for the formats, laid out like a Secret volume."),
         option(
-            "--output-dir", type=DIRECTORY, help="Directory to write the formats to, laid out as in a Secret volume."
+            "--sources-dir", type=DIRECTORY, help="Directory with a file NAME/KEY for each Secret or ConfigMap key."
         ),
-        option("--sources-dir", type=DIRECTORY, help="Directory with NAME/KEY for each Secret or ConfigMap key."),
         option("--filename", "-f", "manifest", type=FILE, required=True, help="Manifest of the TokenRequest."),
     ):
         command = add(command)
@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913 - one for each option
     authorization_file_mode: int, config: str | None, log_level: str, log_format: str, **files: Any,
 ) -> None:  # fmt: skip
     if once and (listen or http_bind_address):
-        raise click.UsageError("--once does not serve: remove --listen and --http-bind-address")
+        raise click.UsageError("--once does not serve credentials: remove --listen and --http-bind-address")
     if once and not files["output_dir"]:
         raise click.UsageError("--once needs --output-dir")
     if not (listen or files["output_dir"]):
@@ -111,7 +111,7 @@ def standalone(  # noqa: PLR0913 - one for each option
 ) -> None:  # fmt: skip
     """Renew one TokenRequest and serve its credentials to the AWS SDKs in this Pod.
 
-    This is `keyturn run` with the listen addresses of --mode reader. Nothing is stored in the cluster.
+    Works like `keyturn run`, with the listen addresses of --mode reader. Nothing is stored in the cluster.
     """
     log_to_stderr(log_level, log_format)
     raise_file_limit()
@@ -176,7 +176,7 @@ async def _serve(
     addresses: ListenAddresses,
     read_token: Callable[[], str],
 ) -> None:
-    # Each thread keeps a memory arena: two are enough for files and DNS.
+    # Each thread has its own memory arena, and two threads are enough for files and DNS.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
     cache, has_endpoint = CredentialCache(environment.now), bool(addresses.credentials)
     with runner.open_renewal_loop(files, environment, cache, has_endpoint=has_endpoint) as loop:

@@ -20,7 +20,7 @@ from keyturn.sidecar.reader import Reader
 MODES = {"reader": "keyturn.cli.sidecar", "standalone": "keyturn.cli.run"}
 
 
-# All arguments except --mode are passed on to the mode, including --help.
+# All arguments except --mode, including --help, are passed to the command of the mode.
 @click.command(
     help=COMMANDS["sidecar"].summary, add_help_option=False, context_settings={"ignore_unknown_options": True}
 )

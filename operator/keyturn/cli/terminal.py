@@ -1,4 +1,4 @@
-"""Output for a terminal: text from the cluster or from a file must not control it."""
+"""Output for a terminal, which text from the cluster or from a file must not control."""
 
 import json
 
@@ -6,7 +6,7 @@ import click
 
 
 def printable(text: str) -> str:
-    """Escape what is not printable as JSON does: control characters, such as ESC, and bidirectional overrides.
+    """Escape characters that are not printable, such as ESC and bidirectional overrides, in the way that JSON does.
 
     A line break is escaped too, because it could forge a line of the output or of the log.
     """
@@ -16,5 +16,5 @@ def printable(text: str) -> str:
 
 
 def echo(*lines: str, err: bool = False) -> None:
-    """Print lines to stdout or stderr, each of them escaped. JSON stays valid: only its strings can need it."""
+    """Print lines to stdout or stderr, each of them escaped. JSON stays valid: only its strings can need escapes."""
     click.echo("\n".join(map(printable, lines)), err=err)  # noqa: TID251 - escaped

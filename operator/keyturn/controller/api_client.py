@@ -1,4 +1,4 @@
-"""Requests to the API server, without the Kubernetes client's models: they cost more than the rest of a renewal."""
+"""Requests to the API server, without the Kubernetes client's models, which cost more than the rest of a renewal."""
 
 import asyncio
 import base64
@@ -40,7 +40,7 @@ _PAUSES = (0.2, 1.0)
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
 # Short, because each watch starts with a check that etcd was not restored.
 WATCH_SECONDS = 60
-# Only ends dead connections: the server closes a watch earlier.
+# Only for dead connections: the server ends a watch earlier than this.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
 _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
@@ -71,7 +71,7 @@ class ApiResponse:
 
 
 class ForbiddenError(UnavailableError):
-    """A right to list is missing."""
+    """The operator lacks the right to list."""
 
 
 def secrets_path(namespace: str, name: str = "") -> str:
@@ -90,7 +90,7 @@ class _Call:
 
 
 class ApiClient:
-    """A client of one API server. `request` writes only what `may_write` allows, by path; `save` writes always."""
+    """A client of one API server. `request` writes only to paths that `may_write` allows; `save` always writes."""
 
     def __init__(
         self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[str], bool] = lambda _: True
@@ -111,8 +111,8 @@ class ApiClient:
     ) -> ApiResponse:
         """Send an idempotent request.
 
-        A 429, a 5xx, a missing response and one that is neither the requested object nor a Status are retried twice;
-        then UnavailableError is raised. A Status is returned, because only the caller knows what it means.
+        After a 429, a 5xx, no response, or a response that is neither the requested object nor a Status, it is sent up
+        to twice more; then UnavailableError is raised. A Status is returned, because its meaning depends on the caller.
         """
 
         def decode(status: int, content: bytes) -> ApiResponse:
@@ -216,7 +216,7 @@ class ApiClient:
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch until the server ends it.
 
-        Raises aiohttp's errors if the connection breaks, and UnreadableError at an event that is too large.
+        Raises aiohttp's errors if the connection breaks, and UnreadableError if an event is too large.
         """
         async with self._session().get(
             f"{self._client.configuration.host}{path}?{urlencode(query)}",
@@ -231,7 +231,7 @@ class ApiClient:
                 yield line
 
     async def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        # Compressed, a body of a hundred megabytes would arrive in a chunk of a few kilobytes.
+        # A compressed body of a hundred megabytes would arrive in a chunk of a few kilobytes.
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "keyturn"}
         # This also re-reads the token of the service account, which the kubelet replaces each hour.
         try:
@@ -261,12 +261,12 @@ def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> Ref
     """
     if is_terminating(response):
         return BeingDeletedError("the namespace is terminating")
-    # A Secret has up to 100,000 pieces, so the search is limited to the start of the message. It cuts no piece.
+    # A Secret has up to 100,000 pieces, so only the start of the message is searched. It ends with a whole piece.
     start = _START.match(response.message)
     message = start[0] if start else ""
     for value in secrets.values():
-        # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends: so
-        # each piece is replaced.
+        # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends.
+        # Therefore each piece is replaced.
         for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
             message = message.replace(piece, "...") if piece else message
     return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")

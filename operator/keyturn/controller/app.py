@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import math
 import os
@@ -39,6 +40,7 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
+from keyturn.core.errors import LeaseLostError
 from keyturn.core.issuance import OUR_LABEL
 from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
@@ -56,7 +58,7 @@ class NoClusterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The operator's command-line options, and `proxies` of the environment. Without `namespaces`, it watches all."""
+    """The command-line options, and the proxies of the environment. Without `namespaces`, all of them are watched."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
@@ -76,14 +78,14 @@ class Options:
 
     @property
     def election_namespace(self) -> str:
-        """The namespace of the Lease: as given, or the operator's own."""
+        """The namespace of the Lease: that of the option, or the operator's own."""
         if self.lease_namespace:
             return self.lease_namespace
         return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
 
 
 class Operator:
-    """The composition root: the operator in one cluster. `handle_signals` registers what to call at each signal."""
+    """The composition root: the operator in one cluster. `handle_signals` registers a handler for each signal."""
 
     def __init__(
         self,
@@ -106,6 +108,7 @@ class Operator:
         self._lists: list[Callable[[], str]] = []
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._pending_tokens = PendingTokens(time.monotonic)
+        self._is_stopping = False
 
     async def run(self) -> None:
         """Run until a signal.
@@ -129,9 +132,9 @@ class Operator:
             def may_write(path: str) -> bool:
                 return lease.is_held() and scope.may_write(path)
 
-            # Compared on each write, not set by an event: a frozen process would write before it handles the event.
+            # Checked at each write instead of set by an event: a process that was frozen would write before the event.
             api = ApiClient(client, self._service_health, may_write)
-            # Outside of its scope, the leader may write the issuance key and reports about requests that it leaves out.
+            # Outside its scope, the leader may write only the issuance key, and reports about requests that it skips.
             leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
             key_secret = IssuanceKeySecret(leading, options.election_namespace, options.key_secret)
             yielding = Yielding(scope, StatusWriter(leading, self._now, self._instance))
@@ -141,8 +144,11 @@ class Operator:
             async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary, scope.note):
                 task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                try:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+                finally:
+                    await self._pending_tokens.wait()
 
     def _scope(self, api: ApiClient) -> Scope:
         options = self._options
@@ -155,16 +161,17 @@ class Operator:
         return ClusterScope(api, place, identity, self._now, self._metrics, hold_seconds=self._hold_seconds)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
-        """From now on, call `stop` at each signal, after the log shows what delays the end."""
+        """From now on, call `stop` at each signal, after logging what delays the end of the process."""
 
         def handle() -> None:
+            self._is_stopping = True
             self._pending_tokens.log()
             stop()
 
         self._handle_signals(handle)
 
     def _not_ready(self, lease: Lease, scope: Scope, key_secret: IssuanceKeySecret) -> str:
-        """Return why the process is not ready. A leader is not until all first lists succeeded; a standby is."""
+        """Return why the process is not ready, or "". A leader becomes ready when all first lists have succeeded."""
         if key_secret.problem:
             return key_secret.problem
         if not lease.responded.is_set():
@@ -175,7 +182,24 @@ class Operator:
         self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
     ) -> None:
         await key_secret.wait()
-        await (lead(lease, work) if self._options.leader_elect else work())
+        while self._options.leader_elect:
+            try:
+                return await lead(lease, work, self._pending_tokens.leave)
+            except LeaseLostError as error:
+                # Another process must start with an empty memory, but this one has tokens that are not saved yet.
+                if self._is_stopping or not self._pending_tokens:
+                    raise
+                _log.error("%s; standing by, because new tokens are not saved yet", error)
+                self._stand_by()
+        return await work()
+
+    def _stand_by(self) -> None:
+        self._pending_tokens.stay()
+        self._metrics.leader.set(0)
+        self._metrics.export(tuple, dict)
+        self._lists = []
+        if task := asyncio.current_task():
+            self._on_signal(task.cancel)
 
     async def _work(
         self,
@@ -191,6 +215,7 @@ class Operator:
         keys = await key_secret.load()
         require_label = settings.sources.require_label
         store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
+        work_queue = WorkQueue(options.concurrent)
         read = functools.partial(read_value, api, require_label=require_label)
         stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
         with build_dependencies(
@@ -204,10 +229,10 @@ class Operator:
             token_locks=TokenLocks(time.monotonic),
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,
+            free_worker=work_queue.free_worker,
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:
-            work_queue = WorkQueue(options.concurrent)
             controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.series, work_queue.counts)
@@ -225,36 +250,44 @@ class Operator:
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
-        responses = RequestResponses(
-            api, controller.on_request_list, Boundary("request_watch", f"the watch of {PLURAL}", metrics)
-        )
-        watches = [
-            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", metrics))
-            for path in map(secrets_path, (namespaces or ("",)) if options.watch_secrets else ())
+        watches = {
+            namespace: self._secret_watches(api, secrets_path(namespace), controller)
+            for namespace in (namespaces or ("",) if options.watch_secrets else ())
+        }
+
+        async def secrets_listed(namespace: str) -> None:
+            for watch in watches.get(namespace, ()):
+                await watch.listed.wait()
+
+        boundary = Boundary("request_watch", f"the watch of {PLURAL}", metrics)
+        responses = RequestResponses(api, controller.on_request_list, boundary, secrets_listed)
+        all_watches = list(itertools.chain(*watches.values()))
+        self._lists = [*(watch.unlisted for watch in all_watches), responses.unlisted]
+        async with asyncio.TaskGroup() as tasks:
+            for run in background:
+                tasks.create_task(run())
+            for watch in all_watches:
+                tasks.create_task(watch.run())
+            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
+            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
+            # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
+            raise asyncio.CancelledError
+
+    def _secret_watches(self, api: ApiClient, path: str, controller: Controller) -> list[SecretWatch]:
+        return [
+            SecretWatch(api, path, selector, on_change, Boundary(component, f"the watch of {path}", self._metrics))
             for component, selector, on_change in (
                 ("secret_watch", OUR_LABEL, controller.on_secret),
                 ("source_watch", "=".join(SOURCE_LABEL), controller.on_source_secret),
             )
         ]
-        self._lists = [*(watch.unlisted for watch in watches), responses.unlisted]
-        async with asyncio.TaskGroup() as tasks:
-            for run in background:
-                tasks.create_task(run())
-            for watch in watches:
-                tasks.create_task(watch.run())
-            # Secrets first: the issuance record on a Secret decides whether its request is due.
-            await asyncio.gather(*(watch.listed.wait() for watch in watches))
-            tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
-            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
-            # Everything else ends with it, and the Lease is kept meanwhile: it protects a token that is being saved.
-            raise asyncio.CancelledError
 
 
 def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
-    """Return threads for name lookups: asyncio has 6 on a node with two cores, which all tenants share.
+    """Return threads for name lookups: asyncio's own pool has 6 on a node with two cores, shared by all tenants.
 
-    A lookup cannot be cancelled: if the name server of a tenant does not respond, it occupies a thread for up to 40 s,
-    but its worker for only 5 s.
+    A lookup cannot be cancelled. If a tenant's name server does not respond, the lookup occupies a thread for up to
+    40 s, although the worker stops waiting after 5 s.
     """
     return ThreadPoolExecutor(8 * concurrent, "lookup")
 
@@ -265,9 +298,9 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
     Its `proxy` has no credentials; `proxy_headers` has them.
     """
     configuration = Configuration()
-    # Otherwise aiohttp looks for a netrc file and proxies in threads before every request: 12 % of all CPU.
+    # Otherwise aiohttp looks for a netrc file and proxies in a thread before every request: 12% of all CPU time.
     configuration.client_session_kwargs = {"trust_env": False}
-    # Python 3.13 requires extensions that the certificates of many clusters lack, of Amazon EKS too.
+    # Python 3.13 requires extensions that the certificates of many clusters lack, including Amazon EKS.
     configuration.disable_strict_ssl_verification = True
     try:
         if kubeconfig or os.environ.get("KUBECONFIG"):

@@ -94,19 +94,19 @@ class ClusterScope(Scope):
         self._failures: dict[str, str] = {}
 
     def conflicts(self) -> dict[str, str]:
-        """Return the other cluster-wide installation that works, or the namespaced ones by namespace."""
+        """Return the other cluster-wide installation if it is active, or else the namespaced ones by namespace."""
         return {"": self._rival} if self._rival else self._holders
 
     def holder(self, namespace: str) -> str:
-        """Return the other installation that works in a namespace, or ""."""
+        """Return the other installation that is active in a namespace, or ""."""
         return self._rival or self._holders.get(namespace, "")
 
     def is_held(self, namespace: str) -> bool:
-        """Whether we have claimed a namespace, and what we read about it still counts."""
+        """Whether we have claimed a namespace, and have read the Leases recently enough to write there."""
         return namespace in self._claimed and self._has_read(0)
 
     async def claim(self, namespace: str) -> str:
-        """Return "" if a renewal may start in a namespace, or why not. The first time, it creates the Lease there."""
+        """Return "" if a renewal may start in a namespace, or why not. Creates the Lease there if it is missing."""
         if reason := self.conflict(namespace):
             return reason
         if not self._has_read(self.margin):
@@ -115,20 +115,20 @@ class ClusterScope(Scope):
             return ""
         async with self._creating:
             if namespace not in self._claimed and namespace not in self._failures:
-                # A failure lasts until the next check: a namespace may have many requests.
+                # A failure is kept until the next check: a namespace may have many requests.
                 self._failures[namespace] = await self._create(namespace)
             return "" if namespace in self._claimed else self._failures[namespace]
 
     def problem(self) -> str:
-        """Return which right is missing, or ""."""
+        """Return the message about a missing right, or ""."""
         return self._denied or self._own.denied
 
     async def release(self) -> None:
-        """Release our Lease. Those in the namespaces stay: they do not say that we are alive."""
+        """Release our Lease. Those in the namespaces remain, because they do not show that we are alive."""
         await self._own.release()
 
     def _has_read(self, seconds: float) -> bool:
-        """Whether we are the cluster-wide installation that works, for at least so many seconds."""
+        """Whether we are the active cluster-wide installation, and remain so for at least this many seconds."""
         now = self._monotonic()
         is_usable = self._usable_from is not None and now >= self._usable_from
         return is_usable and self._own.is_held() and now + seconds < self._read_at + self._hold_seconds
@@ -155,7 +155,7 @@ class ClusterScope(Scope):
         if not await self._own.acquire_or_renew():
             self._rival = self._own.holder
             if not self._rival:
-                raise UnavailableError("Unavailable", f"the Lease {CLUSTER_LEASE_NAME} was not renewed")
+                raise UnavailableError("Unavailable", f"the Lease {CLUSTER_LEASE_NAME} could not be renewed")
             return
         # Listed after the write: if two start at the same time, at least one of them sees the other.
         read_at = self._monotonic()
@@ -167,12 +167,12 @@ class ClusterScope(Scope):
             return
         self._rival = ""
         if self._usable_from is None:
-            # A younger one that works already stops when it has read our Lease.
+            # A younger installation that is already active stops as soon as it has read our Lease.
             self._usable_from = read_at + (RETRY_SECONDS + self._hold_seconds if rivals else 0)
         await self._read_namespaces(read_at)
 
     async def _read_namespaces(self, read_at: float) -> None:
-        # Others may make the list slow. Meanwhile namespaces may be claimed, which the list need not show yet.
+        # Other clients may make the list slow. Namespaces that are claimed meanwhile may be missing from it.
         claimed_before = frozenset(self._claimed)
         leases = await self._list(LEASE_NAME)
         self._listed = {lease["metadata"]["namespace"]: lease for lease in leases}
@@ -188,7 +188,7 @@ class ClusterScope(Scope):
         self._read_at = read_at
 
     async def _rivals(self) -> list[dict[str, Any]]:
-        """Return the living Leases of other cluster-wide installations."""
+        """Return the Leases of other cluster-wide installations that are alive."""
         return [
             lease
             for lease in await self._list(CLUSTER_LEASE_NAME)
@@ -198,7 +198,7 @@ class ClusterScope(Scope):
     async def _is_genuine(self, lease: dict[str, Any]) -> bool:
         """Whether a Lease is from an installation: its ServiceAccount may write the status of all TokenRequests.
 
-        Otherwise, who may create a Lease in one namespace could stop the renewals in all of them.
+        Otherwise, anyone who may create a Lease in one namespace could stop the renewals in all namespaces.
         """
         metadata = lease["metadata"]
         user = (metadata.get("annotations") or {}).get(USER, "")
@@ -215,7 +215,7 @@ class ClusterScope(Scope):
         return response.body["status"]["allowed"] is True
 
     def _is_alive(self, lease: dict[str, Any]) -> bool:
-        """Whether a Lease is held, and not seen unchanged for HOLD_SECONDS by us."""
+        """Whether a Lease is held, and has changed within the last HOLD_SECONDS as far as we have seen."""
         key, now = (lease["metadata"]["namespace"], lease["metadata"]["name"]), self._monotonic()
         spec = lease.get("spec")
         if self._seen.get(key, (None, 0))[0] != spec:
@@ -223,10 +223,10 @@ class ClusterScope(Scope):
         return bool(holder_of(lease)) and now - self._seen[key][1] <= self._hold_seconds
 
     async def _list(self, name: str) -> list[dict[str, Any]]:
-        """List the Leases with a name, with the fields that are used.
+        """List the Leases with a name, reduced to the fields that are used.
 
-        In each namespace, anyone who may write Leases can make one too large to read or to keep. Such a Lease is left
-        out: nothing is renewed in its namespace, and the others are not affected.
+        Anyone who may write Leases in a namespace can make one too large to read or to keep. Such a Lease is omitted:
+        nothing is renewed in its namespace, and other namespaces are not affected.
         """
         leases: list[dict[str, Any]] = []
         path, fields = "/apis/coordination.k8s.io/v1/leases", f"metadata.name={name}"
@@ -241,7 +241,7 @@ class ClusterScope(Scope):
         return leases
 
     async def _create(self, namespace: str) -> str:
-        """Create the Lease in a namespace, or take one that is free. Returns "", or why it failed."""
+        """Create the Lease in a namespace, or acquire it if it is free. Returns "", or why it failed."""
         spec = {"holderIdentity": self._own.identity, "acquireTime": None, "renewTime": None}
         body: dict[str, Any] = {"metadata": {"name": LEASE_NAME, "labels": {LABEL: CLUSTER}}, "spec": spec}
         path, lease = LEASES.format(namespace), f"the Lease {namespace}/{LEASE_NAME}"
@@ -251,7 +251,7 @@ class ClusterScope(Scope):
             if not response.is_found:
                 response = await self._api.request("POST", path, body)
             elif not response.is_error and response.body["metadata"]["resourceVersion"] != listed:
-                return f"{lease} was written after the last check, or has no label {LABEL}"
+                return f"{lease} was changed after the last check, or has no label {LABEL}"
             elif not response.is_error:
                 body["metadata"]["resourceVersion"] = listed
                 response = await self._api.request("PATCH", f"{path}/{LEASE_NAME}", body, kind=MERGE)
@@ -266,7 +266,7 @@ class ClusterScope(Scope):
         if not self._own.user:
             body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
             response = await self._api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
-            # Without it, others would not count our Lease, and two installations would renew.
+            # Without it, other installations would ignore our Lease, and two installations would renew.
             _raise_if_refused(response, "reviewing the operator's own user")
             self._own.user = ((response.body.get("status") or {}).get("userInfo") or {}).get("username", "")
 

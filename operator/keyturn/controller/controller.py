@@ -1,4 +1,4 @@
-"""Controller: turns watch events into items of the work queue, and reconciles them."""
+"""Controller: adds a TokenRequest to the work queue at each watch event, and reconciles those that are due."""
 
 import functools
 import logging
@@ -57,7 +57,7 @@ class Controller:
         """Handle a TokenRequest that exists, has changed or was deleted."""
         metadata = body.get("metadata")
         if not _is_identified(metadata):
-            _log.error("an object without namespace, name or uid is ignored")
+            _log.error("ignored a TokenRequest without namespace, name or uid")
             return
         uid = metadata["uid"]
         entry = self.index.entries.get(uid)
@@ -65,13 +65,13 @@ class Controller:
             self._drop(uid)
             return
         # While another installation renews a request, its status and Secret change without us.
-        is_left = bool(self._yielding.scope.holder(metadata["namespace"]))
-        if entry is None or is_left or entry.has_changed(metadata):
+        is_foreign = bool(self._yielding.scope.holder(metadata["namespace"]))
+        if entry is None or is_foreign or entry.has_changed(metadata):
             request = read_request(body)
-            if entry is None or is_left or isinstance(entry.request, InvalidRequest):
-                status = read_status(body) if entry is None or is_left else entry.status
+            if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
+                status = read_status(body) if entry is None or is_foreign else entry.status
                 entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
-                is_new = is_left and not self._yielding.has_reported(uid)
+                is_new = is_foreign and not self._yielding.has_reported(uid)
                 due = self._deps.now() if is_new else self._first_due(entry)
             else:
                 entry, due = replace(entry, request=request), self._soon(entry)
@@ -79,7 +79,7 @@ class Controller:
             self._work_queue.add(uid, due, entry.expires or due, request.namespace)
 
     def on_request_list(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Drop the requests that are missing from a full list of one namespace, or of all if `namespace` is empty."""
+        """Drop the requests missing from a full list of one namespace, or of all namespaces if `namespace` is empty."""
         for uid in self.index.uids(namespace) - uids:
             self._drop(uid)
 
@@ -87,10 +87,10 @@ class Controller:
         """Handle a Secret that Keyturn manages.
 
         The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
-        a source that is also a target changes often, and must not bring renewals forward.
+        a source that is also a target changes often, and must not cause early renewals.
         """
         family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
-        # From the first list on, so from the start of leadership: the intent of another operator must be waited out.
+        # From the first list on, so that the time for which another operator's intent must be observed starts early.
         self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
         if self._store.cache.observe(meta, alive):
             for uid in self.index.users_of(meta.namespace, meta.name):
@@ -106,7 +106,7 @@ class Controller:
             self._work_queue.expedite(uid, self._soon(self.index.entries[uid]))
 
     def on_service_recovered(self, service: str) -> None:
-        """Retry the requests that failed because of a service that works again."""
+        """Retry the requests that failed because of a service that has recovered."""
         now = self._deps.now()
         for uid, entry in list(self.index.entries.items()):
             failure = entry.state.failure
@@ -115,15 +115,15 @@ class Controller:
                 self._work_queue.expedite(uid, now)
 
     def on_namespace_free(self, namespace: str) -> None:
-        """Continue with the requests that another installation has left: of one namespace, or of all if it is empty."""
+        """Resume the requests in a namespace, or in all if it is empty, that another installation has released."""
         for uid in self.index.uids(namespace):
             if due := self._first_due(self.index.entries[uid]):
                 self._work_queue.expedite(uid, due)
 
     def on_clock_set(self, step: timedelta) -> None:
-        """Retry what a wrong clock may have caused to fail.
+        """Retry the requests whose failure may be due to a wrong clock.
 
-        If the clock was set back, reconcile all requests: the times in the queue were computed by the earlier clock.
+        If the clock was set back, reconcile all requests: the times in the queue were computed with the wrong clock.
         """
         now = self._deps.now()
         for uid, entry in list(self.index.entries.items()):
@@ -133,12 +133,12 @@ class Controller:
                 self._work_queue.expedite(uid, now)
 
     def series(self) -> Iterator[Series]:
-        """Return the metrics of each request, but not of those that another installation renews and exports."""
+        """Return the metrics of each request, except those that another installation renews and exports."""
         return (series for series in self.index.series() if not self._yielding.scope.holder(series.namespace))
 
     async def run_one(self, uid: str) -> None:
         """Reconcile a request, write its status and Events, and add it to the queue again."""
-        # It may be deleted while its namespace is claimed.
+        # The request may be deleted while its namespace is claimed.
         if not await self._claim(uid) or not (entry := self.index.entries.get(uid)):
             return
         request, now = entry.request, self._deps.now
@@ -148,30 +148,30 @@ class Controller:
             report = functools.partial(self._report, request)
             reconciled = await reconcile(self._deps, request, entry.state, entry.status, report)
             self.index.update(uid, state=reconciled.state)
-            # The target changed while it was written, so its cache entry is stale.
+            # Its cache entry is stale if the target was changed while it was written.
             should_read_target = (
                 isinstance(request, Request)
                 and not (request.spec.suspend or reconciled.state.failure)
                 and self._store.cache.is_stale(request)
             )
             due = now() + SHORTEST_PAUSE if should_read_target else reconciled.requeue_at
-            # A spec that changed in the meantime is queued on its own; this status must not replace its status.
+            # A spec that changed in the meantime is already queued, and this status must not replace its status.
             if self._is_current(request) and reconciled.status != self.index.entries[uid].status:
                 await self._report(request, reconciled.status, reconciled.events)
         except (BeingDeletedError, LeaseLostError) as error:
-            _log.info("%s: %s", _name(request), error)
+            _log.info("%s: %s", request.namespaced_name, error)
             due = now() + (_DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
         except KeyturnError as error:
-            _log.warning("%s: the status was not written: %s", _name(request), error)
+            _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, _name(request), bug)
+            report_bug(self._deps.metrics, request.namespaced_name, bug)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
 
     async def _claim(self, uid: str) -> bool:
-        """Claim the namespace of a request that is due. Until we may work there, leave the request and return False."""
+        """Claim the namespace of a request that is due. If that fails, postpone the request and return False."""
         if not (entry := self.index.entries.get(uid)):
             return False
         request = entry.request
@@ -185,9 +185,9 @@ class Controller:
                 due = max(self._first_due(entry) or now, now + PATIENCE)
                 await self._yielding.report(entry, reason, now)
         except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
-            _log.info("%s: %s", _name(request), error)
+            _log.info("%s: %s", request.namespaced_name, error)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
-            report_bug(self._deps.metrics, _name(request), bug)
+            report_bug(self._deps.metrics, request.namespaced_name, bug)
             due = self._deps.now() + _STATUS_RETRY
         if self._is_current(request):
             due = due or self._deps.now() + _SCOPE_RETRY
@@ -198,11 +198,11 @@ class Controller:
         await self._status_writer.status(request.namespace, request.name, request.uid, status)
         self.index.update(request.uid, status=status)
         for event in events:
-            _log.info("%s: %s: %s", _name(request), event.reason, event.message)
+            _log.info("%s: %s: %s", request.namespaced_name, event.reason, event.message)
             try:
                 await self._status_writer.event(request, event)
-            except Exception as bug:  # noqa: BLE001 - the other Events are recorded nevertheless
-                report_bug(self._deps.metrics, _name(request), bug)
+            except Exception as bug:  # noqa: BLE001 - the other Events are still recorded
+                report_bug(self._deps.metrics, request.namespaced_name, bug)
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
@@ -212,7 +212,7 @@ class Controller:
             self._store.cache.release(entry.request)
 
     def _soon(self, entry: Entry) -> datetime:
-        """Return when to reconcile a changed request: now, but at most once a second if it is edited in a loop."""
+        """Return when to reconcile a changed request: now, but at most once a second if it is changed in a loop."""
         now = self._deps.now()
         is_recent = entry.reconciled_at is not None and entry.reconciled_at <= now
         return max(now, entry.reconciled_at + SHORTEST_PAUSE) if is_recent and entry.reconciled_at else now
@@ -225,7 +225,7 @@ class Controller:
     def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
         """Return the entry of a request that is new to this process, without reading from the API server."""
         ready, cache = status.condition("Ready"), self._store.cache
-        # Until the Secret is read, it counts as damaged if the status says so.
+        # Until the Secret is read, it counts as damaged if the status reports drift.
         damage = "DriftDetected" if ready and ready.reason == "DriftDetected" else ""
         state = ReconcileState(revision=status.revision, failure=restored_failure(status), damage=damage)
         if isinstance(request, InvalidRequest):
@@ -247,12 +247,12 @@ class Controller:
         return Entry(request, status, state)
 
     def _first_due(self, entry: Entry) -> datetime | None:
-        """Return when to reconcile a new entry: now, unless status and cached Secret show that it is due later."""
+        """Return when to reconcile a new entry: now, unless the status and the cached Secret show a later time."""
         request, status, state, now = entry.request, entry.status, entry.state, self._deps.now()
         if isinstance(request, InvalidRequest) or not self._store.watched:
             return now
         if state.failure:
-            # The credentials may have expired while no operator ran, which the status does not report yet.
+            # The credentials may have expired while no operator was running, which the status does not report yet.
             has_expired = state.issuance is not None and state.issuance.expires <= now
             is_held_back = not has_expired and state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
@@ -266,11 +266,7 @@ class Controller:
         return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
 
 
-def _name(request: Request | InvalidRequest) -> str:
-    return f"{request.namespace}/{request.name}"
-
-
 def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Whether the metadata show which object it is, so that at least a status can be written."""
+    """Whether the metadata identify the object, so that at least a status can be written."""
     fields = ("namespace", "name", "uid")
     return isinstance(metadata, Mapping) and all(isinstance(metadata.get(key), str) and metadata[key] for key in fields)

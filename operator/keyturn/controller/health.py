@@ -1,4 +1,4 @@
-"""The operator's probes and metrics."""
+"""The operator's HTTP server for probes and metrics."""
 
 import asyncio
 import logging
@@ -44,10 +44,10 @@ async def serve(
 ) -> AsyncIterator[str]:
     """Serve on HOST:PORT while the block runs; yields the address with the actual port. Raises BindError.
 
-    Without a host, it listens on all IPv4 and IPv6 addresses: in an IPv6-only cluster the probes use IPv6. `not_ready`
-    returns why the process is not ready, or "", and `note` a line to show when it is ready.
+    Without a host, it listens on all IPv4 and IPv6 addresses, because in an IPv6-only cluster the probes use IPv6.
+    `not_ready` returns why the process is not ready, or "". `note` returns a line to show while it is ready, or "".
     """
-    # One at a time: with 10,000 requests a response has megabytes, and a client need not read it.
+    # One at a time: with 10,000 requests a response has megabytes, and a client may read it slowly or not at all.
     lock = asyncio.Lock()
 
     async def metrics() -> bytes:

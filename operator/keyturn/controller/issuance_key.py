@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 class IssuanceKeySecret:
     """Reads the keys and, if the Secret does not exist, creates it with a new key.
 
-    Only a 404 leads to a new key: with a new key no record verifies, and every TokenRequest is renewed. `problem` says
-    why the keys could not be used so far, and is empty as soon as they can be.
+    A new key is created only after a 404: with it no record verifies, and every TokenRequest is renewed. `problem` is
+    why the keys cannot be used yet, and is empty once they can be.
     """
 
     def __init__(self, api: ApiClient, namespace: str, name: str) -> None:
@@ -37,13 +37,13 @@ class IssuanceKeySecret:
         self.problem = "the issuance key has not been read yet"
 
     async def wait(self) -> None:
-        """Wait until the Secret can be read, or does not exist: a process that may not read it must not lead."""
+        """Wait until the Secret can be read or does not exist: a process that cannot read it must not lead."""
         await self._retry(self._read)
 
     async def load(self) -> IssuanceKeys:
-        """Return the keys, and wait until they can be read or created. Only the process that holds the Lease calls it.
+        """Wait until the keys can be read or created, and return them. Only the process that holds the Lease calls it.
 
-        Two processes without a Lease may call it at the same time: the one whose POST comes second reads.
+        Without leader election, two processes may call it at the same time: the second POST fails, and both read.
         """
         return await self._retry(self._read_or_create)
 
@@ -54,17 +54,17 @@ class IssuanceKeySecret:
             try:
                 response = await self._get()
                 if response.status == HTTPStatus.NOT_FOUND:
-                    _log.warning("%s was deleted; writing it back from memory", self._what)
+                    _log.warning("%s was deleted; recreating it from memory", self._what)
                     response = await self._create(keys.keys)
                 if response.is_error and response.status != HTTPStatus.CONFLICT:
-                    _log.warning("%s could not be kept: %s", self._what, response.message)
+                    _log.warning("%s could not be recreated: %s", self._what, response.message)
             except (KeyturnError, LeaseLostError) as error:
                 _log.warning("%s could not be checked: %s", self._what, error)
             except Exception as bug:  # noqa: BLE001 - nothing that is read ends the process
                 _log.error("%s could not be checked: %s", self._what, type(bug).__name__)
 
     async def _retry(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Return the first result of a call that does not fail."""
+        """Call `read` until it succeeds, and return its result."""
         logged, logged_at = "", 0.0
         while True:
             try:
@@ -90,7 +90,7 @@ class IssuanceKeySecret:
         # Read what was stored: a conflict means that another process has just created it.
         keys = await self._read()
         if keys is None:
-            raise UnavailableError("Unavailable", "it was not created")
+            raise UnavailableError("Unavailable", "the Secret was created but does not exist")
         _log.info("created %s", self._what)
         return keys
 
@@ -104,14 +104,14 @@ class IssuanceKeySecret:
             return IssuanceKeys(msgspec.convert(response.body.get("data") or {}, _Keys, str_keys=True))
         except msgspec.ValidationError as error:
             # Not replaced by a new key: somebody may have made a mistake while adding one.
-            problem = "its data must be at least one number, each with at least 16 random bytes"
+            problem = "its data needs at least one key: each key is a number, and each value at least 16 random bytes"
             raise UnavailableError("Unavailable", f"{problem} ({error})") from None
 
     async def _get(self) -> ApiResponse:
         return await self._api.request("GET", secrets_path(self._namespace, self._name))
 
     async def _create(self, keys: Mapping[int, bytes]) -> ApiResponse:
-        # Without labels: the watches of Secrets select by label, and must not show this one.
+        # Without labels: the watches of Secrets select by label, and must not include this one.
         body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Secret",

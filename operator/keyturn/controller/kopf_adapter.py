@@ -39,15 +39,15 @@ async def watch_requests(
     responses: RequestResponses,
     on_signal: Callable[[Callable[[], object]], None],
 ) -> None:
-    """Pass every TokenRequest and every change to `on_request`, until a signal: `on_signal` registers a handler.
+    """Pass every TokenRequest and every change to `on_request` until a signal; `on_signal` registers the handler.
 
-    Waits for the CRD, and survives its deletion. Deletions that were missed show as uids missing from a list. Whatever
-    kopf raises, it is started again.
+    Waits for the CRD, and survives its deletion. Missed deletions are detected by the uids in the next list (see
+    RequestResponses). Whatever exception ends kopf, it is started again.
     """
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()
 
-    # Measured: create and update handlers add a write of kopf's own to ours, daemons and timers a finalizer.
+    # Measured: create and update handlers make kopf write to each object, and daemons and timers add a finalizer.
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def _(event: Any, **_: Any) -> None:
         await on_request(event["object"], alive=event["type"] != "DELETED")
@@ -60,7 +60,7 @@ async def watch_requests(
     while not stop.is_set():
         try:
             started = await _start(registry, namespaces, stop)
-            # They replace kopf's handlers, which raise an exception at a second signal.
+            # Our handlers replace those of kopf, which raise an exception at a second signal.
             on_signal(stop.set)
             await kopf.run_tasks(started, ignored=_AllTasks())
         except Exception as error:  # noqa: BLE001 - no input ends the process
@@ -86,7 +86,7 @@ async def _start(
 class _AllTasks(Collection[Any]):
     """The tasks that kopf must not cancel when it ends: all of them.
 
-    By default, kopf cancels every task that started after it within five seconds, even the save of a rotated token.
+    By default, when kopf ends, it cancels every task that was started after it, even the save of a rotated token.
     """
 
     def __contains__(self, _: object) -> bool:
@@ -116,7 +116,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     """Return settings with which kopf only lists and watches TokenRequests."""
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = _NoStorage()
-    # A name that no user can guess: if an object had kopf's finalizer, kopf would try to remove it again and again.
+    # A name that no user can guess: if an object had this finalizer, kopf would try to remove it again and again.
     settings.persistence.finalizer = f"{GROUP}/{uuid4()}"
     settings.posting.enabled = False
     settings.peering.standalone = True
@@ -124,9 +124,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.server_timeout = WATCH_SECONDS
     settings.process.ultimate_exiting_timeout = None
-    # How long a worker lives after its event, 5 s by default: at startup there is one per object.
+    # How long a worker lives after its event (5 s by default): at startup there is one worker per object.
     settings.queueing.idle_timeout = 0.05
-    # By default kopf gives up after a minute, and the operator would end.
+    # By default kopf gives up after a minute, which would end the operator.
     settings.networking.error_backoffs = _EndlessBackoff()
     return settings
 
@@ -179,7 +179,7 @@ async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
 def kopf_session(
     info: kopf.ConnectionInfo, configuration: Configuration, responses: RequestResponses
 ) -> kopf.AiohttpSession:
-    """Create kopf's session as kopf does, but with our proxy and middleware."""
+    """Create the HTTP session as kopf does, but with our proxy and middleware."""
 
     async def authenticate_to_proxy(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -188,7 +188,7 @@ def kopf_session(
         try:
             return await handler(request)
         except aiohttp.ClientHttpProxyError as error:
-            # Its repr contains the header. As a lost connection, kopf retries it.
+            # Its repr contains the Proxy-Authorization header. kopf retries a lost connection.
             raise aiohttp.ClientConnectionError(f"the proxy returned HTTP {error.status}") from None
 
     context = info.as_ssl_context()
@@ -196,7 +196,7 @@ def kopf_session(
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         headers=info.as_http_headers(),
-        # Not with the credentials in its URL: kopf logs the repr of exceptions, which contains the URL.
+        # The proxy's credentials are not in its URL: kopf logs the repr of exceptions, which contains the URL.
         middlewares=(responses, authenticate_to_proxy) if configuration.proxy else (responses,),
         proxy=configuration.proxy,
     )

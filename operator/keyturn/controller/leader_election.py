@@ -1,4 +1,4 @@
-"""Leader election by a Lease: one operator writes, the others stand by.
+"""Leader election with a Lease: one operator writes, the others stand by.
 
 Times are compared only on this process's monotonic clock: neither a clock on another machine nor a clock that is set
 can make two operators believe that they hold the same Lease. The renewTime in the Lease is informational.
@@ -19,6 +19,8 @@ from keyturn.core.errors import LeaseLostError, UnavailableError
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
+# More than an exchange takes. Longer than this takes only a save that is refused, perhaps forever.
+LEAVE_SECONDS = 30
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -27,9 +29,9 @@ _log = logging.getLogger(__name__)
 class Lease:
     """A Lease of coordination.k8s.io/v1, as seen by the candidate `identity`.
 
-    `held_until` is when our hold expires in monotonic seconds, counted from before the request that renewed it.
-    `responded` is set by the first response. `holder` is another candidate that holds the Lease, `denied` the message
-    that refused us a right, and `spec` what was written last.
+    `held_until` is when our hold expires, in monotonic seconds, counted from the start of the request that renewed it.
+    `responded` is set by the first response. `holder` is the other candidate that holds the Lease, `denied` the message
+    about a missing right, and `spec` the last spec that was written.
     """
 
     def __init__(  # noqa: PLR0913 - they are independent
@@ -90,7 +92,7 @@ class Lease:
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 while True:
-                    # Read first: a renewal that was cancelled may still have been processed.
+                    # Read first, because a renewal that was cancelled may still have been processed.
                     response = await self._api.request("GET", f"{self._path}/{self._name}")
                     if response.is_error or holder_of(response.body) != self.identity:
                         return
@@ -109,7 +111,7 @@ class Lease:
         return {}
 
     def is_free(self, lease: dict[str, Any]) -> bool:
-        """Whether nobody else holds the Lease: no other holder, or one that we saw unchanged for its full duration."""
+        """Whether nobody else holds the Lease: it has no other holder, or we saw it unchanged for its full duration."""
         if holder_of(lease) in ("", self.identity):
             return True
         spec = lease["spec"]
@@ -128,7 +130,7 @@ class Lease:
         if not self.is_free(lease):
             self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
             return False
-        # With the resourceVersion only one candidate can win; a conflict means that another one did.
+        # Because of the resourceVersion, only one candidate can win; a conflict means that another one did.
         version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
         body = {"metadata": self.metadata(lease) | version, "spec": self._spec(acquired=holder != self.identity)}
         return self._has_written(await self._api.request("PATCH", f"{self._path}/{self._name}", body, kind=MERGE))
@@ -156,11 +158,11 @@ def holder_of(lease: dict[str, Any]) -> str:
 _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
 
 
-async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
+async def lead(lease: Lease, work: Callable[[], Awaitable[None]], leave: Callable[[], None] = lambda: None) -> None:
     """Wait for the Lease and run `work` while it is held; release it when the work ends.
 
-    If the Lease could not be renewed in time, writes are blocked before the work is cancelled. Then LeaseLostError is
-    raised.
+    If the Lease cannot be renewed in time, writes are blocked, the work is cancelled, and LeaseLostError is raised. If
+    the work does not end within LEAVE_SECONDS after the cancellation, `leave` is called, which must end it.
     """
     while not await lease.acquire_or_renew():  # noqa: ASYNC110 - the Lease is polled
         await asyncio.sleep(STANDBY_SECONDS)
@@ -176,14 +178,16 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
     finally:
         for task in (working, keeping):
             task.cancel()
+        if not lease.is_held() and (await asyncio.wait({working}, timeout=LEAVE_SECONDS))[1]:
+            leave()
         await asyncio.gather(working, keeping, return_exceptions=True)
         await lease.release()
 
 
 async def _keep(lease: Lease) -> None:
-    """Renew the Lease until renewals fail for DEADLINE_SECONDS. The rest of the Lease is left for the last write."""
+    """Renew the Lease until renewals fail for DEADLINE_SECONDS. Its remaining time is for the last write."""
     while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
         await asyncio.sleep(RETRY_SECONDS)
         if not lease.is_held():
-            return  # The process was frozen: another operator may have led since, and released the Lease.
+            return  # The process was frozen, and another operator may have held and released the Lease since.
         await lease.acquire_or_renew()

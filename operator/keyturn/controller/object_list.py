@@ -1,4 +1,4 @@
-"""Lists of objects in pages that are bounded in bytes: at most MAX_BYTES of a response are in memory."""
+"""Lists objects in pages of limited size: at most MAX_BYTES of a response are in memory."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class PageSize:
 async def list_pages(
     api: ApiClient, path: str, selector: str, size: PageSize, *, fields: str = "", accept: str = LIST
 ) -> AsyncIterator[Page]:
-    """List objects, by default their metadata, page by page. One that is too large, or nested too deeply, is left out.
+    """List objects, by default their metadata, page by page, without those that are too large or nested too deeply.
 
     The list is consistent: without a resourceVersion, the API server returns what etcd contains.
     """

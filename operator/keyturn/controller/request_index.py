@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def expires(self) -> datetime | None:
-        """When the issued credentials expire, for the order of renewals; a record that is not verified may be wrong."""
+        """When the issued credentials expire. Used only to order renewals: an unverified record may be wrong."""
         record = self.state.issuance or self.state.unverified
         return record.expires if record else None
 
@@ -99,14 +99,14 @@ def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
 
 
 def restored_failure(status: Status) -> Failure | None:
-    """Return the last failure as the status reports it: the time of the next attempt survives a restart.
+    """Return the last failure as the status reports it, so that the time of the next attempt survives a restart.
 
-    Anyone may write a status, so that the wait is not bounded yet: see `renewal.bounded`.
+    Anyone may write a status, so its wait must still be limited: see `renewal.bounded`.
     """
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     if error and error.reason == "RefreshOutcomeUnknown" and kind is UnavailableError:
-        # The intent must be observed by this process. Waiting first would postpone that at each change of the leader.
+        # This process must observe the intent itself. Waiting first would postpone that at each change of the leader.
         next_attempt_time = read_time(status.last_attempt_time) or next_attempt_time
     if error is None or error.reason not in REASONS or next_attempt_time is None:
         return None
@@ -118,7 +118,7 @@ def restored_failure(status: Status) -> Failure | None:
         generation=status.observed_generation,
         handled_renew_request=status.last_handled_renew_request or "",
         failed_at=read_time(status.last_attempt_time),
-        # Only used if the next error is one that usually passes, too.
+        # Used only if the next error is also one that usually passes.
         transient_since=read_time(renewed.last_transition_time) if renewed and error.reason == "Unavailable" else None,
     )
 

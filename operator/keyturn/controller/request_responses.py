@@ -1,10 +1,10 @@
-"""What kopf receives about TokenRequests: bounded, checked, and only the fields that are used."""
+"""Limits and checks the API server's responses about TokenRequests before kopf receives them."""
 
 import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from typing import Protocol
@@ -36,7 +36,7 @@ class OnRequestList(Protocol):
     """Receives the uids of a full list."""
 
     def __call__(self, uids: AbstractSet[str], namespace: str) -> None:
-        """Handle a full list of one namespace, or of all if `namespace` is empty: all other requests are deleted."""
+        """Handle a full list of one namespace, or of all if `namespace` is empty: all other requests were deleted."""
 
 
 class _Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -55,7 +55,7 @@ class _Request(msgspec.Struct, rename="camel", omit_defaults=True):
     api_version: str = ""
     kind: str = ""
     spec: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    # In place of a spec that takes too much memory, which kopf would keep, its size.
+    # The size of a spec that takes too much memory. It replaces the spec, which kopf would keep.
     spec_bytes: int = 0
     status: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -82,7 +82,7 @@ class _Error(msgspec.Struct):
 
 
 class _Body(EmptyStreamReader):
-    """The content of a response, read already."""
+    """The content of a response that was already read."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
@@ -111,22 +111,33 @@ class _Lines(EmptyStreamReader):
 class RequestResponses:
     """Middleware for the API server's responses about TokenRequests.
 
-    Without it, kopf holds what it receives in memory as it is, and ends at anything unexpected. Lists are requested in
-    pages that are small enough. A 404, which is returned while the CRD does not exist, becomes a lost connection, which
-    kopf retries. After anything unexpected, and if etcd was restored from a backup, kopf lists all objects again. kopf
-    does not report which objects are missing from such a list: this does.
+    Without it, kopf would keep entire objects in memory, and end at an unexpected response. The middleware passes on
+    only the fields that are used, and requests lists in pages that are small enough. A 404, which is returned while the
+    CRD does not exist, becomes a lost connection, which kopf retries. After an unexpected response, and after etcd was
+    restored from a backup, it makes kopf list all objects again. kopf does not report which objects are missing from
+    such a list, so the middleware calls `on_list`.
+
+    The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
+    its request is due. A namespace whose Secrets cannot be listed does not delay others.
     """
 
-    def __init__(self, api: ApiClient, on_list: OnRequestList, boundary: Boundary) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        on_list: OnRequestList,
+        boundary: Boundary,
+        secrets_listed: Callable[[str], Awaitable[None]] = lambda _: asyncio.sleep(0),
+    ) -> None:
         self._api = api
         self._on_list = on_list
+        self._secrets_listed = secrets_listed
         self.boundary = boundary
         self._unlisted = f"{PLURAL}.{GROUP} have not been listed yet"
         self._page_size = PageSize()
         self._uids: dict[str, set[str]] = {}
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
-        # The longest pause, by path, before the next request: what ended at once must not be requested in a loop.
+        # The longest pause before the next request, by path: a watch that ends at once must not be requested in a loop.
         self._pauses: dict[str, float] = {}
 
     def unlisted(self) -> str:
@@ -147,11 +158,12 @@ class RequestResponses:
         except (UnavailableError, UnreadableError, msgspec.DecodeError, ValueError) as error:
             self._unlisted = self._unlisted and str(error)
             self._pauses[path] = self.boundary.report(error)
-            # As a broken response, it ends the list; a watch that is in progress is requested again.
+            # To kopf this is a broken response: it ends the list, and a watch that is in progress is requested again.
             raise aiohttp.ClientPayloadError(str(error)) from None
 
     async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         path = request.url.path
+        await self._secrets_listed(_namespace(path))
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
             response = await handler(request)
@@ -197,13 +209,13 @@ class RequestResponses:
     ) -> aiohttp.ClientResponse:
         path = request.url.path
         if is_restored := await read_version(self._api, path) < self._versions[path]:
-            # An API server never sends the changes that follow a version that etcd does not have yet.
+            # etcd was restored from a backup: the API server sends no changes after a version that it does not know.
             _log.warning("the resourceVersion of %s decreased; listing all objects again", path)
             self._on_list(frozenset(), _namespace(path))
         response = await handler(request)
         if response.status == HTTPStatus.GONE:
             response.close()
-            # kopf lists again only at an event of a watch, so another response is needed.
+            # kopf lists again only after an event of a watch, so a response that contains one is needed.
             request.url = request.url.with_query(limit=1)
             response, is_restored = await handler(request), True
         if response.status != HTTPStatus.OK:
@@ -220,7 +232,7 @@ class RequestResponses:
                 if version < self._versions[path]:
                     if kind == "BOOKMARK":
                         continue
-                    return  # Perhaps etcd was restored: the next watch begins with a check.
+                    return  # etcd may have been restored: the next watch begins with a check.
                 self._versions[path] = version
                 yield msgspec.json.encode({"type": kind, "object": body}) + b"\n"
         except (aiohttp.ClientError, OSError):
@@ -256,7 +268,7 @@ def _namespace(path: str) -> str:
 
 
 def _read(raw: msgspec.Raw) -> _Request:
-    """Decode the fields of a TokenRequest that are used."""
+    """Decode only the fields of a TokenRequest that are used."""
     request = msgspec.json.decode(raw, type=_Request)
     request.spec_bytes = 0
     if isinstance(request.spec, msgspec.Raw) and len(request.spec) > MAX_SPEC_BYTES // 4:

@@ -1,4 +1,4 @@
-"""Bodies of the API server's responses: read within a limit, and checked to be the object that was requested."""
+"""Reads the API server's responses within a size limit, and checks that they contain what was requested."""
 
 import io
 import re
@@ -160,7 +160,7 @@ async def read_body(content: Content, limit: int = MAX_BYTES) -> bytes:
 async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[bytes]:
     """Yield the lines of a watch. Raises UnreadableError at a line larger than `limit` bytes.
 
-    What follows the last line end is dropped: the connection broke within that line.
+    An incomplete last line is dropped, because the connection broke within it.
     """
     line = bytearray()
     async for chunk in content.iter_any():
@@ -179,8 +179,8 @@ def decode_object(
 ) -> dict[str, Any]:
     """Decode the object that was requested or, with `is_error`, a Status.
 
-    Raises UnavailableError for anything else, such as a page of a proxy: it shows neither that a write succeeded nor
-    that an object does not exist. Of managedFields, only the keys of a Secret's data are decoded.
+    Raises UnavailableError for anything else, such as the error page of a proxy, which shows neither that a write
+    succeeded nor that an object does not exist. Of managedFields, only the keys of a Secret's data are decoded.
     """
     expected = _STATUS if is_error else _expected(method, path, query, accept)
     try:
@@ -224,7 +224,7 @@ def decode_page(content: bytes, api_version: str, kind: str) -> Page:
 
 
 def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:
-    """Read an empty page, and the beginning of its items, from the beginning of a list."""
+    """Return a page without items from the beginning of a list, and the beginning of its items."""
     metadata, _, items = head.partition(b',"items":[')
     try:
         return decode_page(metadata + b"}", *list_kind(path, accept)), items
@@ -233,7 +233,7 @@ def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:
 
 
 def object_name(beginning: bytes) -> str:
-    """Return namespace and name of an object from its beginning: they precede all that users write freely."""
+    """Return namespace and name of an object from its beginning: they precede all fields that users fill freely."""
     names = (re.search(rb'"%s":"([^"]*)"' % key, beginning) for key in (b"namespace", b"name"))
     return "/".join(name[1].decode(errors="replace") for name in names if name)
 

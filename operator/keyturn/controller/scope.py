@@ -5,11 +5,12 @@ The replicas of an installation share one identity, `<namespace>/<name>` of thei
 
 - A namespaced installation holds it in each watched namespace, and renews it.
 - A cluster-wide installation creates it before its first renewal in a namespace, and does not renew it: the Lease
-  `keyturn-cluster-scope` in its own namespace shows that it is alive. It reads all of these Leases every minute, leaves
-  out the namespaces that a namespaced installation holds, and stands by while another cluster-wide installation works.
+  `keyturn-cluster-scope` in its own namespace shows that it is alive. It reads all of these Leases every minute, skips
+  the namespaces that a namespaced installation holds, and stands by while another cluster-wide installation is active.
 
-What was read or renewed counts for HOLD_SECONDS. A namespaced installation takes a namespace from a cluster-wide one
-without asking, and waits for that time before it works there: until then, the other one has read the Lease or stopped.
+A Lease that was read or renewed is valid for HOLD_SECONDS. A namespaced installation takes a namespace from a
+cluster-wide one without asking, but waits for that time before it renews there: by then, the cluster-wide installation
+has read the Lease or stopped.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ from keyturn.metrics import Metrics
 
 LEASE_NAME, LABEL = "keyturn-scope", f"{GROUP}/scope"
 NAMESPACED, HANDOVER, CLUSTER = "namespaced", "handover", "cluster"
-# Taken over after twice this time at the latest: a Lease is read every half of it.
+# A takeover takes at most twice this time, because each Lease is read twice in it.
 HOLD_SECONDS = 120
 _SHOWN = 10
 PATIENCE = timedelta(minutes=1)
@@ -44,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Scope(ABC):
-    """Where this installation may work. Only `check`, `claim` and `release` send requests."""
+    """The namespaces in which this installation may renew. Only `check`, `claim` and `release` send requests."""
 
     def __init__(self, metrics: Metrics, hold_seconds: int, pause: float) -> None:
         self._metrics = metrics
@@ -57,11 +58,11 @@ class Scope(ABC):
 
     @abstractmethod
     def conflicts(self) -> dict[str, str]:
-        """Return the installation that works, by namespace; "" stands for all namespaces."""
+        """Return the other active installation by namespace; "" stands for all namespaces."""
 
     @abstractmethod
     def holder(self, namespace: str) -> str:
-        """Return the other installation that works in a namespace, or ""."""
+        """Return the other installation that is active in a namespace, or ""."""
 
     @abstractmethod
     def is_held(self, namespace: str) -> bool:
@@ -73,7 +74,7 @@ class Scope(ABC):
 
     @abstractmethod
     def problem(self) -> str:
-        """Return which right is missing, or ""."""
+        """Return the message about a missing right, or ""."""
 
     @abstractmethod
     async def _check(self) -> bool:
@@ -84,16 +85,16 @@ class Scope(ABC):
         """Release our Leases, so that another installation can take over at once."""
 
     def conflict(self, namespace: str) -> str:
-        """Return a sentence if another installation works in a namespace, or ""."""
+        """Return a message if another installation is active in a namespace, or ""."""
         holder = self.holder(namespace)
-        return f"installation {holder} renews in namespace {namespace}; this one leaves it out" if holder else ""
+        return f"installation {holder} renews in namespace {namespace}; this one does not" if holder else ""
 
     def on_free(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` with each namespace that another installation has left; "" stands for all."""
+        """Call `callback` with each namespace that another installation has released; "" stands for all."""
         self._on_free = callback
 
     def may_write(self, path: str) -> bool:
-        """Whether we may write an object of the API server now, by its path."""
+        """Whether we may now write the object with this path on the API server."""
         namespace = path.partition("/namespaces/")[2].partition("/")[0]
         return not namespace or self.is_held(namespace)
 
@@ -109,13 +110,13 @@ class Scope(ABC):
             if self._reported.get(namespace) != holder:
                 _log.warning("ScopeConflict: %s: installation %s renews there", _place(namespace), holder)
         for namespace in self._reported.keys() - conflicts.keys():
-            _log.info("%s: no other installation renews there any more", _place(namespace))
+            _log.info("%s: no other installation renews there any longer", _place(namespace))
             self._on_free(namespace)
         self._reported = conflicts
         self._metrics.scope_conflict.set(len(conflicts))
 
     async def run(self) -> None:
-        """Check until cancelled, after the first `check`."""
+        """Call `check` at intervals until cancelled. The first call is made by `working`."""
         while True:
             await asyncio.sleep(self._pause if self._has_succeeded else min(self._pause, RETRY_SECONDS))
             await self.check()
@@ -137,7 +138,7 @@ class Scope(ABC):
         """Return the conflicts as a line for /readyz, or ""."""
         places = [f"{_place(namespace)} (installation {holder})" for namespace, holder in self.conflicts().items()]
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-        return f"ScopeConflict: left to others: {', '.join(places[:_SHOWN])}{more}\n" if places else ""
+        return f"ScopeConflict: not renewed here: {', '.join(places[:_SHOWN])}{more}\n" if places else ""
 
 
 class NamespacedScope(Scope):
@@ -163,7 +164,7 @@ class NamespacedScope(Scope):
         }
 
     def conflicts(self) -> dict[str, str]:
-        """Return the installation that works, by namespace."""
+        """Return the other active installation by namespace."""
         return {namespace: holder for namespace in self._leases if (holder := self.holder(namespace))}
 
     def holder(self, namespace: str) -> str:
@@ -182,13 +183,13 @@ class NamespacedScope(Scope):
         if reason := self.conflict(namespace):
             return reason
         if lease.monotonic() < lease.usable_from:
-            return f"waiting until the cluster-wide installation has left namespace {namespace}"
+            return f"waiting until the cluster-wide installation stops renewing in namespace {namespace}"
         if lease.held_until - self.margin <= lease.monotonic():
             return f"the Lease {namespace}/{LEASE_NAME} is not held: {lease.denied or 'no response'}"
         return ""
 
     def problem(self) -> str:
-        """Return which right is missing, or ""."""
+        """Return the message about a missing right, or ""."""
         return next((lease.denied for lease in self._leases.values() if lease.denied and not lease.is_held()), "")
 
     async def _check(self) -> bool:
@@ -212,7 +213,7 @@ class _NamespaceLease(Lease):
         kind, is_foreign = label_of(lease), holder_of(lease) not in ("", self.identity)
         is_restarted = kind == HANDOVER and not self.usable_from
         if is_restarted or (is_foreign and kind in (CLUSTER, HANDOVER)):
-            # Counted from the end of the request, which may be processed until then.
+            # Counted from the end of the request, because it may be processed as late as that.
             self.usable_from = self.monotonic() + RETRY_SECONDS + self.seconds
         return {"labels": {LABEL: HANDOVER if self.monotonic() < self.usable_from else NAMESPACED}}
 
@@ -227,10 +228,10 @@ def _place(namespace: str) -> str:
 
 
 class Yielding:
-    """The scope, and reports about TokenRequests outside of it, which are left to another installation.
+    """The scope, and reports about TokenRequests outside of it, which another installation renews.
 
     The status belongs to the installation that renews. The one that yields records an Event, and writes the status only
-    if nobody else has done so: two writers would overwrite each other.
+    if the other one has not: two writers would overwrite each other.
     """
 
     def __init__(self, scope: Scope, status_writer: StatusWriter) -> None:
@@ -260,7 +261,7 @@ class Yielding:
             error = UnavailableError(_CONFLICT, conflict)
             failure = Failure(error, status.failed_attempts, now + PATIENCE, request.generation)
             status = report(request, status, Outcome(now, entry.state.issuance, failure=failure))
-            # With the version, a status that the other installation writes at the same time is not overwritten.
+            # Because of `version`, a status that the other installation writes at the same time is not overwritten.
             await self._status_writer.status(
                 request.namespace, request.name, request.uid, status, version=entry.version
             )

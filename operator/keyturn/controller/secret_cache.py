@@ -32,20 +32,21 @@ class SecretCache:
         # In the order of deletion; the oldest are dropped first.
         self._deleted: dict[NamespacedName, None] = {}
         self._written_by: defaultdict[str, set[NamespacedName]] = defaultdict(set)
-        self._writing: dict[NamespacedName, list[tuple[Meta, bool]]] = {}
+        # The last event of each Secret that is being written. All of them could fill the memory.
+        self._writing: dict[NamespacedName, tuple[Meta, bool] | None] = {}
 
     def observe(self, meta: Meta, alive: bool) -> bool:  # noqa: FBT001 - the signature of the watch
         """Handle an event of the watch; returns whether the Secret changed, so that its requests must be reconciled."""
         name = (meta.namespace, meta.name)
         if name in self._writing:
-            self._writing[name].append((meta, alive))
+            self._writing[name] = (meta, alive)
             return False
         known = self._secrets.get(name)
         if not alive and known and known.uid != meta.uid:
-            # An earlier Secret of this name, for example one that was replaced to change its type.
+            # Another Secret had this name before, for example one that was replaced to change its type.
             return False
         if not alive:
-            # Perhaps only the label was removed: the Secret is read before it counts as deleted.
+            # Only the label may have been removed: the Secret is read before it counts as deleted.
             self._mark_deleted(name)
             return known is not None
         if known and int(meta.resource_version) <= int(known.resource_version):
@@ -77,7 +78,7 @@ class SecretCache:
         return self._secrets.get(name)
 
     def former_targets(self, request: Request) -> set[NamespacedName]:
-        """Return the Secrets that the request wrote. A user's copy has the issuance record, but not our manager."""
+        """Return the Secrets that the request wrote. A user's copy has the issuance record but not our manager."""
         ours = field_manager(request.uid)
         return {
             name
@@ -90,11 +91,11 @@ class SecretCache:
         self._stale.add(target_name(request))
 
     def was_deleted(self, request: Request) -> bool:
-        """Whether the target was deleted and not seen since."""
+        """Whether the target was deleted and has not been seen since."""
         return target_name(request) in self._deleted
 
     def release(self, request: Request) -> None:
-        """Forget that the target of a deleted request is stale, unless the target exists."""
+        """Stop tracking whether the target of a deleted request is stale, unless the target exists."""
         if target_name(request) not in self._secrets:
             self._stale.discard(target_name(request))
 
@@ -117,13 +118,13 @@ class SecretCache:
     @contextmanager
     def writing(self, name: NamespacedName) -> Iterator[None]:
         """Delay watch events of a Secret while it is written."""
-        self._writing.setdefault(name, [])
+        self._writing.setdefault(name, None)
         try:
             yield
         finally:
             # Another request with the same target may have ended the delay already.
-            for meta, alive in self._writing.pop(name, ()):
-                self.observe(meta, alive)
+            if event := self._writing.pop(name, None):
+                self.observe(*event)
 
     def _store(self, name: NamespacedName, secret: TargetSecret) -> None:
         self.forget(name)

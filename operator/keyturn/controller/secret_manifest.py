@@ -25,7 +25,7 @@ from keyturn.core.issuance import (
     labels,
 )
 
-# The API server checks the data of these types; a dry run has none yet.
+# The API server checks that Secrets of these types have this data; a dry run has no real data yet.
 _DRY_RUN_DATA = {kind: {key: "{}"} for kind, key in JSON_KEYS.items()}
 _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/last-applied-configuration"})
 
@@ -77,7 +77,7 @@ def release_patch(secret: TargetSecret) -> dict[str, Any]:
 
 
 def target_secret(meta: Meta, keys: IssuanceKeys) -> TargetSecret:
-    """Return a Secret with what its metadata contain."""
+    """Return a Secret as far as it is known from its metadata."""
     issuance, unverified = keys.read(meta.annotations, meta.namespace, meta.name)
     return TargetSecret(
         uid=meta.uid,
@@ -93,7 +93,7 @@ def target_secret(meta: Meta, keys: IssuanceKeys) -> TargetSecret:
 
 
 def read_meta(request: Request, body: Mapping[str, Any]) -> Meta:
-    """Return the metadata of a Secret from its manifest, with all that the request's spec contains."""
+    """Return the metadata of a Secret from its manifest, with all names that the request's spec contains."""
     names = {request.uid, *labels(request), *annotations(request)}
     return msgspec.convert(body["metadata"], Meta).bounded(names)
 
@@ -103,7 +103,7 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     secret = target_secret(read_meta(request, body), keys)
     issued = secret.issuance.keys if secret.issuance else ()
     encoded = body.get("data") or {}
-    # A value that was edited by hand may not be text; it only has to differ.
+    # A value that was edited by hand may not be text. It only has to differ from the issued value.
     data = {key: base64.b64decode(encoded[key]).decode(errors="replace") for key in issued if key in encoded}
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
     return replace(secret, data_hash=data_hash(data, request), **fields), data

@@ -1,4 +1,4 @@
-"""The cluster's Store: reads sources, and writes targets by server-side apply with their issuance record."""
+"""The Store in a cluster: reads sources, and writes targets with their issuance records by server-side apply."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
 _DRY_RUN_SECONDS = 10.0
-# An apply with another resourceVersion fails if the object exists, so no Secret is overwritten before it was read.
+# An apply with a wrong resourceVersion fails if the object exists, so no Secret is overwritten before it was read.
 _ABSENT = "1"
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class SecretStore:
             raise refusal(response, f"Secret {request.secret_name}", {})
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        """Apply data and issuance record in one request, then release the targets of a former secretName."""
+        """Apply data and issuance record in one request, then release the targets of earlier values of secretName."""
         name, query = target_name(request), {"fieldManager": field_manager(request.uid)}
         path = secrets_path(*name)
         try:
@@ -174,7 +174,7 @@ class SecretStore:
         return await self._api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
     async def _release(self, request: Request, name: NamespacedName) -> None:
-        """Release the target of a former secretName. If that fails, the next renewal tries again."""
+        """Release a target of an earlier secretName. If that fails, the next renewal tries again."""
         target, path = self.cache.get(name), secrets_path(*name)
         if target is None:
             return
@@ -198,7 +198,7 @@ class SecretStore:
     async def _delete_as_issued(self, request: Request, name: NamespacedName) -> ApiResponse:
         """Delete a Secret if it is still as Keyturn wrote it.
 
-        Somebody may have created it again since, and put back its earlier record, which verifies.
+        A user may have recreated it since with other data and its earlier record, which still verifies.
         """
         path = secrets_path(*name)
         response = await self._api.request("GET", path)
@@ -207,7 +207,7 @@ class SecretStore:
         secret, _ = read_secret(request, response.body, self._keys)
         if not may_delete(request, secret) or secret.issuance is None or secret.data_hash != secret.issuance.data_hash:
             return ApiResponse(
-                HTTPStatus.CONFLICT, {"message": "it was changed since it was issued; delete it yourself"}
+                HTTPStatus.CONFLICT, {"message": "it was changed after it was issued; delete it yourself"}
             )
         preconditions = {"uid": secret.uid, "resourceVersion": secret.resource_version}
         return await self._api.request("DELETE", path, {"preconditions": preconditions}, kind=JSON)
@@ -234,7 +234,7 @@ class SecretStore:
         owned = not request.should_retain_secret and not adopted
         manifest = secret_manifest(request, issuance, data, self._keys, owned=owned)
         if target and not may_delete(request, target) and manifest["type"] == OPAQUE:
-            # The type of a Secret that may be a user's is kept: the formats do not require one.
+            # The formats require no type, so the type of a Secret that a user may have created is kept.
             del manifest["type"]
         if target is None:
             manifest["metadata"]["resourceVersion"] = _ABSENT

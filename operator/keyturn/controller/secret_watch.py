@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 OnSecret = Callable[["Meta", bool], None]
 _OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# In bytes of memory, of labels, annotations and owners.
+# The limit for labels, annotations and owners, in bytes of memory.
 _MAX_METADATA = 2**15
 _TEXT_OVERHEAD = 100
 _MAX_MANAGERS = 16
@@ -53,7 +53,7 @@ class Fields(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of a Secret's metadata that is read."""
+    """The fields of a Secret's metadata that are read."""
 
     name: str
     namespace: str
@@ -66,10 +66,10 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     is_partial: bool = False
 
     def bounded(self, names: AbstractSet[str] = frozenset()) -> "Meta":
-        """Return what may be cached: of large metadata, only what Keyturn writes and those in `names`.
+        """Return the metadata to cache. If they are too large, that is only what Keyturn writes and what `names` lists.
 
-        Anyone who may write a Secret could fill the memory that all namespaces share. A partial result must be read
-        again before it is used.
+        Otherwise anyone who may write a Secret could fill the memory that all namespaces share. A partial result must
+        be read again before it is used.
         """
         kept = {**self.labels, **self.annotations}
         kept.pop(_LAST_APPLIED, None)
@@ -94,7 +94,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def _bytes_in_memory(text: str) -> int:
-    # Python needs four bytes for each character if one of them is an emoji, and more for a short text than its length.
+    # Python needs four bytes for each character if one of them is an emoji, and some bytes for each text.
     return (len(text) if text.isascii() else 4 * len(text)) + _TEXT_OVERHEAD
 
 
@@ -133,7 +133,7 @@ class SecretWatch:
         self._boundary = boundary
         self._page_size = PageSize()
         self._version = 0
-        # The objects that were reported, to find those missing from the next list.
+        # The objects that were reported, to detect those that are missing from the next list.
         self._reported: dict[str, tuple[str, str]] = {}
         self.listed = asyncio.Event()
         self._problem = f"{path} has not been listed yet"
@@ -143,17 +143,17 @@ class SecretWatch:
         return "" if self.listed.is_set() else self._problem
 
     async def run(self) -> None:
-        """Watch until cancelled. A watch that broke resumes where it was; after anything else, all objects are listed.
+        """Watch until cancelled. A broken watch is resumed; after any other error, all objects are listed again.
 
-        Deletions that were missed are reported after the list.
+        Missed deletions are reported after the list.
         """
         backoff = Backoff()
         while True:
             longest_pause = LONGEST_PAUSE_SECONDS
             try:
                 if self._version and await read_version(self._api, self._path) < self._version:
-                    # etcd was restored from a backup: an API server never sends the changes that follow a version that
-                    # it does not know.
+                    # etcd was restored from a backup: the API server sends no changes after a version that it does not
+                    # know.
                     _log.warning("the resourceVersion of %s decreased; listing all objects again", self._path)
                     self._version = 0
                     self._report_deleted(set())
@@ -200,7 +200,7 @@ class SecretWatch:
                 continue
             meta = msgspec.json.decode(line.object, type=_Item).metadata
             if int(meta.resource_version) < self._version:
-                return  # Perhaps etcd was restored.
+                return  # etcd may have been restored.
             self._version = int(meta.resource_version)
             self._report(meta, alive=line.type != "DELETED")
 

@@ -1,7 +1,8 @@
-"""Reads sources and other values that a TokenRequest refers to, uncached, and requests tokens of service accounts."""
+"""Reads sources and other values that a TokenRequest refers to, uncached, and requests ServiceAccount tokens."""
 
 import base64
 import binascii
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
 from keyturn.api.source import SOURCE_LABEL, ConfigMapKeyRef, SecretKeyRef
@@ -12,6 +13,7 @@ from keyturn.core.errors import BeingDeletedError, RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
 
+_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 _READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
 _ACCOUNT_REMEDY = (
@@ -25,13 +27,18 @@ async def read_source(api: ApiClient, request: Request, *, require_label: bool =
     With `require_label`, a Secret without the label is refused like one that does not exist.
     """
     source, single_use = request.spec.source, request.spec.single_use_ref
+    refs = [ref for ref in (source.token_ref, single_use) if ref]
     names = dict.fromkeys((*source.secrets, *((single_use.name,) if single_use else ())))
-    data = {name: await _read(api, request.namespace, "Secret", name, require_label=require_label) for name in names}
+    keys_read = {*_AWS_KEYS, *(ref.key for ref in refs)}
+    data = {
+        name: await _read(api, request.namespace, "Secret", name, keys_read, require_label=require_label)
+        for name in names
+    }
     token = _value(source.token_ref, data) if source.token_ref else None
     keys = None
     if source.keys_ref:
         encoded = data[source.keys_ref.name]
-        keys = {key: _text(value, f"key {key}") for key, value in encoded.items() if key.startswith("AWS_")}
+        keys = {key: _text(encoded[key], f"key {key}") for key in _AWS_KEYS if key in encoded}
     return parse_source(token, keys, _value(single_use, data) if single_use else None)
 
 
@@ -40,17 +47,18 @@ async def read_value(
 ) -> str:
     """Read a value that an exchange refers to, such as a client secret."""
     if isinstance(ref, ConfigMapKeyRef):
-        value = (await _read(api, namespace, "ConfigMap", ref.name)).get(ref.key)
+        value = (await _read(api, namespace, "ConfigMap", ref.name, {ref.key})).get(ref.key)
         if value is None:
             raise RefusedError("SourceNotFound", f"ConfigMap {ref.name} has no key {ref.key}")
         return require_content(value, f"key {ref.key} of ConfigMap {ref.name}")
-    return _value(ref, {ref.name: await _read(api, namespace, "Secret", ref.name, require_label=require_label)}).strip()
+    data = await _read(api, namespace, "Secret", ref.name, {ref.key}, require_label=require_label)
+    return _value(ref, {ref.name: data}).strip()
 
 
 class ServiceAccounts:
-    """Requests tokens of service accounts for audiences other than the API server.
+    """Requests ServiceAccount tokens for audiences other than the API server.
 
-    Checks once for each set of audiences that the API server does not accept the token.
+    Verifies once for each set of audiences that the API server itself does not accept the token.
     """
 
     def __init__(self, api: ApiClient) -> None:
@@ -72,9 +80,10 @@ class ServiceAccounts:
             raise RefusedError("SourceNotFound", f"ServiceAccount {name} does not exist")
         if response.status == HTTPStatus.FORBIDDEN:
             right = f"create serviceaccounts/token in namespace {namespace}; {_ACCOUNT_REMEDY}"
-            raise _forbidden(response, f"no token for ServiceAccount {name}", right)
+            raise _forbidden(response, f"no token could be requested for ServiceAccount {name}", right)
         if response.is_error:
-            raise RefusedError("SourceNotFound", f"no token for ServiceAccount {name}: {response.message}")
+            message = f"no token could be requested for ServiceAccount {name}: {response.message}"
+            raise RefusedError("SourceNotFound", message)
         token = str(response.body["status"]["token"])
         if not self._checked.get(audiences):
             if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":
@@ -89,8 +98,13 @@ class ServiceAccounts:
         return token
 
 
-async def _read(api: ApiClient, namespace: str, kind: str, name: str, *, require_label: bool = False) -> dict[str, str]:
-    """Return the data of a Secret or ConfigMap."""
+async def _read(
+    api: ApiClient, namespace: str, kind: str, name: str, keys: AbstractSet[str], *, require_label: bool = False
+) -> dict[str, str]:
+    """Return these keys of a Secret or ConfigMap, as far as it has them.
+
+    Not all of its keys: of 150,000 keys, the dictionaries of all workers would not fit into the memory.
+    """
     response = await api.request("GET", f"/api/v1/namespaces/{namespace}/{kind.lower()}s/{name}")
     if not response.is_found:
         raise RefusedError("SourceNotFound", f"{kind} {name} does not exist")
@@ -103,7 +117,8 @@ async def _read(api: ApiClient, namespace: str, kind: str, name: str, *, require
     if require_label and (response.body["metadata"].get("labels") or {}).get(label) != value:
         problem = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) require'
         raise RefusedError("SourceNotFound", f"Secret {name} {problem}")
-    return response.body.get("data") or {}
+    data = response.body.get("data") or {}
+    return {key: data[key] for key in keys & data.keys()}
 
 
 def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | BeingDeletedError:

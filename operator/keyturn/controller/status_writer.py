@@ -17,7 +17,7 @@ from keyturn.core.status import Event
 from keyturn.reconcile.reconciler import InvalidRequest
 
 _log = logging.getLogger(__name__)
-_LONGEST_MESSAGE = 1024  # of a core/v1 Event; the API server refuses a longer one
+_LONGEST_MESSAGE = 1024  # the API server refuses a longer one in a core/v1 Event
 
 
 class StatusWriter:
@@ -29,12 +29,12 @@ class StatusWriter:
         self._instance = instance
 
     async def status(self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None) -> None:
-        """Patch the status, if given only of this resourceVersion.
+        """Patch the status. With `version`, only if the TokenRequest still has this resourceVersion.
 
-        Raises BeingDeletedError if the TokenRequest does not exist, and UnavailableError if it is another version.
+        Raises BeingDeletedError if the TokenRequest does not exist, and UnavailableError if its version differs.
         """
         fields = {field: getattr(status, attribute) for field, attribute in _FIELDS}
-        # A field without a value must be null: a merge patch removes nothing else.
+        # A field without a value must be null: otherwise a merge patch does not remove it.
         metadata = {"uid": uid} | ({"resourceVersion": version} if version else {})
         body = {"metadata": metadata, "status": msgspec.to_builtins(fields)}
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
@@ -42,7 +42,7 @@ class StatusWriter:
         if not response.is_found:
             raise BeingDeletedError(f"TokenRequest {namespace}/{name} was deleted")
         if response.status == HTTPStatus.CONFLICT:
-            # Another object has the name now, which the watch will show, or there are too many concurrent writes.
+            # Another object has the name now, which the watch will report, or there are too many concurrent writes.
             raise UnavailableError("Unavailable", f"the status of {namespace}/{name}: {response.message}")
         if response.is_error:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")

@@ -1,4 +1,4 @@
-"""The boundary around each stream from outside: no input ends the process."""
+"""Error handling around each stream of external input, none of which may end the process."""
 
 import logging
 import time

@@ -23,7 +23,7 @@ _DRY_RUN_VALUE = "dry-run"
 
 
 class TokenSecrets:
-    """The cluster's TokenStore. Token Secrets have no owner reference: the token outlives its TokenRequests."""
+    """The TokenStore in a cluster. Token Secrets have no owner reference: the token outlives its TokenRequests."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -41,7 +41,7 @@ class TokenSecrets:
         """Create the token Secret."""
         return await self._create(request, token, _body(request, token, token.value))
 
-    async def keep(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and token family in one request."""
         body = _body(request, token, _DRY_RUN_VALUE if dry_run else token.value)
         query = _MANAGER | ({"dryRun": "All"} if dry_run else {})
@@ -50,7 +50,7 @@ class TokenSecrets:
         )
 
     def prepare_save(self, request: Request, token: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
-        """Return a patch of data and token family."""
+        """Return the call that patches data and token family."""
         return functools.partial(self._save, request, token, _body(request, token, token.value))
 
     async def _save(self, request: Request, token: StoredToken, body: dict[str, Any]) -> StoredToken:
@@ -62,9 +62,9 @@ class TokenSecrets:
         if current is None:
             return await self._create(request, token, body)
         if current.family is None and not current.is_adoptable:
-            raise UnavailableError("Unavailable", f"{_name(request)} is no longer a token Secret of Keyturn; delete it")
+            raise UnavailableError("Unavailable", f"{_name(request)} is no longer a Keyturn token Secret; delete it")
         if token.family and current.family and is_superseded(token.family, current.family):
-            _log.warning("%s contains a newer token than the one that was received late", _name(request))
+            _log.warning("%s already contains a newer token than the one to save", _name(request))
             return current
         body = body | {"metadata": _metadata(token, current)}
         return self._result(request, token, await self._api.save("PATCH", _path(request), body, query=_MANAGER))
@@ -75,7 +75,7 @@ class TokenSecrets:
         metadata = _metadata(token, absent) | {"name": name}
         body = body | {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
         response = await self._api.save("POST", secrets_path(namespace), body, query=_MANAGER)
-        # A proxy may respond with 404, too.
+        # Not every 404: a proxy may return one, too.
         if not response.is_found and (response.body.get("details") or {}).get("kind") == "namespaces":
             raise BeingDeletedError(f"namespace {namespace} was deleted")
         return self._result(request, token, response)
@@ -138,7 +138,7 @@ def _missing_metadata(request: Request, meta: Mapping[str, Any]) -> dict[str, di
 def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
     meta, data, key = response.body.get("metadata") or {}, response.body.get("data") or {}, _ref(request).key
     if not (meta.get("uid") and meta.get("resourceVersion")):
-        # For example, a page of a proxy. A token that it seems to contain was not saved.
+        # For example, the error page of a proxy, which does not show that the token was saved.
         raise UnavailableError("Unavailable", f"the API server's response is not {_name(request)}")
     annotations = meta.get("annotations") or {}
     return StoredToken(

@@ -15,7 +15,7 @@ _LONGEST_SLEEP_SECONDS = 30.0
 _SPARE = 1000
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
-# Expiry, serial, uid and namespace.
+# The expiry, serial, uid and namespace of an overdue request.
 _Waiting = tuple[datetime, int, str, str]
 
 
@@ -32,18 +32,19 @@ class QueuedRequest:
 class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
-    A free worker serves the namespace with the fewest busy workers, and of equal ones the request that expires soonest:
-    many requests, or slow ones, delay only their own namespace. Time is an argument: the queue has no clock.
+    A free worker serves the namespace with the fewest busy workers; among equal ones, the request that expires first.
+    Many or slow requests delay only their own namespace. Time is an argument: the queue has no clock.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        # The overdue requests of each namespace, and the first of each with the namespace's number of busy workers.
+        # The overdue requests of each namespace, and the first one of each namespace with its number of busy workers.
         self._ready: dict[str, list[_Waiting]] = {}
         self._first: list[tuple[int, _Waiting]] = []
         self._busy: dict[str, str] = {}
+        self._without_worker: set[str] = set()
         self._busy_in: Counter[str] = Counter()
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
@@ -76,7 +77,7 @@ class WorkQueue:
 
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
-        if len(self._busy) >= self.workers:
+        if len(self._busy) - len(self._without_worker) >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -95,9 +96,16 @@ class WorkQueue:
         self._offer(namespace)
         return uid
 
+    def free_worker(self, uid: str) -> None:
+        """Let another request have the worker of a reconciliation that may take forever. It continues nevertheless."""
+        if uid in self._busy:
+            self._without_worker.add(uid)
+            self.changed.set()
+
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
         namespace = self._busy.pop(uid)
+        self._without_worker.discard(uid)
         self._busy_in[namespace] -= 1
         if not self._busy_in[namespace]:
             del self._busy_in[namespace]
@@ -107,7 +115,7 @@ class WorkQueue:
         self.changed.set()
 
     def next_due(self) -> datetime | None:
-        """Return when the next request becomes due; None if no request waits for its time."""
+        """Return when the next request becomes due; None if all queued requests are already due."""
         while self._delayed and not self._is_current(*self._delayed[0][1:]):
             heapq.heappop(self._delayed)
         return self._delayed[0][0] if self._delayed else None
@@ -191,7 +199,7 @@ async def run(
                 tasks.create_task(work(uid))
             due = work_queue.next_due()
             wait = (due - read_clock()).total_seconds() if due else _LONGEST_SLEEP_SECONDS
-            # An overdue request waits for a worker, or for its namespace's share: `done` wakes us.
+            # An overdue request is waiting for a free worker: `done` ends the wait.
             seconds = min(wait, _LONGEST_SLEEP_SECONDS) if wait > 0 else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

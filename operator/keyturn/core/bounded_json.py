@@ -13,7 +13,7 @@ _BRACKET_OR_STRING = re.compile(rb'[\[{}\]]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 def decode_object(text: bytes) -> dict[str, Any] | None:
     """Decode a JSON object; None for anything else, and for an object that is nested deeper than 32 levels.
 
-    The depth is checked before decoding: decoders recurse, and a recursion limit is not a limit of the stack.
+    The depth is checked before decoding: decoders recurse, and a recursion limit does not bound the size of the stack.
     """
     depth = 0
     for match in _BRACKET_OR_STRING.finditer(text):
@@ -27,7 +27,7 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
 
 
 def _with_odd_numbers(text: bytes) -> dict[str, Any] | None:
-    """Decode an object with numbers that msgspec refuses, such as NaN and 1e400: a token beside them must not be lost.
+    """Decode an object with numbers that msgspec refuses, such as NaN and 1e400: a token next to them must not be lost.
 
     NaN and Infinity become None, all other numbers floats.
     """

@@ -1,4 +1,4 @@
-"""Notices when the clock is set."""
+"""Detects when the clock is set."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,7 @@ _STEP = timedelta(seconds=5)  # smaller steps are NTP corrections
 
 
 class ClockSteps:
-    """Compares the clock with a monotonic clock, in seconds: when it is set, their readings drift apart."""
+    """Compares the clock with a monotonic clock (in seconds), which does not change when the clock is set."""
 
     def __init__(self, now: datetime, monotonic: float) -> None:
         self._offset = now - timedelta(seconds=monotonic)

@@ -20,7 +20,7 @@ _STRUCTURES = {
 
 
 def describe_der(content: bytes) -> str | None:
-    """Return what a file contains, such as "a PKCS #12 archive"; None if it is nothing known."""
+    """Return what a file contains, such as "a PKCS #12 archive"; None if it is not recognized."""
     if content.startswith(_JAVA_KEYSTORE):
         return "a Java keystore"
     try:
@@ -40,7 +40,7 @@ def describe_der(content: bytes) -> str | None:
 
 
 def binary_hint(content: bytes) -> str:
-    """Return the end of a message that a value is not text: what it contains; empty if that is nothing known."""
+    """Return what a value that is not text contains, to append to a message; empty if it is not recognized."""
     known = describe_der(content)
     return f"; it contains {known} in binary form: convert it to PEM" if known else ""
 

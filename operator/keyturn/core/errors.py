@@ -81,14 +81,14 @@ class RefusedError(KeyturnError):
 
 
 class TransientRefusalError(RefusedError):
-    """A refusal that usually passes by itself: the service refuses for minutes what it accepts before and after.
+    """A refusal that usually passes: for some minutes, a service refuses what it accepts before and afterwards.
 
     It is reported as Unavailable until it has lasted for some minutes.
     """
 
 
 class StorageGoneError(RefusedError):
-    """The volume to store a token on does not exist any more, so that repeating the write cannot succeed."""
+    """The volume that stores the tokens no longer exists, so repeating the write cannot succeed."""
 
 
 class BeingDeletedError(Exception):
@@ -140,7 +140,7 @@ REASONS = {
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
     "InternalError": ReasonPolicy("InternalError"),
 }
-# An attempt sends nothing until the source Secret changes, which is checked every minute.
+# After these failures nothing is sent until the source Secret changes, which is checked every minute.
 ONLY_NEW_SOURCE_HELPS = frozenset({"RefreshOutcomeUnknown", "SourceConsumed", "StaleTokenRestored"})
 # The node's clock may be the cause: these are retried when it is set.
 CLOCK_REASONS = frozenset({"ClockSkew", "SourceExpired"})

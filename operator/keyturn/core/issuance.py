@@ -1,4 +1,4 @@
-"""The issuance record: an annotation with facts about the data of a Secret, written together with it and signed."""
+"""The issuance record: a signed annotation with facts about the data of a Secret, written together with the data."""
 
 import hashlib
 import hmac
@@ -23,8 +23,8 @@ ADOPTABLE_BY = f"{GROUP}/adoptable-by"
 OWNER_UID = f"{GROUP}/owner-uid"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OUR_LABEL = f"{MANAGED_BY}=keyturn"
-LONGEST_LIFE = timedelta(days=20 * 366)
-# Of keys, of which 8 formats write fewer, and of superseded tokens.
+MAX_LIFETIME = timedelta(days=20 * 366)
+# The limit for keys, of which eight formats write fewer, and for superseded tokens.
 MAX_ITEMS = 100
 _PLAUSIBLE_YEARS = range(2000, 9000)  # sums with times near the limits of datetime overflow
 _SIGNATURE = re.compile(r',"key":([0-9]{1,9}),"mac":"([0-9a-f]{64})","digest":"[0-9a-f]*"\}\Z')
@@ -35,10 +35,10 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
     `source` is the fingerprint of the source, `source_warns` the time from which its expiry is reported. `keys` are the
     keys of the data. `adopted` is sticky: removing the consent annotation later does not change ownership. `once`: the
-    source was single-use, so no renewal is possible. `token_id` and `superseded` are License Manager's IDs of
-    the current token and of those before it. `identity_id` is Cognito's, requested once. A digest over all fields, and
-    over the data by its hash, is stored with them: a record that was edited by hand is ignored. In a cluster, the
-    record is signed too (see IssuanceKeys).
+    source was single-use, so no renewal is possible. `token_id` and `superseded` identify the current License Manager
+    token and those before it. `identity_id` is the Cognito identity, which is requested only once. A digest of all
+    fields, and of the data through its hash, is stored with the record, so that a record edited by hand is ignored. In
+    a cluster, the record is also signed (see IssuanceKeys).
     """
 
     request: Annotated[str, Meta(max_length=253)]
@@ -73,10 +73,10 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 class TargetSecret:
     """The Secret with the target's name. Some fields are known only after a full read.
 
-    `issuance` is the record that Keyturn wrote, None if there is none. `unverified` is one that can be read and that
-    anyone may have written: what it says is not trusted. `owners` are the uids of owner references, `managers` the
-    field managers that are Keyturn's. `modified_by_others`: another client changed issued keys. `data_hash` (of the
-    issued keys), `immutable` and `type` require a full read.
+    `issuance` is the record that Keyturn wrote, None if there is none. `unverified` is a readable record that anyone
+    may have written, so its contents are not trusted. `owners` are the uids of owner references, `managers` the field
+    managers that are Keyturn's. `modified_by_others`: another client changed issued keys. `data_hash` (of the issued
+    keys), `immutable` and `type` require a full read.
     """
 
     uid: str
@@ -116,7 +116,7 @@ def is_adoptable(request: Request, target: TargetSecret | None) -> bool:
 def is_adopted(request: Request, target: TargetSecret | None) -> bool:
     """Whether a user created this Secret and let the request adopt it: it is not deleted with the request.
 
-    If no verified record says so, a Secret without our owner reference counts as adopted: it may be a user's.
+    Without a verified record, a Secret that lacks our owner reference counts as adopted: a user may have created it.
     """
     if target is None:
         return False
@@ -125,7 +125,7 @@ def is_adopted(request: Request, target: TargetSecret | None) -> bool:
 
 
 def may_delete(request: Request, target: TargetSecret) -> bool:
-    """Whether Keyturn created this Secret. Only a verified record proves it: anyone may have written the traces."""
+    """Whether Keyturn created this Secret. Only a verified record proves it: anyone may write labels and owners."""
     return target.issuance is not None and not is_adopted(request, target)
 
 
@@ -140,25 +140,25 @@ def read_issuance(annotations: Mapping[str, str]) -> Issuance | None:
             return None
         issuance = msgspec.json.decode(text + "}", type=Issuance)
         return issuance if _is_plausible(issuance) else None
-    except Exception:  # noqa: BLE001 - anyone may write the annotation; what cannot be read is no record
+    except Exception:  # noqa: BLE001 - anyone may write the annotation; one that cannot be read is ignored
         return None
 
 
 def _is_plausible(issuance: Issuance) -> bool:
-    """Whether times are ordered and computable.
+    """Whether the times are in order and within a range in which they can be added.
 
     The digest has no key: anyone who may write the Secret can forge a record, which must not cause further harm.
     """
     moments = (issuance.issued, issuance.source_expires, issuance.source_warns, *(it.at for it in issuance.superseded))
     return all(moment == recordable(moment) for moment in moments) and (
-        issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + LONGEST_LIFE
+        issuance.issued <= issuance.renew <= issuance.expires <= issuance.issued + MAX_LIFETIME
     )
 
 
 def recordable(moment: datetime | None) -> datetime | None:
-    """Return a time from outside, or None if a record with it would not be plausible, and would be replaced each time.
+    """Return a time from an issuer, or None if a record that contains it would be rejected as implausible when read.
 
-    A JWT that does not expire may have an `exp` in the year 9999.
+    Such a record would be replaced by each reconciliation. A JWT that does not expire may have an `exp` in year 9999.
     """
     return moment if moment and moment.year in _PLAUSIBLE_YEARS else None
 
@@ -188,12 +188,12 @@ def source_fingerprint(source: SourceValues, request: Request) -> str:
 
 
 def is_unchanged(ours: str, theirs: str) -> bool:
-    """Whether two hashes are equal. One of an unknown version counts as unchanged: a downgrade renews nothing."""
+    """Whether two hashes are equal. Hashes of different versions count as equal, so that a downgrade renews nothing."""
     return ours == theirs or ours.partition(":")[0] != theirs.partition(":")[0]
 
 
 def is_earlier(issuance: Issuance, last: Issuance) -> bool:
-    """Whether a record is older than the last known one, because an earlier version of the Secret was put back."""
+    """Whether a record is older than the last known one, because an earlier version of the Secret was restored."""
     return issuance.revision < last.revision or issuance.issued < last.issued
 
 
@@ -205,9 +205,9 @@ def kept_identity(last: Issuance | None, request: Request) -> str:
 def is_ours(request: Request, target: TargetSecret) -> bool:
     """Whether the request may write this Secret.
 
-    A verified record with the request's name and another uid belongs to a deleted request: no two requests have the
-    same name. So a request that was re-created, restored or moved to another cluster takes over its Secret. Without a
-    verified record, only the traces of this request's uid count.
+    A verified record with the request's name and another uid belongs to a deleted request, because names are unique.
+    So a request that was re-created, restored or moved to another cluster takes over its Secret. Without a verified
+    record, a label, an owner reference or a field manager with the uid of this request is required.
     """
     if target.issuance:
         return target.issuance.request == request.name
@@ -243,10 +243,10 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IssuanceKeys:
-    """Keys by number: the highest signs, and all verify.
+    """Keys by number: the key with the highest number signs, and all keys verify.
 
-    A signature covers the namespace and the name of the Secret too: a record that was copied to another Secret does not
-    verify.
+    A signature also covers the namespace and the name of the Secret, so a record that was copied to another Secret is
+    not verified.
     """
 
     keys: Mapping[int, bytes] = field(repr=False)
@@ -260,7 +260,7 @@ class IssuanceKeys:
     def read(
         self, annotations: Mapping[str, str], namespace: str, name: str
     ) -> tuple[Issuance | None, Issuance | None]:
-        """Return the record if it is verified, and the record if it is not; both are None if it cannot be read."""
+        """Return the record as (verified, unverified): one of the two is None, or both if it cannot be read."""
         issuance, text = read_issuance(annotations), annotations.get(ISSUANCE_ANNOTATION, "")
         signature = _SIGNATURE.search(text) if issuance else None
         key = self.keys.get(int(signature[1])) if signature else None

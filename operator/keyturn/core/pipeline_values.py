@@ -9,8 +9,10 @@ from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
 from keyturn.core.errors import KeyturnError, RefusedError
 
-# Servers do not accept longer tokens in a header. The longest names are ARNs.
-MAX_VALUE_LENGTH = 16 * 1024
+# AWS STS accepts no longer web identity tokens, and most servers no longer headers.
+MAX_VALUE_LENGTH = 20_000
+# AWS: "make no assumptions about the maximum size" of a session token. This is several times the usual maximum.
+MAX_SESSION_TOKEN_LENGTH = 32 * 1024
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
@@ -48,7 +50,7 @@ class SourceValues:
 
 @dataclass(frozen=True, slots=True)
 class RegistryLogin:
-    """The login of a container registry. `host` is the host in the names of its images, `more_hosts` are others."""
+    """The login of a container registry. `host` is the host in its image names, `more_hosts` are additional hosts."""
 
     host: str
     username: str
@@ -78,8 +80,8 @@ class Superseded:
 class PipelineValues:
     """The values that are available to an exchange.
 
-    `refresh_token` is the one that the issuer returned last, used in place of the `single_use_credential` once there
-    is one. `refresh_expires_at` is when it expires, or the one that was sent if the response contained none.
+    `refresh_token` is the last one that the issuer returned; if there is one, it is used instead of the
+    `single_use_credential`. `refresh_expires_at` is when it expires, or the one that was sent if none was returned.
     `renewable` is False if no further renewal is possible. `identity_context` is AWS's signed statement about the user
     for whom a role is assumed. The access token is the password for the `package_endpoints`. `principal` is the ARN of
     the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier ones that have
@@ -136,22 +138,20 @@ class PipelineValues:
         return self.id_token
 
 
-def require_safe(value: str, what: str) -> str:
-    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if a file could misread it.
+def require_safe(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if it could break a file.
 
-    A value of more than 16 KiB is refused, too.
+    A value of more than `maximum` characters is refused, too.
     """
-    if len(value) > MAX_VALUE_LENGTH:
-        raise RefusedError(
-            "SourceInvalid", f"{what} has {len(value)} characters; at most {MAX_VALUE_LENGTH} are allowed"
-        )
+    if len(value) > maximum:
+        raise RefusedError("SourceInvalid", f"{what} has {len(value)} characters; at most {maximum} are allowed")
     if not _SAFE.fullmatch(value):
         raise RefusedError("SourceInvalid", f"{what} is empty or contains characters that are not valid in a token")
     return value
 
 
 def require_length(value: str, what: str, minimum: int, maximum: int) -> str:
-    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if AWS refuses its length.
+    """Return the value; raises RefusedError (SourceInvalid), which names `what`, if AWS does not allow its length.
 
     botocore does not check the maximum, and AWS's own ValidationError does not state the cause.
     """
@@ -181,9 +181,9 @@ def check_lengths(values: PipelineValues) -> None:
                 )
 
 
-def unwrap(value: str, what: str) -> str:
+def unwrap(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:
     """Return a stored token without the newline that `echo` adds and the quotes that `jq` adds."""
-    return require_safe(_unquoted(value), what)
+    return require_safe(_unquoted(value), what, maximum)
 
 
 def require_content(value: str, what: str) -> str:
@@ -211,7 +211,9 @@ def parse_source(
         credentials = Credentials(
             access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
             secret_access_key=unwrap(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
-            session_token=unwrap(session_token, "AWS_SESSION_TOKEN") if session_token else None,
+            session_token=(
+                unwrap(session_token, "AWS_SESSION_TOKEN", MAX_SESSION_TOKEN_LENGTH) if session_token else None
+            ),
         )
     return SourceValues(
         token=None if token is None else unwrap(token, "the source token"),

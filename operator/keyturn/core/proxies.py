@@ -1,4 +1,4 @@
-"""Hosts in the form in which they are compared and connected to, and the HTTP proxies that are used for them."""
+"""Canonical host names, and the HTTP proxies through which hosts are connected to."""
 
 import base64
 import ipaddress
@@ -23,7 +23,7 @@ def canonical_host(host: str) -> str | None:
     """
     if ":" in host or _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]):
         try:
-            # A zone exists only on one machine.
+            # An IPv6 zone has a meaning only on one machine.
             return None if "%" in host else str(ipaddress.ip_address(host))
         except ValueError:
             return None
@@ -39,7 +39,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of a request to the proxy. A new dict: aiohttp adds to the one that it gets."""
+        """The headers of a request to the proxy, in a new dict each time, because aiohttp adds headers to it."""
         return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 
@@ -145,7 +145,7 @@ class Proxies:
         return cls(http, https, read("NO_PROXY"))
 
     def with_override(self, url: str | None, name: str) -> "Proxies":
-        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY stays."""
+        """Return the proxies with the proxy of a setting in place of both, unless it is None. NO_PROXY is kept."""
         if url is None:
             return self
         proxy = parse_proxy(url, name)

@@ -10,7 +10,7 @@ from keyturn.api.token_request import OPAQUE, Request
 from keyturn.core.attempts import TRANSIENT_LIMIT, RetryContext, longest_wait, next_attempt_time
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
-from keyturn.core.renewal_time import life, when_to_renew
+from keyturn.core.renewal_time import shortest_lifetime, when_to_renew
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
@@ -52,9 +52,9 @@ def renewal_reason(
 
 
 def _should_defer(request: Request, issuance: Issuance) -> bool:
-    """Whether a change concerns only formats or secretName, which is not worth consuming a token before it is due.
+    """Whether a change affects only formats or secretName, for which no token is consumed before a renewal is due.
 
-    A single-use source is not renewed when it is due: waiting would only delay the report that a new one is needed.
+    A single-use source cannot be renewed: waiting would only delay the report that a new credential is needed.
     """
     is_renewable = request.spec.consumption is not None and not issuance.once
     return is_renewable and is_unchanged(request.exchange_hash, issuance.exchange_hash)
@@ -96,15 +96,15 @@ def should_apply_metadata(request: Request, target: TargetSecret) -> bool:
     )
 
 
-def life_left(request: Request, issuance: Issuance | None, now: datetime) -> timedelta:
+def remaining_lifetime(request: Request, issuance: Issuance | None, now: datetime) -> timedelta:
     """Return how long the credentials, or the refresh token if it expires first, are still valid; zero if not at all.
 
     Without a verified record, nothing valid is known.
     """
     if issuance is None:
         return timedelta()
-    left = issuance.issued + life(request, issuance) - now
-    # A refresh token has expired, but perhaps not the credentials.
+    left = issuance.issued + shortest_lifetime(request, issuance) - now
+    # The refresh token has expired, but the credentials may still be valid.
     return max(timedelta(), left if left > timedelta() else issuance.expires - now)
 
 
@@ -173,7 +173,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A renewal that is needed and will be attempted at `until`, because another exchange now would be too many.
+    """A renewal that is needed but postponed to `until`, to limit how often a request runs its exchanges.
 
     `reason` is why it is needed, or WaitingForRenewal if a change waits for the next renewal of a rotating source.
     """
@@ -184,7 +184,7 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing is to be done now; reconcile again at `requeue_at`, or only after a change if it is None."""
+    """There is nothing to do now; reconcile again at `requeue_at`, or only after a change if it is None."""
 
     requeue_at: datetime | None
     postponed: Postponed | None = None
@@ -212,11 +212,14 @@ def decide(
     if reason is None:
         return _decide_metadata(request, target, state, now)
     if target and state.has_newer_than(target):
-        # An earlier version of the Secret was put back. Its record is genuine, but as often as that happens, it must
-        # not cause more exchanges than any other edit.
+        # An earlier version of the Secret was restored. Its record is genuine, but restoring it repeatedly must not
+        # cause more exchanges than other edits do.
         reason = "DriftDetected"
     if state.failure:
-        return _decide_retry(request, state, state.failure, reason, now, minimum)
+        decision = _decide_retry(request, state, state.failure, reason, now, minimum)
+        if isinstance(decision, Wait) or reason not in REPAIR_REASONS:
+            return decision
+        # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
     earliest = _earliest_renewal(request, state, reason, now, minimum)
     if earliest and now < earliest:
         return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))
@@ -269,8 +272,8 @@ def _decide_retry(
 
 
 def bounded(failure: Failure, request: Request, issuance: Issuance | None, now: datetime) -> Failure:
-    """Return a failure that was read from a status: it waits no longer than a failure with this reason would now."""
-    longest = longest_wait(request, failure.error.reason, life_left(request, issuance, now))
+    """Return a failure from a status, whose wait is limited to the longest one after a failure with this reason."""
+    longest = longest_wait(request, failure.error.reason, remaining_lifetime(request, issuance, now))
     return dataclasses.replace(failure, next_attempt_time=min(failure.next_attempt_time, now + longest))
 
 
@@ -280,7 +283,7 @@ def _earliest_renewal(
     last = state.last
     if last is None or now < last.issued:  # the clock was set back
         return None
-    earliest = last.issued + exchange_interval(reason, life(request, last), minimum, state.repairs)
+    earliest = last.issued + exchange_interval(reason, shortest_lifetime(request, last), minimum, state.repairs)
     if reason in REPAIR_REASONS:
         # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + minimum))
@@ -313,7 +316,7 @@ def after_failure(
         if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
     context = RetryContext(
-        life_left(request, state.issuance, now),
+        remaining_lifetime(request, state.issuance, now),
         consumed=state.consumed_at == now,
         worked_before=state.exchanged_at == now and state.has_worked(request),
     )

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from keyturn.api.target import RenewalSpec
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance
 
@@ -17,7 +17,7 @@ def renewal_time(issued_at: datetime, expires_at: datetime, renew_before: timede
     """
     lifetime = expires_at - issued_at
     wait = lifetime - possible_renew_before(renew_before, lifetime)
-    return whole(issued_at + wait - min(lifetime / 10, wait - lifetime / 20) * jitter)
+    return whole_seconds(issued_at + wait - min(lifetime / 10, wait - lifetime / 20) * jitter)
 
 
 def possible_renew_before(renew_before: timedelta, lifetime: timedelta) -> timedelta:
@@ -48,17 +48,17 @@ def when_to_renew(
     """
     expires_at, source_expiry = expirations
     moment = renewal_time(issued_at, expires_at, renew_before(request.spec.renewal, expires_at - issued_at), jitter)
-    unused = _refresh_token_life(request, issued_at, source_expiry)
+    unused = _refresh_token_lifetime(request, issued_at, source_expiry)
     return min(moment, renewal_time(issued_at, issued_at + unused, unused / 3, jitter)) if unused else moment
 
 
-def life(request: Request, issuance: Issuance) -> timedelta:
+def shortest_lifetime(request: Request, issuance: Issuance) -> timedelta:
     """Return the lifetime of the credentials, or of the refresh token if it expires first."""
     lifetime = issuance.expires - issuance.issued
-    return min(lifetime, _refresh_token_life(request, issuance.issued, issuance.source_expires) or lifetime)
+    return min(lifetime, _refresh_token_lifetime(request, issuance.issued, issuance.source_expires) or lifetime)
 
 
-def _refresh_token_life(request: Request, issued_at: datetime, source_expiry: datetime | None) -> timedelta | None:
+def _refresh_token_lifetime(request: Request, issued_at: datetime, source_expiry: datetime | None) -> timedelta | None:
     """Return how long an unused refresh token is valid; None if that is unknown or the source is not consumed."""
     if request.spec.consumption is None or source_expiry is None or source_expiry <= issued_at:
         return None

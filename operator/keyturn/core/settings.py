@@ -122,7 +122,7 @@ class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
 
 
 def _is_match(pattern: str, text: str) -> bool:
-    """Whether the text matches. Not by a regular expression, which takes minutes for many asterisks and a long text."""
+    """Whether the text matches. A regular expression could take minutes for many asterisks and a long text."""
     first, *others = pattern.split("*")
     if not others:
         return text == pattern
@@ -140,7 +140,7 @@ def _is_match(pattern: str, text: str) -> bool:
 
 
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Limits on renewals: the minimum interval is this or a twentieth of the lifetime, whichever is longer."""
+    """Limits on renewals: the minimum interval is this one or a twentieth of the lifetime, whichever is longer."""
 
     min_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
 

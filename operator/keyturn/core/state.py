@@ -53,8 +53,8 @@ class ReconcileState:
     exchanges, `consumed_at` when one last consumed a token, `metadata_applied_at` when metadata was last applied.
     `source` is the fingerprint of the source that was last read, and `inputs` the hash of the spec, source and target.
     `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason to repair the target
-    as it was last read, empty if it is intact. `unverified` is the record on the target if it is not verified: nothing
-    but the order of renewals depends on it.
+    as it was last read, empty if it is intact. `unverified` is the record on the target if it is not verified: only
+    the order of renewals depends on it.
     """
 
     issuance: Issuance | None = None
@@ -104,7 +104,7 @@ class ReconcileState:
         )
 
     def has_newer_than(self, target: TargetSecret) -> bool:
-        """Whether an earlier version of the Secret than that of the last issue was put back."""
+        """Whether the target is an earlier version of the Secret that was restored after the last issuance."""
         return bool(target.issuance and self.last and is_earlier(target.issuance, self.last))
 
 

@@ -46,8 +46,8 @@ class Event:
     message: str
 
 
-_LONGEST_MESSAGE = 1024  # of a core/v1 Event, which repeats the message of its condition
-_LONGEST_ERROR = 700  # of it; the request ID and the time of the next attempt follow
+_LONGEST_MESSAGE = 1024  # the limit of a core/v1 Event, which repeats the message of its condition
+_LONGEST_ERROR = 700  # the part for the error, which the request ID and the time of the next attempt follow
 _UNVERIFIED = "IssuanceUnverified"
 _EVENT_TYPES = {"Issued": "Normal", "DriftCorrected": "Warning"}
 # Reason and message of Ready while there is no Secret for the current spec, by the reason of the postponed renewal.

@@ -21,6 +21,8 @@ from keyturn.core.token_times import jwt_times
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
 _MAX_FINGERPRINTS, _MAX_REFUSALS = 100, 20
+# Several times as much as Keyturn writes.
+_MAX_CHARACTERS = 32 * 1024
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -30,7 +32,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     """
 
     holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]
-    consumes: str
+    consumes: Annotated[str, Meta(max_length=64)]
     start: Moment
     give_up_seconds: Annotated[int, Meta(ge=0, le=3600)]
     final_attempt: bool = False
@@ -144,6 +146,8 @@ class StoredToken:
 
 def read_family(annotation: str) -> TokenFamily | None:
     """Parse the annotation; None if it is invalid."""
+    if len(annotation) > _MAX_CHARACTERS:
+        return None
     try:
         return msgspec.json.decode(annotation, type=TokenFamily)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.pipeline_values import MAX_VALUE_LENGTH
 
@@ -42,14 +42,14 @@ class JwtTimes(NamedTuple):
     expires_at: datetime | None
 
 
-# Zoho, beside an expires_in in milliseconds; RFC 6749 section 5.1, and in milliseconds by Adobe; Square, Entra ID and
-# Squarespace.
+# The lifetimes: Zoho, together with an expires_in in milliseconds; RFC 6749 section 5.1, and Adobe (in milliseconds).
+# The times: Square, Entra ID and Squarespace.
 _ACCESS_TOKEN = _Members(
     ("expires_in_sec", "expires_in"),
     ("expires_at", "expires_on", "access_token_expires_at"),
     most_seconds=_LONGEST_LIFETIME.total_seconds(),
 )
-# Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit; Square and Squarespace.
+# The lifetimes: Keycloak; Google, GitHub, Azure AD B2C, AD FS and Apigee; Intuit. The time: Square and Squarespace.
 _REFRESH_TOKEN = _Members(
     ("refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"), ("refresh_token_expires_at",)
 )
@@ -94,7 +94,7 @@ def jwt_times(token: str) -> JwtTimes:
 
 
 def jwt_claims(token: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT of at most 16 KiB.
+    """Return the claims of a JWT (RFC 7519 section 4) without verifying it; None if it is not a JWT, or too long.
 
     Not by PyJWT, which also decodes and checks the header: any service may have issued the token.
     """
@@ -120,7 +120,7 @@ def parse_time(value: object) -> datetime | None:
         else:
             moment = datetime.fromisoformat(value if isinstance(value, str) else "")
         # A time without a zone may be hours off.
-        return whole(moment) if moment.tzinfo and moment.year >= _FIRST_YEAR else None
+        return whole_seconds(moment) if moment.tzinfo and moment.year >= _FIRST_YEAR else None
     except (ValueError, OverflowError, OSError):
         return None
 

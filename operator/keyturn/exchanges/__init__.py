@@ -1,1 +1,1 @@
-"""The calls behind the exchanges, one module or package per external system."""
+"""The calls that exchanges make, one module or package per external system."""

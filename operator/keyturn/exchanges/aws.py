@@ -1,4 +1,4 @@
-"""Calls to AWS, each in a thread, within the rate limit that its service and identity accepted."""
+"""Calls to AWS, each in a thread, limited to the rate that the service has accepted."""
 
 import asyncio
 import time
@@ -13,9 +13,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
-from keyturn.api.times import rfc3339, whole
+from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
-from keyturn.core.pipeline_values import Credentials, require_safe
+from keyturn.core.pipeline_values import MAX_SESSION_TOKEN_LENGTH, Credentials, require_safe
 from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
@@ -47,12 +47,14 @@ class AwsResponse:
     def credentials(self, operation: AwsOperation, names: CredentialNames) -> Credentials:
         """Read temporary credentials that have not expired.
 
-        Every member is required: without an expiry they could not be renewed in time.
+        Every member is required: credentials without an expiry could not be renewed in time.
         """
         container, *parts = names
         fields = member(operation, self.members, container)
         key_id, secret, session_token = (
-            require_safe(member(operation, fields, name), f"the {name} that {operation.title} returned")
+            require_safe(
+                member(operation, fields, name), f"the {name} that {operation.title} returned", MAX_SESSION_TOKEN_LENGTH
+            )
             for name in parts[:3]
         )
         expires_at = expiration(operation, fields, parts[3])
@@ -60,12 +62,12 @@ class AwsResponse:
         return Credentials(key_id, secret, session_token, expires_at)
 
     def require_unexpired(self, operation: AwsOperation, what: str, expires_at: datetime | None) -> None:
-        """Raise an error if what was issued had already expired when it was requested.
+        """Raise an error if AWS returned something that had already expired when it was requested.
 
-        If it is valid by AWS's clock, the local one is wrong; otherwise the service is.
+        If it is valid by AWS's clock, the local clock is wrong; otherwise the service is at fault.
         """
         if expires_at is None or expires_at > self.requested_at or operation.consumes:
-            return  # After a token was consumed, what else was issued must be saved first.
+            return  # If a token was consumed, its replacement in the response must be saved first.
         problem = f"{operation.title} returned {what} that expired at {rfc3339(expires_at)}"
         if expires_at > self.requested_at + self.clock_skew:
             raise clock_skew.to_error(problem, self.clock_skew, "AWS", self.request_id)
@@ -73,7 +75,7 @@ class AwsResponse:
 
 
 class Aws:
-    """The AWS clients, the threads that run their calls, and what earlier calls revealed about each service."""
+    """The AWS clients, the threads that run their calls, and the rate limits and health of each service."""
 
     def __init__(  # noqa: PLR0913 - each is a dependency
         self,
@@ -105,21 +107,21 @@ class Aws:
         signer: Signer = None,
         transmission: Transmission | None = None,
         *,
-        payer: str = "",
+        quota_owner: str = "",
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
-        `payer` is whose limit AWS applies (see Call.call_aws), so that throttling of one tenant delays no other.
+        `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
 
-        botocore retries up to the operation's number of attempts. Raises only KeyturnError. `transmission` begins after
-        botocore has validated and signed the request, and before it sends it.
+        botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
+        botocore has validated and signed the request, and before it sends the request.
         """
-        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, payer)
+        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
         wait_seconds = rate_limiter.reserve(time.monotonic())
         _check_wait(operation, wait_seconds)
         if wait_seconds > 0:
             await asyncio.sleep(wait_seconds)
-        requested_at, started, code = whole(self._now()), time.monotonic(), "cancelled"
+        requested_at, started, code = whole_seconds(self._now()), time.monotonic(), "cancelled"
         loop = asyncio.get_running_loop()
         try:
             members = await loop.run_in_executor(
@@ -139,17 +141,19 @@ class Aws:
         skew = self._measure_clock_skew(operation.service, metadata)
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
 
-    def check_rate(self, operation: AwsOperation, region: str, signer: Signer, payer: str = "") -> None:
-        """Raise ThrottledError if the rate limit delays a call for long. Before an intent to consume a token."""
-        _check_wait(operation, self._rate_limiter(operation, region, signer, payer).wait_seconds(time.monotonic()))
+    def check_rate(self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str = "") -> None:
+        """Raise ThrottledError if the rate limit would delay a call for long. Called before an intent is written."""
+        _check_wait(
+            operation, self._rate_limiter(operation, region, signer, quota_owner).wait_seconds(time.monotonic())
+        )
 
-    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, payer: str) -> RateLimiter:
+    def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str) -> RateLimiter:
         if isinstance(signer, Ambient):
-            payer = ""
+            quota_owner = ""
         elif signer and not signer.session_token:
-            # Each session has a new key ID: a rate limiter for each would never learn the limit.
-            payer = signer.access_key_id
-        return self._rate_limiters.get((operation.service_in(region), payer))
+            # Only long-lived keys: each session has a new key ID, so a rate limiter for it would never learn the limit.
+            quota_owner = signer.access_key_id
+        return self._rate_limiters.get((operation.service_in(region), quota_owner))
 
     def close(self) -> None:
         """Stop the threads. A call in progress ends by its own timeout."""
@@ -215,7 +219,7 @@ _TYPES: Mapping[str, type] = {
 def well_typed(shape: Shape, value: Any) -> Any:
     """Remove members, at any depth, whose type is not that of their shape: botocore's JSON parser accepts any type.
 
-    Members that the shape does not describe are kept. A list ends after 100 items: no operation here returns more.
+    Members that the shape does not describe are kept. Lists are cut after 100 items: no operation here returns more.
     """
     if isinstance(shape, StructureShape):
         return {

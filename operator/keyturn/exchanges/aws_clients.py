@@ -20,20 +20,20 @@ from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.transmission import Transmission
 
-MAX_CLIENTS = 128  # A region is free text.
+MAX_CLIENTS = 128  # A limit is needed because a region may be any text.
 
 
 class Ambient:
-    """The type of `AMBIENT`, the signer that stands for the operator's own identity."""
+    """The type of `AMBIENT`, the signer that represents the operator's own identity."""
 
 
 AMBIENT = Ambient()
 
 
 class AwsClients:
-    """The cached clients of one session, which `open_session` returns: on the first call, and again until it succeeds.
+    """The cached clients of one session. `open_session` is called for the first client, and again until it succeeds.
 
-    A client serves up to `connections` calls at a time.
+    Each client makes up to `connections` calls at a time.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class AwsClients:
         return Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=3,
-            # A call that is sent only once must end within ten seconds in all.
+            # A call that is sent only once must end within ten seconds in total.
             read_timeout=10 if attempts > 1 else 7,
             max_pool_connections=self._connections,
             use_fips_endpoint=self._settings.fips and is_default_endpoint,
@@ -139,10 +139,10 @@ class _ProxyConfiguration(ProxyConfiguration):
 
 
 class _ProxiedSession(botocore.session.Session):
-    """Creates clients that use `proxies`, and not the environment; those of its credential chain too.
+    """Creates clients, including those of its credential chain, that use `proxies` instead of the environment.
 
-    botocore matches no networks in NO_PROXY, fails if a password is not ASCII, and may show it in an exception. Its
-    Config(proxies=...) is for all hosts.
+    botocore ignores networks in NO_PROXY, fails if a password is not ASCII, and may show the password in an exception.
+    Its Config(proxies=...) applies to all hosts.
     """
 
     def __init__(self, proxies: Proxies, **options: Any) -> None:
@@ -151,7 +151,7 @@ class _ProxiedSession(botocore.session.Session):
 
     def create_client(self, *arguments: Any, **options: Any) -> Any:
         client: Any = super().create_client(*arguments, **options)
-        # There is no public way to replace it; the tests notice if botocore renames it.
+        # There is no public way to replace it. A test fails if botocore renames it.
         client._endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
         return client
 
@@ -173,8 +173,8 @@ def session_without_chain(proxies: Proxies) -> boto3.session.Session:
 def ambient_session(proxies: Proxies, *, is_allowed: bool) -> boto3.session.Session:
     """Create a session that signs with the operator's own AWS identity, from botocore's default credential chain.
 
-    Raises NoCredentialsError if the settings do not allow it, or if there is no identity: a pod's may become available
-    after the pod starts. The chain refreshes its credentials itself; a copy of them would expire.
+    Raises NoCredentialsError if the settings do not allow it, or if there is no identity yet: that of a pod may become
+    available only after the pod starts. The chain refreshes its credentials itself; a copy of them would expire.
     """
     session = boto3.session.Session(botocore_session=_ProxiedSession(proxies)) if is_allowed else None
     if session is None or session.get_credentials() is None:

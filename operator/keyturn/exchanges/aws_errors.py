@@ -34,8 +34,8 @@ _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionErro
 class ErrorClassification:
     """The meaning of an AWS error code: a reason, and advice for the person who reads the condition.
 
-    `hints` replace the hint if AWS's own message, which is never shown, contains their key. `transient`: the service is
-    known to return this code for minutes although nothing is wrong.
+    An entry of `hints` replaces `hint` if AWS's own message, which is never shown, contains its key. `transient`: the
+    service is known to return this code for some minutes although nothing is wrong.
     """
 
     reason: str
@@ -46,7 +46,7 @@ class ErrorClassification:
 
 
 def not_allowed(actions: str) -> ErrorClassification:
-    """Return the meaning of an error that says that IAM does not allow the call."""
+    """Return the classification of an error that IAM causes because it does not allow these actions."""
     return ErrorClassification(
         "AccessDenied", hint=f"check that the caller's policy allows {actions}", eventually_consistent=True
     )
@@ -83,11 +83,11 @@ class AwsOperation:
     consumes: bool = False
 
     def service_in(self, region: str) -> str:
-        """The name of the service in `ServiceHealth` and of the rate limit for all of its operations."""
+        """The name of the service in `ServiceHealth`, and the key of the rate limit that its operations share."""
         return f"{self.service}/{region}"
 
     def code(self, error: Exception) -> str:
-        """The label of an error in metrics: a code from the table, or `other`, to bound the number of series."""
+        """The label of an error in metrics: a code from the table, or `other`, to limit the number of series."""
         code = _code(error) if isinstance(error, ClientError) else ""
         return code if code in self.classifications else "other"
 
@@ -116,7 +116,7 @@ _COMMON = {
     "ThrottlingException": _THROTTLED,
     "TooManyRequestsException": _THROTTLED,
 }
-# The codes by which the AWS SDKs recognise a wrong clock: always, or only if the clocks differ by the tolerance.
+# The codes by which the AWS SDKs recognize a wrong clock: always, or only if the clocks differ by the tolerance.
 _CLOCK_CODES = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
 _SIGNATURE_CODES = frozenset({"AuthFailure", "InvalidSignatureException", "SignatureDoesNotMatch"})
 _SIGNATURE_TOLERANCE = timedelta(minutes=4)
@@ -235,7 +235,7 @@ def _code(error: ClientError) -> str:
 
 
 def _by_status(status: int) -> ErrorClassification:
-    """Classify an unknown code: a wrong retry is noise, a wrong stop is an outage."""
+    """Classify an unknown code by its HTTP status: a wrong retry is noise, a wrong stop is an outage."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _THROTTLED
     if status not in _CLIENT_ERRORS or status in NOT_PROCESSED:

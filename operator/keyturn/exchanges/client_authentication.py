@@ -1,4 +1,4 @@
-"""Client authentication of OAuth: a secret, an assertion that the client signs, or a token of another issuer."""
+"""OAuth client authentication: with a secret, an assertion that the client signs, or a token from another issuer."""
 
 import base64
 import secrets
@@ -31,7 +31,7 @@ from keyturn.exchanges.context import Call
 # RFC 7523 section 2.2.
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFETIME = timedelta(seconds=60)
-# The shortest that Kubernetes allows: the token is used once.
+# The shortest lifetime that Kubernetes allows, because the token is used only once.
 _SERVICE_ACCOUNT_SECONDS = 600
 # The dots in a signed and in an encrypted JWT (RFC 7515 section 7.1, RFC 7516 section 7.1).
 _JWT_DOTS = (2, 4)
@@ -77,7 +77,7 @@ async def _external_assertion(call: Call, source: ClientAssertionSource, values:
         token = unwrap(await call.secret(ref), what)
         expires_at = jwt_times(token).expires_at
         if expires_at and expires_at <= call.context.issuer_client.now():
-            raise RefusedError("SourceExpired", f"{what} expired at {rfc3339(expires_at)}; store a new JWT in it")
+            raise RefusedError("SourceExpired", f"{what} expired at {rfc3339(expires_at)}; store a new JWT there")
     else:
         what = f"clientAssertionFrom (the {source.pipeline} of an earlier exchange)"
         # Never the source token, which may be a refresh token.
@@ -89,7 +89,7 @@ async def _external_assertion(call: Call, source: ClientAssertionSource, values:
 
 
 async def _signed_assertion(call: Call, spec: OauthTokenSpec) -> str:
-    """Sign an assertion (RFC 7523 section 3), valid once and for a minute."""
+    """Sign an assertion (RFC 7523 section 3) that is valid once, for one minute."""
     where = _where("clientKeyFrom", spec.client_key_from)
     content, now = spec.client_assertion or ClientAssertionSpec(), call.context.issuer_client.now()
     try:
@@ -115,7 +115,7 @@ async def _signed_assertion(call: Call, spec: OauthTokenSpec) -> str:
     try:
         return jwt.encode(claims, key.key, algorithm, headers)  # type: ignore[arg-type]
     except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError):
-        # Not "from error": it may show a line of the key.
+        # Not "from error": the original message may contain a line of the key.
         raise RefusedError("InvalidSpec", f"{where} contains a key that cannot sign with {algorithm}") from None
 
 
@@ -135,10 +135,10 @@ async def _certificate_headers(call: Call, spec: OauthTokenSpec, key: ClientKey,
     if not chain:
         raise RefusedError(
             "InvalidSpec",
-            f"{where} contains no certificate that belongs to the private key, which certificateHeaders requires",
+            f"{where} contains no certificate for the private key, which certificateHeaders requires",
         )
     headers = {
-        # RFC 7515 section 4.1.7. It finds the certificate; the key protects the assertion.
+        # RFC 7515 section 4.1.7. SHA-1 only identifies the certificate; the signature protects the assertion.
         "x5t": _base64url(chain[0].fingerprint(SHA1())),  # noqa: S303  # nosec B303
         "x5t#S256": _base64url(chain[0].fingerprint(SHA256())),
         "x5c": [base64.b64encode(certificate.public_bytes(Encoding.DER)).decode() for certificate in chain],

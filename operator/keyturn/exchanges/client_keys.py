@@ -1,4 +1,4 @@
-"""Private keys and certificates of OAuth clients, in the forms in which people store them: PEM, JWK and JWK set."""
+"""Loads private keys and certificates of OAuth clients from the formats that users store: PEM, JWK and JWK set."""
 
 import base64
 import re
@@ -22,18 +22,18 @@ from keyturn.core.bounded_json import decode_object
 from keyturn.core.der import PRIVATE_KEY, describe_der
 
 _MAX_KEY_LENGTH, _MAX_KEY_BITS = 8192, 4096
-# Of a number with 4096 bits in base64url, and some more.
+# Slightly more than a number of 4096 bits takes in base64url.
 _MAX_NUMBER_LENGTH = 700
 _MARKER = re.compile(r"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
-# Without the lookbehind, a long run of backslashes would be searched again from each of them.
+# Without the lookbehind, a long run of backslashes would be scanned again from each of them.
 _ESCAPED_LINE_BREAK, _ESCAPED_QUOTE = re.compile(r"(?<!\\)\\++[rn]"), re.compile(r'(?<!\\)\\++"')
 _PRIVATE_KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _ENCRYPTED = "an encrypted private key: store it without a passphrase (openssl pkey -in FILE)"
 _PUBLIC = "a public key: the client signs with the private key"
-# What else PEM may contain, and what to do about it.
+# Other contents of PEM, and what to do about them.
 _OTHER_LABELS = {
     "ENCRYPTED PRIVATE KEY": _ENCRYPTED,
-    "OPENSSH PRIVATE KEY": "a key in the format of OpenSSH: convert it (ssh-keygen -p -m PKCS8 -f FILE)",
+    "OPENSSH PRIVATE KEY": "a key in OpenSSH format: convert it (ssh-keygen -p -m PKCS8 -f FILE)",
     "DSA PRIVATE KEY": "a DSA key, which cannot sign JWTs",
     "PGP PRIVATE KEY BLOCK": "a PGP key, which cannot sign JWTs",
     "PUBLIC KEY": _PUBLIC,
@@ -48,7 +48,7 @@ _PREFIXES = {"PuTTY-User-Key-File": "a PuTTY key: export it as PEM", "ssh-": _PU
 _EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
-# The prefixes of those with private keys (RFC 7518 section 4.1).
+# The prefixes of the encryption algorithms that use private keys (RFC 7518 section 4.1).
 _ENCRYPTION_ALGORITHMS = ("RSA", "ECDH")
 _KEY_AGREEMENT_CURVES = ("X25519", "X448")
 
@@ -73,7 +73,7 @@ class _Block(NamedTuple):
 
 
 def load_client_key(text: str, key_id: str | None = None) -> ClientKey:
-    """Load a private key from PEM, a JWK (RFC 7517) or a JWK set, from which `key_id` or the only key is chosen.
+    """Load a private key from PEM, a JWK (RFC 7517) or a JWK set. In a set it has the ID `key_id`, or is the only one.
 
     White space, quotes and escaped line breaks are accepted. Raises UnusableKeyError.
     """
@@ -96,18 +96,18 @@ def load_certificates(text: str) -> tuple[Certificate, ...]:
 
 
 def signing_algorithm(key: ClientKey, algorithm: str | None) -> str:
-    """Return the algorithm to sign with; raises UnusableKeyError if the key does not fit the one that is required."""
+    """Return the algorithm to sign with; raises UnusableKeyError if the key cannot be used with `algorithm`."""
     kind, fitting = _kind(key.key)
     if not fitting:
-        raise UnusableKeyError(f"{kind}, which no supported signature algorithm fits")
+        raise UnusableKeyError(f"{kind}, which no supported signature algorithm can use")
     algorithm = algorithm or (key.algorithm if key.algorithm in fitting else fitting[0])
     if algorithm not in fitting:
-        raise UnusableKeyError(f"{kind}, which does not fit algorithm {algorithm}: use {' or '.join(fitting)}")
+        raise UnusableKeyError(f"{kind}, which algorithm {algorithm} cannot use: set {' or '.join(fitting)}")
     return algorithm
 
 
 def certificate_chain(key: ClientKey, certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:
-    """Return the certificates with that of the key first; empty if none of them belongs to the key."""
+    """Return the certificates, starting with the one of the key; empty if none of them belongs to the key."""
     public_key = key.key.public_key()
     try:
         leaf = next((certificate for certificate in certificates if certificate.public_key() == public_key), None)
@@ -117,7 +117,7 @@ def certificate_chain(key: ClientKey, certificates: Sequence[Certificate]) -> tu
 
 
 def _kind(key: PrivateKeyTypes) -> tuple[str, tuple[str, ...]]:
-    """Return the kind of a key, and the signature algorithms that fit it (RFC 7518 section 3.1, RFC 8037)."""
+    """Return the kind of a key, and the signature algorithms that can use it (RFC 7518 section 3.1, RFC 8037)."""
     match key:
         case RSAPrivateKey():
             return "an RSA key", _RSA_ALGORITHMS
@@ -126,7 +126,7 @@ def _kind(key: PrivateKeyTypes) -> tuple[str, tuple[str, ...]]:
             return f"an EC key on the curve {key.curve.name}", (algorithm,) if algorithm else ()
         case Ed25519PrivateKey() | Ed448PrivateKey():
             return "an Edwards curve key", ("EdDSA",)
-    return "a private key of another kind than RSA, EC and EdDSA", ()
+    return "a private key that is not RSA, EC or EdDSA", ()
 
 
 def _without_quotes(text: str) -> str:
@@ -161,7 +161,7 @@ def _from_pem(body: str) -> PrivateKeyTypes:
     try:
         key = load_der_private_key(_decoded(body), None, unsafe_skip_rsa_key_validation=True)
     except (UnsupportedAlgorithm, ValueError, TypeError):
-        # Not "from error": it may show a line of the key.
+        # Not "from error": the original message may contain a line of the key.
         raise UnusableKeyError("a private key that is damaged, or of a kind that is not supported") from None
     return _checked(key)
 
@@ -197,7 +197,7 @@ def _chosen(jwks: Sequence[Mapping[str, Any]], key_id: str | None) -> Mapping[st
         named, which = [jwk for jwk in jwks if jwk.get("kid") == key_id], "with the ID in keyId"
     chosen = [jwk for jwk in named if "d" in jwk and _may_sign(jwk)]
     if not chosen and key_id is not None:
-        # One that is named is used, or refused for what it is.
+        # A key that is named is loaded even if it does not look suitable, so that the error describes it.
         chosen = list(named)
     if not chosen:
         raise UnusableKeyError(f"a JWK set without a private key {which}")
@@ -284,7 +284,7 @@ def _describe_base64(text: str) -> str:
     except ValueError:
         content = b""
     if b"-----BEGIN" in content or content.lstrip().startswith(b"{"):
-        return "the base64 encoding of a PEM file or JWK: store the file itself (kubectl and stringData encode it once)"
+        return "the base64 encoding of a PEM file or JWK: store the file itself; kubectl and stringData encode it"
     binary = describe_der(content)
     if binary == PRIVATE_KEY:
         return "the body of a PEM file without its BEGIN and END lines"

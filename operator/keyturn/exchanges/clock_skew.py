@@ -1,4 +1,4 @@
-"""Differences between the clocks of services and the local one, measured by the Date header of their responses."""
+"""Differences between the clocks of services and the local clock, measured from the Date header of responses."""
 
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,10 +19,10 @@ def measure(date: str | None, now: datetime) -> timedelta:
 
 
 def describe(skew: timedelta, service: str) -> str:
-    """Return what is wrong with the node's clock, and what to do. The skew is zero if it could not be measured."""
+    """Describe what is wrong with the node's clock, and what to do. The skew is zero if it could not be measured."""
     if abs(skew) < SIGNIFICANT:
         return f"{service}'s clock differs from the node's clock: synchronize the node's clock"
-    # In whole minutes, or the message would change with each attempt.
+    # In whole minutes: otherwise the message would change with each attempt.
     difference = human_duration(timedelta(minutes=round(abs(skew) / timedelta(minutes=1))))
     return (
         f"the node's clock is {difference} {'behind' if skew > timedelta() else 'ahead of'} {service}: synchronize it"
@@ -30,5 +30,5 @@ def describe(skew: timedelta, service: str) -> str:
 
 
 def to_error(what: str, skew: timedelta, service: str, request_id: str = "") -> UnavailableError:
-    """Return the error for a call that failed because of the time."""
+    """Return the error for a call that failed because of a wrong clock."""
     return UnavailableError("ClockSkew", f"{what}; {describe(skew, service)}", request_id=request_id)

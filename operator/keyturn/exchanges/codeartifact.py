@@ -49,7 +49,7 @@ async def get_authorization_token(
     domain: dict[str, str | int] = {"domain": spec.domain}
     if spec.domain_owner:
         domain["domainOwner"] = spec.domain_owner
-    # The endpoints first: a failure after GetAuthorizationToken would leave behind an unused but valid token.
+    # The endpoints come first: a failure after GetAuthorizationToken would leave a valid but unused token.
     endpoints = []
     for repository in spec.repositories or ():
         endpoint_type = {"endpointType": repository.endpoint_type} if repository.endpoint_type else {}
@@ -77,7 +77,7 @@ async def _endpoint_url(call: Call, values: PipelineValues, parameters: dict[str
         signer, principal = values.signing_credentials, values.principal
         response = await call.call_aws(_GET_ENDPOINT, parameters, signer, principal=principal)
         url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
-    # Without domainOwner the domain is the caller's own, and differs from caller to caller.
+    # Not cached without domainOwner: the domain is then the caller's own, which differs from caller to caller.
     if "domainOwner" in parameters:
         cache.put(key, url)
     return url

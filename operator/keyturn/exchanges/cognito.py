@@ -13,14 +13,14 @@ from keyturn.exchanges.context import Call
 
 _LIFETIME = timedelta(minutes=10)
 _CREDENTIALS = ("Credentials", "AccessKeyId", "SecretKey", "SessionToken", "Expiration")
-# Cognito verifies the login with keys that it fetches from the provider, which may fail for minutes.
+# Cognito verifies the login with keys that it fetches from the provider. That may fail for some minutes.
 _LOGIN = ErrorClassification(
     "SourceInvalid",
     hint="check that the pool has this login provider, and that its token is still valid",
     transient=True,
 )
 
-# LimitExceededException is a quota, not throttling, though botocore retries it.
+# LimitExceededException is about a quota, not throttling, although botocore retries it.
 _CLASSIFICATIONS = {
     "DeveloperUserAlreadyRegisteredException": ErrorClassification("InvalidSpec"),
     "ExternalServiceException": ErrorClassification(

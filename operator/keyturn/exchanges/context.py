@@ -15,7 +15,7 @@ from keyturn.exchanges.aws_errors import AwsOperation
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.transmission import Transmission
 
-# Called with each value that an exchange has read; the value is empty if it could not be read.
+# Called with each value that an exchange reads; the value is empty if it could not be read.
 OnRead = Callable[[ValueRef, str], None]
 ReadValue = Callable[[str, ValueRef], Awaitable[str]]
 MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
@@ -23,11 +23,11 @@ MakeToken = Callable[[str, str, tuple[str, ...], int], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class ExchangeContext:
-    """What all exchanges of a process share.
+    """The services that all exchanges of a process share.
 
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
-    audiences, seconds)` creates a service account token. `sources` are the settings that restrict such tokens and
-    the operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
+    audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
+    operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
     """
 
     aws: Aws
@@ -66,20 +66,20 @@ class Call:
         principal: str = "",
         region: str | None = None,
     ) -> AwsResponse:
-        """Call an AWS operation as `Aws.call` does, by default in the region of this exchange.
+        """Call an AWS operation with `Aws.call`, by default in the region of this exchange.
 
-        `principal` is an ARN in the account whose limit AWS applies; empty if it is unknown.
+        `principal` is an ARN in the account whose quota AWS applies; empty if the account is unknown.
         """
         return await self.context.aws.call(
-            operation, region or self.region, parameters, signer, transmission, payer=self._payer(principal)
+            operation, region or self.region, parameters, signer, transmission, quota_owner=self._quota_owner(principal)
         )
 
     def check_aws_rate(self, operation: AwsOperation, signer: Signer, principal: str) -> None:
-        """Before an intent is written, raise ThrottledError if the rate limit would delay the call for long."""
+        """Raise ThrottledError if the rate limit would delay the call for long. Called before an intent is written."""
         if self.consumes:
-            self.context.aws.check_rate(operation, self.region, signer, self._payer(principal))
+            self.context.aws.check_rate(operation, self.region, signer, self._quota_owner(principal))
 
-    def _payer(self, principal: str) -> str:
+    def _quota_owner(self, principal: str) -> str:
         parts = principal.split(":", 5)
         return parts[4] if len(parts) > 5 else f"{self.namespace}/"  # noqa: PLR2004 - arn:aws:iam::ACCOUNT:role/NAME
 

@@ -21,7 +21,7 @@ _ASSIGNED = (
     "check that the user is assigned to the application (unless it requires no assignments), that the application"
     " allows this grant, and that the caller's policy allows sso-oauth:CreateTokenWithIAM"
 )
-# Not SourceInvalid: that would mean that the code or assertion itself was refused and must not be sent again.
+# Not SourceInvalid, which would mean that the code or assertion itself was refused and must not be sent again.
 _KEYS, _UNKNOWN_KEY = replace(KEYS, reason="AccessDenied"), replace(UNKNOWN_KEY, reason="AccessDenied")
 _NOT_ASSIGNED = ErrorClassification(
     "AccessDenied", hint="check that the user is assigned to this permission set in this account"
@@ -50,7 +50,7 @@ _CREATE_TOKEN = AwsOperation(
             "InvalidSpec",
             hint="check the parameters, such as redirectUri, and that the KMS key of Identity Center can be used",
         ),
-        "InvalidRequestRegionException": ErrorClassification("InvalidSpec", hint="the token belongs to another region"),
+        "InvalidRequestRegionException": ErrorClassification("InvalidSpec", hint="the token is from another region"),
         "InvalidScopeException": ErrorClassification("InvalidSpec", hint="the application does not have this scope"),
         "InvalidSignatureException": _KEYS,
         "SlowDownException": ErrorClassification("Throttled"),
@@ -81,9 +81,9 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
 async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, values: PipelineValues) -> Send:
     """Prepare a call of sso-oidc CreateTokenWithIAM, signed with the credentials of the pipeline.
 
-    A single-use code, assertion or subject token is sent only until it has yielded a refresh token, which is sent
-    from then on. The expiry is `expiresIn` from the time of the request. The identity context is that of the
-    response, else the claim of the ID token.
+    A single-use code, assertion or subject token is sent only until a response contains a refresh token, which is sent
+    from then on. The expiry is `expiresIn` after the time of the request. The identity context comes from the response
+    or, if it is missing there, from the claim in the ID token.
     """
     parameters: dict[str, Any] = {"clientId": spec.client_id} | await _grant(call, spec, values)
     if spec.scope:
@@ -97,7 +97,7 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
     async def send(transmission: Transmission) -> PipelineValues:
         response = await call.call_aws(operation, parameters, signer, transmission, principal=values.principal)
         if not any(response.members.get(name) for name in (_TOKENS[:1] if is_repeatable else _TOKENS)):
-            # botocore reads a page of a proxy as a response without members.
+            # botocore reads the error page of a proxy as a response without members.
             message = f"{operation.title} returned no token"
             raise UnavailableError("Unavailable", message, outcome_unknown=operation.consumes)
         results = _with_tokens(values, response)
@@ -164,9 +164,9 @@ async def get_role_credentials(
     parameters = {
         "roleName": spec.role_name,
         "accountId": spec.account_id,
-        # Sent in a header.
+        # Checked because it is sent in a header.
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
-    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, payer=spec.account_id)
+    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, quota_owner=spec.account_id)
     credentials = response.credentials(_GET_ROLE_CREDENTIALS, _CREDENTIALS)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

@@ -1,4 +1,4 @@
-"""HTTPS requests to the issuers that users name: bounded in time and size, and protected against SSRF."""
+"""HTTPS requests to the issuers that users specify, with limits on time and size, and protection against SSRF."""
 
 import re
 import ssl
@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 from yarl import URL
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
@@ -28,7 +28,7 @@ from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
-# The characters of a query (RFC 3986 section 3.4) besides letters and digits, and those of an escape.
+# Characters that a query (RFC 3986 section 3.4) may contain besides letters and digits, and those of an escape.
 _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
@@ -37,9 +37,9 @@ _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form to send to `url`; a field may occur more than once. `trusted` replaces the usual certificates.
+    """A form to send to `url`; a field may occur more than once. `trusted` replaces the default CA certificates.
 
-    `consumes_token`: a response that is lost leaves the outcome unknown.
+    `consumes_token`: a lost response leaves the outcome unknown.
     """
 
     url: str
@@ -66,7 +66,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class IssuerRequest:
-    """A form that was encoded, for a host that the settings allow, and the proxy to send it through."""
+    """An encoded form, for a host that the settings allow, and the proxy to send it through."""
 
     form: Form = field(repr=False)
     host: str
@@ -105,13 +105,13 @@ class IssuerClient:
     ) -> None:
         self._settings = settings
         proxies = proxies.with_override(settings.proxy, "issuers.proxy")
-        # A proxy connects to any host that it is asked for, so without allowed hosts any tenant could map its network.
+        # A proxy connects to any host: without a list of allowed hosts, any tenant could explore the proxy's network.
         self._proxies, self._unused_proxies = (proxies, NO_PROXIES) if settings.allowed_hosts else (NO_PROXIES, proxies)
         self._timeout_seconds = timeout_seconds
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
-        # A URL is free text, so its entry is removed with its last request.
+        # Users choose the URLs, so the entry of a URL is removed with its last request.
         self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
 
     def now(self) -> datetime:
@@ -119,17 +119,17 @@ class IssuerClient:
         return self._now()
 
     @contextmanager
-    def reserve(self, token_url: str) -> Iterator[None]:
-        """Hold the right to send a request to an issuer; raises ThrottledError if too many are in progress.
+    def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
+        """Hold a namespace's right to send a request to an issuer; raises ThrottledError if too many are in progress.
 
-        Not a part of `post`: an intent to consume a token is written before it, and waiting would occupy a worker. The
-        limit is for a token endpoint, not for a host, on which one tenant may know a page that never responds.
+        This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
+        a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.
         """
         url = URL(token_url)
         endpoint = (url.raw_host, url.port, url.raw_path)
         limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
         started = time.monotonic()
-        wait_seconds = limiter.acquire(started)
+        wait_seconds = limiter.acquire(started, namespace)
         if wait_seconds:
             raise ThrottledError(
                 f"{url.raw_host} is busy with other requests from Keyturn",
@@ -139,16 +139,16 @@ class IssuerClient:
         try:
             yield
         finally:
-            limiter.release(time.monotonic() - started)
+            limiter.release(time.monotonic() - started, namespace)
 
     def prepare(self, form: Form) -> IssuerRequest:
-        """Check where a form is sent, and encode it. Raises RefusedError (InvalidSpec) and UnavailableError."""
+        """Check the destination of a form, and encode it. Raises RefusedError (InvalidSpec) and UnavailableError."""
         host = form.host
         if not self._settings.is_allowed(host):
             raise RefusedError(
                 "InvalidSpec", f"the operator's settings (issuers.allowedHosts) do not allow the host {host}"
             )
-        # yarl would decode escapes in the query, which an issuer may compare as it is written.
+        # yarl would decode escapes in the query, but an issuer may compare the query as it is written.
         base, mark, query = form.url.partition("?")
         url = URL(f"{URL(base)}{mark}{quote(query, safe=_QUERY)}", encoded=True)
         proxy = self._proxies.for_url(str(url))
@@ -175,11 +175,11 @@ class IssuerClient:
         return response
 
     def throttled(self) -> None:
-        """Count a throttled request. The host is free text, so it cannot be a label."""
+        """Count a throttled request. The host is not a label, because users choose it."""
         self._metrics.throttled.labels("oauth").inc()
 
     async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
-        requested_at, form, host, proxy = whole(self._now()), request.form, request.host, request.proxy
+        requested_at, form, host, proxy = whole_seconds(self._now()), request.form, request.host, request.proxy
         try:
             async with (
                 self._session(request, transmission) as session,
@@ -207,11 +207,11 @@ class IssuerClient:
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
     def _unreachable(self, host: str, url: URL, error: Exception | None = None) -> UnavailableError:
-        # One message for DNS, TLS, a closed port and a forbidden address: it must not help to map a network.
+        # One message for DNS, TLS, a closed port and a forbidden address: it must not help to explore a network.
         message = f"{host} could not be reached"
         if self._unused_proxies.for_url(str(url)):
             message += " directly; the proxy of the environment is used only if issuers.allowedHosts is set"
-        # The same for each host, so it does not help either. Other responses of a proxy depend on the host.
+        # This response is the same for each host, so it reveals nothing. A proxy's other responses depend on the host.
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             message += ": the proxy refused the credentials of HTTPS_PROXY (HTTP 407)"
         return UnavailableError("Unreachable", message, service=host)
@@ -219,8 +219,8 @@ class IssuerClient:
     def _session(self, request: IssuerRequest, transmission: Transmission) -> aiohttp.ClientSession:
         """Create a session, which begins the transmission once there is a connection to the issuer itself.
 
-        Before that, no token can have reached the issuer. The exceptions do not distinguish this: a proxy that hangs up
-        fails like an issuer that has received a token.
+        Before that, no token can have reached the issuer. Exceptions do not show this: a proxy that hangs up causes the
+        same one as an issuer that has received a token.
         """
 
         async def begin(*_: object) -> None:
@@ -231,7 +231,7 @@ class IssuerClient:
         trace.on_connection_reuseconn.append(begin)
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
-            # A proxy resolves the host itself, and has an address of its own.
+            # The filter does not apply to a proxy, which resolves the host itself.
             socket_factory=None if request.proxy else AddressFilter(self._settings).open_socket,
             ssl=request.form.trusted or True,
             force_close=True,
@@ -253,8 +253,8 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
             return None
-    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. A character in another encoding, for
-    # example in a description, must not cost a token that was received.
+    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. Because of a character in another
+    # encoding, for example in a description, a token that was received must not be lost.
     members = decode_object(body.decode("utf-8-sig", "replace").encode())
     if members is not None or not (response.content_type == _FORM or b"access_token=" in body):
         return members
@@ -263,5 +263,5 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
         fields = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         return None
-    # Not an HTML page with a link that contains a token.
+    # The pattern excludes an HTML page with a link that contains a token.
     return dict(fields) if _FORM_TEXT.fullmatch(text) else None

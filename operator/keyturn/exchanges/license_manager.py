@@ -41,7 +41,7 @@ _CREATE_TOKEN = AwsOperation(
     classifications=_SIGNED
     | {
         "ResourceLimitExceededException": ErrorClassification(
-            "InvalidSpec", hint="the license has too many tokens: delete some, or wait"
+            "InvalidSpec", hint="the license has too many tokens: delete some, or wait until some expire"
         ),
         "ResourceNotFoundException": ErrorClassification(
             "InvalidSpec", hint="check that the license exists and is granted to this account"
@@ -77,7 +77,8 @@ async def get_access_token(
 ) -> PipelineValues:
     """Call license-manager GetAccessToken, unsigned as in AWS's samples.
 
-    The response has no expiry: it is the `exp` of the JWT, else the hour that the API reference states.
+    The response has no expiry. The expiry is the `exp` of the JWT or, without one, after the hour that the API
+    reference states.
     """
     parameters = {"Token": require_length(values.current_token.value, "the refresh token", 1, 4096)}
     if spec.token_properties:

@@ -16,16 +16,16 @@ from keyturn.exchanges.transmission import Send, Transmission
 
 # The parameter for the token, by grant: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
-# The bundle of all public authorities, as Mozilla and AWS publish it, has 220 KB.
+# The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 220 KB.
 _MAX_BUNDLE_LENGTH = 512 * 1024
 
 
 async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Send:
     """Build one request to a token endpoint, and return the call that sends it.
 
-    A response to the refresh_token grant without a refresh_token leaves the old one valid. A single-use subject
-    token is sent only until it has yielded a refresh token, which is sent from then on; a refresh token from other
-    grants is dropped. The lifetime of an access token is assumed only if the issuer states none.
+    If the response to the refresh_token grant contains no refresh_token, the old one stays valid. A single-use subject
+    token is sent only until a response contains a refresh token, which is sent from then on. Refresh tokens from other
+    grants are dropped. The lifetime of an access token is assumed only if the issuer states none.
     """
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await authenticate_client(call, spec, values)
@@ -77,7 +77,7 @@ async def _form_fields(call: Call, spec: OauthTokenSpec, values: PipelineValues)
 
 
 async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLContext | None:
-    """Read the certificates that replace the default ones; None if the spec names none."""
+    """Read the CA certificates that replace the default ones; None if the spec has none."""
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None

@@ -30,7 +30,7 @@ from keyturn.exchanges.transmission import Send
 _DEFAULT_AUDIENCES = ("sts.amazonaws.com",)
 _DEFAULT_SECONDS = 3600
 
-# Exchanges that may consume a token. Everything that they send is built before the intent to consume it is written.
+# Exchanges that may consume a token. They build the whole request before the intent to consume the token is written.
 CONSUMING: Mapping[type, Callable[[Call, Any, PipelineValues], Awaitable[Send]]] = {
     OauthTokenSpec: oauth.prepare_token,
     IdentityCenterCreateTokenSpec: identity_center.prepare_create_token,
@@ -58,10 +58,10 @@ async def prepare(
     *,
     on_read: OnRead = lambda _ref, _value: None,
 ) -> Send:
-    """Prepare one exchange of a pipeline, and return the call that runs it and returns the values with its results.
+    """Prepare one exchange of a pipeline. Returns the call that runs it, which returns the values with its results.
 
-    Nothing has been sent to the exchange's service then. Raises KeyturnError, and so does the call. Both call `on_read`
-    with each value that they read from a Secret or ConfigMap.
+    Nothing is sent to the exchange's service before that call. Both raise KeyturnError, and both call `on_read` with
+    each value that they read from a Secret or ConfigMap.
     """
     spec, source, consumption = step.exchange, request.spec.source, request.spec.consumption
     region = spec.region if isinstance(spec, AwsExchangeSpec) else None
@@ -72,9 +72,9 @@ async def prepare(
         region=region or request.spec.region or "",
         name=request.name,
         is_ambient=source.is_ambient,
-        consumes=consumption is not None and consumption.step is spec,
+        consumes=consumption is not None and consumption.exchange is spec,
         on_read=on_read,
-        # An idempotency token of 56 characters: retries, also after a crash, send the same.
+        # An idempotency token of 56 characters: retries send the same one, even after a crash.
         client_token=f"keyturn-{hashlib.sha256(renewal.encode()).hexdigest()[:48]}",
     )
     if source.service_account and values.source_token is None:
@@ -87,6 +87,7 @@ async def prepare(
     return lambda _: CALLS[type(spec)](call, spec, values)
 
 
-def reserve(context: ExchangeContext, step: StepSpec) -> AbstractContextManager[None]:
-    """Hold the right to run an exchange, up to its response; raises ThrottledError if the issuer is busy."""
-    return context.issuer_client.reserve(step.oauth_token.token_url) if step.oauth_token else nullcontext()
+def reserve(context: ExchangeContext, request: Request, step: StepSpec) -> AbstractContextManager[None]:
+    """Hold the right to run an exchange while the block runs; raises ThrottledError if the issuer is busy."""
+    oauth = step.oauth_token
+    return context.issuer_client.reserve(oauth.token_url, request.namespace) if oauth else nullcontext()

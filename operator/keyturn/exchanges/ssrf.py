@@ -24,8 +24,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 class AddressFilter:
     """Opens sockets for connections, and refuses addresses that are not allowed.
 
-    The check is on the address that is connected to: a check of the name, or of a first DNS response, would let an
-    attacker return another address.
+    The check is made on the address of the connection itself: after a check of the name, or of an earlier DNS response,
+    an attacker could return another address.
     """
 
     def __init__(self, settings: IssuerSettings) -> None:

@@ -28,8 +28,8 @@ from keyturn.exchanges.context import Call
 from keyturn.exchanges.transmission import Send, Transmission
 
 _TRUST = (
-    "check that the role exists and that its trust policy allows this caller, and the external ID, tags, source"
-    " identity and MFA code if the spec has them"
+    "check that the role exists and that its trust policy allows this caller with the external ID, tags, source"
+    " identity and MFA code of the spec, if it has them"
 )
 _KEYS_NOT_FETCHED = (
     "AWS could not fetch the issuer's keys: check that its discovery document and its keys are public and respond"
@@ -51,14 +51,14 @@ _CREDENTIALS = ("Credentials", "AccessKeyId", "SecretAccessKey", "SessionToken",
 # The codes are not the names of the error shapes: IDPRejectedClaim, not IDPRejectedClaimException.
 _COMMON = {
     "InvalidParameterValue": ErrorClassification(
-        "InvalidSpec", hint="check the tags: none may have the key of a transitive tag of the caller's session"
+        "InvalidSpec", hint="check the tags: none may have the same key as a transitive tag of the caller's session"
     ),
     "MalformedPolicyDocument": ErrorClassification("InvalidSpec", hint="check that `policy` is an IAM policy in JSON"),
     "PackedPolicyTooLarge": ErrorClassification(
         "InvalidSpec", hint="shorten policy, policyArns or tags: together they are too large"
     ),
     "RegionDisabledException": ErrorClassification(
-        "AccessDenied", hint="enable STS in that region, or use another one"
+        "AccessDenied", hint="enable STS in that region, or use another region"
     ),
     "ValidationError": _DURATION,
 }
@@ -113,7 +113,7 @@ _ASSUME_ROLE = AwsOperation(
         )
     },
 )
-# Only an administrator of the operator can change its identity, and Keyturn's tags are on each of its sessions.
+# Only an administrator can change the operator's identity, and Keyturn adds tags to each session.
 _AMBIENT_EXPIRED = ErrorClassification("Unavailable", hint="the operator's own AWS credentials have expired")
 _AMBIENT_KEYS = replace(KEYS, hint="AWS does not accept the operator's own credentials: check the operator's identity")
 _AMBIENT_ASSUME_ROLE = replace(
@@ -128,8 +128,8 @@ _AMBIENT_ASSUME_ROLE = replace(
             eventually_consistent=True,
             hints=_NEEDED_ACTIONS
             | {
-                "sts:TagSession": "the role's trust policy must allow sts:TagSession beside sts:AssumeRole, and so must"
-                f" the policies of the operator's role: Keyturn tags the session with {_TAG_NAMES}"
+                "sts:TagSession": "the role's trust policy and the policies of the operator's role must allow"
+                f" sts:TagSession besides sts:AssumeRole: Keyturn tags the session with {_TAG_NAMES}"
             },
         ),
         "ExpiredToken": _AMBIENT_EXPIRED,
@@ -137,14 +137,14 @@ _AMBIENT_ASSUME_ROLE = replace(
         "InvalidClientTokenId": _AMBIENT_KEYS,
         "InvalidParameterValue": ErrorClassification(
             "InvalidSpec",
-            hint="check the tags: the operator's session passes on a transitive tag whose key is also set by Keyturn"
-            f" ({_TAG_NAMES}) or by `tags`; with EKS Pod Identity, set disableSessionTags in the operator's Pod"
-            " Identity association",
+            hint="check the tags: the operator's session has a transitive tag with the same key as a tag that Keyturn"
+            f" sets ({_TAG_NAMES}) or as one in `tags`; with EKS Pod Identity, set disableSessionTags in the operator's"
+            " Pod Identity association",
         ),
         "PackedPolicyTooLarge": ErrorClassification(
             "InvalidSpec",
-            hint="shorten policy, policyArns or tags: together they are too large; with EKS Pod Identity, its session"
-            " tags count, too, unless disableSessionTags is set in the operator's Pod Identity association",
+            hint="shorten policy, policyArns or tags: together they are too large; EKS Pod Identity adds session tags"
+            " unless disableSessionTags is set in the operator's Pod Identity association",
         ),
         "SignatureDoesNotMatch": _AMBIENT_KEYS,
         "ValidationError": ErrorClassification(
@@ -221,7 +221,7 @@ async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: Pipeline
         context = require_length(values.identity_context, "the identity context of Identity Center", 4, 2048)
         parameters["ProvidedContexts"] = [{"ProviderArn": provider, "ContextAssertion": context}]
     if is_ambient:
-        # With these tags, CloudTrail shows the TokenRequest of each session. The manifest cannot change them.
+        # These tags let CloudTrail show the TokenRequest of each session. The manifest cannot change them.
         ambient_tags = zip(AMBIENT_TAGS, (call.namespace, call.name), strict=True)
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
@@ -250,7 +250,7 @@ def _prepared(
 
 
 def _mfa_operation(call: Call, operation: AwsOperation, spec: MfaExchangeSpec) -> AwsOperation:
-    # A call whose response was lost has consumed the MFA code, too, so it is not repeated.
+    # A call consumes the MFA code even if its response is lost, so it is not repeated.
     return replace(operation, attempts=1, consumes=call.consumes) if spec.single_use_credential else operation
 
 
@@ -306,7 +306,7 @@ def _with_credentials(operation: AwsOperation, values: PipelineValues, response:
 def session_name(namespace: str, name: str, template: str | None = None, max_length: int = _MAX_SESSION_NAME) -> str:
     """Return a session name of 2 to `max_length` of `[A-Za-z0-9_+=,.@-]`, by default `<namespace>.<name>`.
 
-    A longer name is cut and ends in a hash of the whole, so that two long names stay different.
+    A longer name is truncated and ends in a hash of the whole name, so that two long names stay different.
     """
     filled = (template or "{namespace}.{name}").replace("{namespace}", namespace).replace("{name}", name)
     valid = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", filled).ljust(2, "-")

@@ -1,4 +1,4 @@
-"""The response of a token endpoint: which tokens it contains, or which error. Its content decides, not its status."""
+"""Reads the tokens or the error in a token endpoint's response. The content decides, not the HTTP status."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from keyturn.exchanges.issuer_http import IssuerResponse
 from keyturn.exchanges.transmission import NOT_PROCESSED
 
 _SUCCESS, _REDIRECTS, _CLIENT_ERRORS = range(200, 300), range(300, 400), range(400, 500)
-# With these, an issuer's own code does not concern the token: Keycloak returns 404 if the realm does not exist.
+# With these statuses, an issuer's own code is not about the token: Keycloak returns 404 if the realm does not exist.
 _NOT_ABOUT_TOKEN = (*NOT_PROCESSED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _TOKENS = ("access_token", "id_token", "refresh_token")
@@ -27,7 +27,7 @@ _ERROR_MEMBERS = ("error", "errorCode")
 _ERRORS = {
     "invalid_request": (
         "InvalidSpec",
-        "a parameter is missing or invalid, or the issuer refuses the subject token of a token exchange",
+        "a parameter is missing or invalid, or the issuer does not accept the subject token of a token exchange",
     ),
     "invalid_client": (
         "AccessDenied",
@@ -42,8 +42,8 @@ _ERRORS = {
         "check that the client may use this grant, and its secret, key or assertion",
     ),
     "unsupported_grant_type": ("InvalidSpec", "the issuer does not support this grant"),
-    "invalid_scope": ("InvalidSpec", "the issuer refuses the scope"),
-    "invalid_target": ("InvalidSpec", "the issuer refuses the audience or the resource"),
+    "invalid_scope": ("InvalidSpec", "the issuer does not allow the scope"),
+    "invalid_target": ("InvalidSpec", "the issuer does not allow the audience or the resource"),
     "slow_down": ("Throttled", ""),
     "access_denied": (
         "AccessDenied",
@@ -84,7 +84,7 @@ def read_token_response(
 def _unwrapped(response: IssuerResponse) -> Mapping[str, Any]:
     """Return the members of a response. If they contain neither a token nor an error, the tokens may be one level down.
 
-    Withings returns them in `body`, others in `data`. What comes with an error may repeat what was sent.
+    Withings returns them in `body`, others in `data`. Tokens next to an error may only repeat what was sent.
     """
     members = response.members or {}
     if response.status in _SUCCESS and not any(members.get(name) for name in (*_TOKENS, *_ERROR_MEMBERS)):
@@ -99,13 +99,13 @@ def _error(
     """Return the error that a response reports, None if it reports success."""
     host, status, is_success = response.host, response.status, response.status in _SUCCESS
     has_token = any(_text(members, name) for name in _TOKENS)
-    # Some issuers return an object in place of a code.
+    # Some issuers return an object instead of an error code.
     error = next((members[name] for name in _ERROR_MEMBERS if members.get(name)), None)
     code = error if isinstance(error, str) else ""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)
     is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
-    # Some issuers return every error with status 200, and some describe errors in members of their own.
+    # Some issuers return every error with status 200, and some report errors in non-standard members.
     is_own_error = is_about_token and not has_token and bool(error or _describes_error(members, status))
     if code in _ERRORS or (code and is_about_token) or is_own_error:
         return _refusal(response, code, sends_token=sends_token, consumes=consumes)
@@ -138,12 +138,12 @@ def _mentions_token(value: object) -> bool:
 
 def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes: bool) -> KeyturnError:
     own_reason = "AccessDenied" if response.status in _DENIED or "client" in code.lower() else "SourceInvalid"
-    # The text of the issuer's own code is not repeated: it may contain what was sent.
+    # A non-standard error code is not repeated, because it may contain what was sent.
     reason, hint = _ERRORS.get(
         code, (own_reason, "check the client, its secret, key or assertion, the token and tokenUrl")
     )
     if reason == "SourceInvalid" and not sends_token:
-        # Only the client can have been refused.
+        # Without a token, only the client can have been refused.
         reason, hint = "AccessDenied", "check the client, its secret, key or assertion, and tokenUrl"
     shown_code = code if code in _ERRORS else f"HTTP {response.status} with a non-standard error"
     message = f"{response.host}: {shown_code}" + (f"; {hint}" if hint else "")
@@ -153,7 +153,7 @@ def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes
         is_failure = code == "server_error" and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         is_unknown = consumes and is_failure and response.status not in NOT_PROCESSED
         return UnavailableError(reason, message, outcome_unknown=is_unknown)
-    # The other codes of RFC 6749 section 5.2 concern the client or the request; invalid_grant is SourceInvalid.
+    # The other codes of RFC 6749 section 5.2 are about the client or the request; invalid_grant is SourceInvalid.
     return RefusedError(reason, message, may_concern_token=code not in _ERRORS or code == "access_denied")
 
 

@@ -1,11 +1,11 @@
-"""Whether the first byte of a request may have left this process, and which responses say that it had no effect."""
+"""Tracks whether the first byte of a request may have left this process; the statuses of requests without effect."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from keyturn.core.pipeline_values import PipelineValues
 
-# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed. Proxies send them too.
+# RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470 section 5.2: the request was not processed. Proxies return these, too.
 NOT_PROCESSED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -16,8 +16,8 @@ class AbandonedError(Exception):
 class Transmission:
     """One request that consumes a token. `begin` and `abandon` may be called from different threads.
 
-    A thread that calls AWS cannot be cancelled: after a timeout it could still send its request. Each method sets its
-    own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
+    A thread that calls AWS cannot be cancelled, so after a timeout it could still send its request. Each method sets
+    its own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
     """
 
     def __init__(self) -> None:

@@ -4,11 +4,12 @@ import asyncio
 import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from keyturn.api.base import NamespacedName
@@ -28,6 +29,8 @@ from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
 
 _MAX_INTENTS = 10_000
+_POLL_SECONDS = 1.0
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +41,7 @@ class Store(Protocol):
         """Read the source, uncached. Raises RefusedError (SourceNotFound) if a Secret or a key does not exist."""
 
     async def read_target(self, request: Request) -> TargetSecret | None:
-        """Return the target, from a watch if its cache is not stale; None if it does not exist."""
+        """Return the target, from the watch's cache unless the entry is stale; None if it does not exist."""
 
     async def dry_run(self, request: Request) -> None:
         """Check that the target can be written. Raises RefusedError (TargetConflict, WriteDenied)."""
@@ -59,15 +62,15 @@ class TokenStore(Protocol):
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the token Secret. Raises UnavailableError if it already exists."""
 
-    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Encode a token that was received, and return the call that writes it. The call may be repeated.
 
         It writes even if the Lease is lost or the Secret changed meanwhile. If the Secret contains a newer token, it
-        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if the namespace or
-        the volume certainly does not exist any more.
+        writes nothing and returns that token. It raises BeingDeletedError or StorageGoneError only if it is certain
+        that the namespace or the volume no longer exists.
         """
 
 
@@ -81,9 +84,9 @@ class Prepare(Protocol):
 
 @dataclass(slots=True)
 class TokenLocks:
-    """A lock for each token Secret, and for how long this process has observed its intent unchanged.
+    """The locks of the token Secrets, and how long this process has observed the intent in each of them unchanged.
 
-    `is_dead` returns True if the holder of an intent has certainly terminated; then nobody has to wait.
+    `is_dead` returns True if the holder of an intent has certainly terminated, so that no wait is needed.
     """
 
     monotonic: Callable[[], float]
@@ -107,9 +110,9 @@ class TokenLocks:
         return lock is not None and lock.locked()
 
     def observe(self, name: NamespacedName, intent: Intent | None) -> float:
-        """Note the intent that a token Secret contains now, and return for how many seconds it was observed unchanged.
+        """Record the intent that a token Secret contains now, and return how many seconds it has been unchanged.
 
-        That is infinite if its holder has terminated.
+        The result is infinite if the holder of the intent has terminated.
         """
         seen, since = self._seen.get(name, (None, 0.0))
         if intent is None:
@@ -120,8 +123,9 @@ class TokenLocks:
             since = self.monotonic()
             self._seen[name] = (intent, since)
             if len(self._seen) > _MAX_INTENTS:
-                # Dropping the oldest only makes its wait longer.
-                del self._seen[next(iter(self._seen))]
+                # Dropping an intent makes the wait for it longer, so it is one of the namespace that has most of them.
+                [(largest, _)] = Counter(namespace for namespace, _ in self._seen).most_common(1)
+                del self._seen[next(key for key in self._seen if key[0] == largest)]
         return self.monotonic() - since if intent else 0
 
 
@@ -136,20 +140,56 @@ class PendingTokens:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._since: dict[str, float] = {}
+        self._pending: dict[str, tuple[asyncio.Task[Any], float]] = {}
+        self._is_left = False
 
-    @contextmanager
-    def track(self, name: str) -> Iterator[None]:
-        """Record the token Secret with this name as pending. A lock excludes a second use of the same one."""
-        self._since[name] = self._monotonic()
+    def __contains__(self, name: str) -> bool:
+        return name in self._pending
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run `work` for the token Secret `name` to its end even if this task is cancelled, then re-raise that.
+
+        A lock excludes a second use of the same name. After `leave`, a task that is cancelled does not wait.
+        """
+        task = asyncio.create_task(work)
+        self._pending[name] = (task, self._monotonic())
+
+        def end(_: object) -> None:
+            del self._pending[name]
+            if not task.cancelled():
+                # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
+                task.exception()
+
+        task.add_done_callback(end)
         try:
-            yield
-        finally:
-            del self._since[name]
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not (task.done() or self._is_left):
+                # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({task}, timeout=_POLL_SECONDS)
+            raise
+
+    def leave(self) -> None:
+        """Let the tasks that are cancelled, and wait for the end of their work, end before it."""
+        self._is_left = True
+
+    def stay(self) -> None:
+        """From now on, tasks that are cancelled wait again."""
+        self._is_left = False
+
+    async def wait(self) -> None:
+        """Wait until no token is pending, however often this task is cancelled."""
+        while self._pending:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task for task, _ in self._pending.values()], timeout=_POLL_SECONDS)
 
     def log(self) -> None:
-        """Log what a process that was asked to stop still waits for."""
-        for name, since in self._since.items():
+        """Log which tokens keep a process from stopping."""
+        for name, (_, since) in self._pending.items():
             _log.warning(
                 "still replacing the token of Secret %s, for %d s; the process stops once the new token is saved"
                 " (SIGKILL, that is kill -9, would lose it)",
@@ -162,9 +202,10 @@ class PendingTokens:
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
-    `read_value` reads a value of an exchange again after a refusal; the exchanges read their values themselves.
+    `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
-    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` names this process.
+    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
+    `free_worker` is called with the uid of a request whose reconciliation may take forever.
     """
 
     store: Store
@@ -176,14 +217,15 @@ class Dependencies:
     token_locks: TokenLocks
     metrics: Metrics
     pending_tokens: PendingTokens
-    reserve: Callable[[StepSpec], AbstractContextManager[None]] = lambda _: nullcontext()
+    reserve: Callable[[Request, StepSpec], AbstractContextManager[None]] = lambda _request, _step: nullcontext()
     check_lease: Callable[[float], None] = lambda _: None
+    free_worker: Callable[[str], None] = lambda _: None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     min_interval: timedelta = timedelta(seconds=10)
 
     def recording(self, on_read: OnRead) -> "Dependencies":
-        """Return the same dependencies, whose exchanges call `on_read` with each value that they read."""
+        """Return the same dependencies, but with exchanges that call `on_read` with each value that they read."""
         return replace(self, prepare=functools.partial(self.prepare, on_read=on_read))
 
 
@@ -212,6 +254,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     holder: str,
     proxies: Proxies,
     check_lease: Callable[[float], None] = lambda _: None,
+    free_worker: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
     """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
     allow_ambient = bool(settings.sources.ambient)
@@ -233,4 +276,5 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             pending_tokens=pending_tokens,
             holder=holder,
             check_lease=check_lease,
+            free_worker=free_worker,
         )

@@ -5,11 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from keyturn.api.times import rfc3339, whole
+from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import LONGEST_LIFE, MAX_ITEMS, Issuance, data_hash, kept_identity, recordable
+from keyturn.core.issuance import MAX_ITEMS, MAX_LIFETIME, Issuance, data_hash, kept_identity, recordable
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token
 from keyturn.core.renewal_time import source_warning, when_to_renew
 from keyturn.core.state import Failure
@@ -27,7 +27,7 @@ class UnknownExpiryError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class IssueContext:
-    """What an issuance record needs besides the pipeline's values. `source` is the source's fingerprint."""
+    """The input of an issuance record besides the pipeline's values. `source` is the source's fingerprint."""
 
     source: str
     last: Issuance | None
@@ -48,7 +48,7 @@ def check_not_consumed(stored: StoredToken | None, failure: Failure | None) -> N
 
 
 def check_not_refused(request: Request, stored: StoredToken | None) -> None:
-    """Raise UnknownExpiryError if the same attempt has consumed a token before and was refused."""
+    """Raise UnknownExpiryError if the same attempt was refused before, after it had consumed a token."""
     if stored and stored.family and _attempt(request) in stored.family.refused_attempts:
         raise UnknownExpiryError(_unknown_expiry(request))
 
@@ -59,11 +59,11 @@ async def record_refusal(deps: Dependencies, request: Request) -> None:
         stored = await deps.tokens.read(request)
         if stored and stored.family:
             family = stored.family.with_refused_attempt(_attempt(request))
-            await deps.tokens.keep(request, replace(stored, family=family))
+            await deps.tokens.update(request, replace(stored, family=family))
 
 
 def _attempt(request: Request) -> str:
-    """Identify an attempt: a change of the spec, or a renewal that a user requests, makes another one."""
+    """Return an identifier that changes with the spec, and with each renewal that a user requests."""
     return canonical_hash([request.request_hash, request.renew_requested])[-16:]
 
 
@@ -102,7 +102,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
 
     Raises UnknownExpiryError, and TransientRefusalError if the expiry is past.
     """
-    issued, jitter = whole(context.now), math.floor(context.rand * 1000) / 1000
+    issued, jitter = whole_seconds(context.now), math.floor(context.rand * 1000) / 1000
     expires = _expiry(request, values, context.now)
     data = render(request, values)
     source_issued, source_expires = _source_times(request, values, context)
@@ -143,8 +143,8 @@ def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime
         raise TransientRefusalError(
             "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
-    # An issuance record with a later expiry would be rejected, and the credentials issued again and again.
-    return min(expires, whole(now) + LONGEST_LIFE)
+    # A record with a later expiry would be rejected when it is read, and each reconciliation would issue again.
+    return min(expires, whole_seconds(now) + MAX_LIFETIME)
 
 
 def _source_times(
@@ -158,4 +158,4 @@ def _source_times(
     issued, expires = recordable(jwt_times(token.value).issued_at), recordable(token.expires_at)
     # A token without `iat` counts as issued now if its expiry differs from that of the last issue.
     is_known = context.last is not None and context.last.source_expires == expires
-    return issued or (whole(context.now) if request.spec.consumption and not is_known else None), expires
+    return issued or (whole_seconds(context.now) if request.spec.consumption and not is_known else None), expires

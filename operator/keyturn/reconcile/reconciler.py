@@ -67,6 +67,11 @@ class InvalidRequest:
     generation: int
     error: RefusedError
 
+    @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
@@ -90,7 +95,7 @@ class _Inputs:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A pipeline of which the first `exchanges` were run: those up to the one that consumes a token."""
+    """A pipeline of which the first `exchanges` have run: those up to and including the one that consumes a token."""
 
     context: IssueContext
     values: PipelineValues
@@ -106,7 +111,7 @@ async def reconcile(
 ) -> Reconciled:
     """Renew a request if it is due. Returns its new state and status, the Events to record, and when to requeue it.
 
-    If the credentials expire while an attempt is in progress, `report_expiry` is called without waiting for its end.
+    If the credentials expire while an attempt is in progress, `report_expiry` is called before the attempt has ended.
     A failure is part of the result, and so is a bug (InternalError). Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
@@ -118,7 +123,7 @@ async def reconcile(
                 state = state.with_target(request, await deps.store.read_target(request))
             return _reconciled(deps, request, state, status, _unchanged(state, now))
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
-        if deps.token_locks.is_taken(request):
+        if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
         values_read, expiry = ValuesRead(request), expiry_report(deps, request, status, report_expiry)
         async with deps.token_locks.acquire(request), expiry as reported_status:
@@ -126,7 +131,7 @@ async def reconcile(
             state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
         state = values_read.added_to(state)
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
-    except Exception as error:  # noqa: BLE001 - the status must report a bug, and not stay Ready after the expiry
+    except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 
 
@@ -172,25 +177,21 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
     if isinstance(error, BeingDeletedError | LeaseLostError):
         raise error
-    return (
-        error
-        if isinstance(error, KeyturnError)
-        else report_bug(deps.metrics, f"{request.namespace}/{request.name}", error)
-    )
+    return error if isinstance(error, KeyturnError) else report_bug(deps.metrics, request.namespaced_name, error)
 
 
 def _failed(
     deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
 ) -> _Attempt:
     if isinstance(error, ThrottledError) and error.nothing_sent:
-        # Keyturn's own limit is no failure. A long wait is divided, so that an expiry meanwhile is reported.
+        # Keyturn's own limit is not a failure. A long wait is divided, so that an expiry during it is reported.
         outcome = Outcome(now, state.issuance, failure=state.failure)
         return state, outcome, now + min(error.retry_after, _LONGEST_LIMIT_WAIT)
-    # The state keeps the failure, and the frames of its traceback would keep tokens in memory.
+    # The state contains the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand())
     if tried:
-        # Not the reason of the error: one that usually passes is reported as Unavailable at first.
+        # Not the reason of the error itself: a refusal that usually passes is reported as Unavailable at first.
         deps.metrics.renewals.labels("failure", state.failure.error.reason if state.failure else "").inc()
     outcome = Outcome(now, state.issuance, failure=state.failure, tried=tried, damage=state.damage)
     return state, outcome, None
@@ -215,7 +216,7 @@ def _after_bug(
 async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecret | None) -> _Inputs:
     source = await deps.store.read_source(request)
     stored, fingerprint = None, source_fingerprint(source, request)
-    # The credentials that sign a call which consumes a token are not part of the token family.
+    # The credentials that sign the call are not part of the token family, so they have a fingerprint of their own.
     signer = source_fingerprint(replace(source, token=None), request)
     if request.spec.consumption:
         namespace, name = token_secret_name(request)
@@ -236,7 +237,7 @@ async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecre
 async def _dry_run(
     deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
-    """Refuse an attempt that would waste a token, and dry-run the write if its refusal would waste an exchange."""
+    """Refuse an attempt that would waste a token, and dry-run the write if a refused write would waste an exchange."""
     check_not_consumed(stored, state.failure)
     check_not_refused(request, stored)
     consumption = request.spec.consumption
@@ -248,14 +249,14 @@ async def _dry_run(
 
 
 async def _begin(deps: Dependencies, request: Request, state: ReconcileState, inputs: _Inputs, now: datetime) -> _Begun:
-    """Run the pipeline up to the exchange that consumes a token; if there is none, run nothing."""
+    """Run the pipeline up to and including the exchange that consumes a token; without one, run nothing."""
     revision = min(state.revision + 1, MAX_REVISION)
     context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
     values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
     numbers = [
         number
         for number, step in enumerate(request.spec.exchanges, 1)
-        if inputs.stored and consumption and step.exchange is consumption.step
+        if inputs.stored and consumption and step.exchange is consumption.exchange
     ]
     first = request.spec.exchanges[: numbers[0]] if numbers else ()
     return _Begun(context, await _exchange(deps, request, inputs, first, values), first)
@@ -283,19 +284,19 @@ async def _exchange(
     """Run a part of the pipeline."""
     consumption = request.spec.consumption
     for step in steps:
-        # Before the next exchange and not after the last one: that a token was consumed must not be forgotten.
+        # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
         try:
-            if inputs.stored and consumption and step.exchange is consumption.step:
+            if inputs.stored and consumption and step.exchange is consumption.exchange:
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
                 values = await consume(deps, request, inputs.stored, step, values)
             else:
                 send = await deps.prepare(request, step, values)
-                with deps.reserve(step):
+                with deps.reserve(request, step):
                     values = await send(Transmission())
         except ThrottledError as error:
             if error.nothing_sent and step is not request.spec.exchanges[0]:
-                # The exchanges before this one are repeated, too.
+                # The next attempt repeats the exchanges before this one, too.
                 wait = max(error.retry_after, deps.min_interval)
                 raise ThrottledError(error.message, retry_after=wait, nothing_sent=True) from None
             raise
@@ -320,7 +321,7 @@ def _reconciled(
     requeue_at: datetime | None = None,
 ) -> Reconciled:
     now = deps.now()
-    # The attempt may have taken long: what has expired meanwhile is not usable any more.
+    # The attempt may have taken long, and credentials that expired meanwhile are no longer usable.
     outcome = replace(outcome, at=now, started=outcome.at)
     status = report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)

@@ -1,4 +1,4 @@
-"""Reports besides the result of a reconciliation: bugs, and credentials that expire during an attempt."""
+"""Reports about bugs, and about credentials that expire while an attempt is still in progress."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from keyturn.core.status import Event, Outcome, events, expired
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies
 
-# Most attempts end within the first pause: one report is enough then, even if the credentials had expired before. The
-# clock may be set during the longest one.
+# Most attempts end within the first pause. They are reported only once, even if the credentials had expired before. The
+# longest pause limits how late an expiry is noticed after the clock was set.
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 # Writes a status and records Events. May raise any exception.
 ReportStatus = Callable[[Status, tuple[Event, ...]], Awaitable[None]]
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def report_bug(metrics: Metrics, request: str, bug: Exception) -> UnavailableError:
-    """Log and count an exception that no code expected, and return it as a failure with the reason InternalError.
+    """Log and count an unexpected exception, and return it as a failure with the reason InternalError.
 
     `request` is its namespace and name.
     """
@@ -46,7 +46,7 @@ def describe_bug(bug: Exception) -> str:
 async def expiry_report(
     deps: Dependencies, request: Request, status: Status, report: ReportStatus | None
 ) -> AsyncIterator[Callable[[], Status]]:
-    """Report if the credentials expire while the block runs. Yields a function that returns the reported status."""
+    """Report if the credentials expire while the block runs. Yields a function that returns the latest status."""
     expiry, ended, reported = read_time(status.expiration_time), asyncio.Event(), status
 
     async def watch(expiry: datetime, report: ReportStatus) -> None:
@@ -58,7 +58,7 @@ async def expiry_report(
                 async with asyncio.timeout(seconds):
                     await ended.wait()
             after = None if ended.is_set() else expired(status, deps.now())
-            if after and await _is_reported(deps, request, status, after, report):
+            if after and await _try_report(deps, request, status, after, report):
                 reported = after
                 return
 
@@ -73,16 +73,16 @@ async def expiry_report(
         raise group.exceptions[0] from None
 
 
-async def _is_reported(
+async def _try_report(
     deps: Dependencies, request: Request, before: Status, after: Status, report: ReportStatus
 ) -> bool:
-    """Report a status during an attempt, which no failure of the report may end."""
+    """Report a status during an attempt. A failure to report must not end the attempt."""
     try:
         await report(after, tuple(events(before, after, Outcome(deps.now()))))
     except (KeyturnError, BeingDeletedError, LeaseLostError) as error:
-        _log.warning("%s/%s: the status was not written: %s", request.namespace, request.name, error)
+        _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
     except Exception as bug:  # noqa: BLE001 - the attempt may be saving a token
-        report_bug(deps.metrics, f"{request.namespace}/{request.name}", bug)
+        report_bug(deps.metrics, request.namespaced_name, bug)
     else:
         return True
     return False

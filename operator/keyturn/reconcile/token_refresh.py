@@ -3,15 +3,12 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from msgspec import structs
 
 from keyturn.api.exchanges.registry import StepSpec
-from keyturn.api.times import rfc3339, whole
+from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.attempts import INTENT_SECONDS
 from keyturn.core.errors import (
@@ -27,12 +24,11 @@ from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fi
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 
-# The whole call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
+# The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
-# When an alert reports that a new token is not saved yet.
+# An alert reports a new token that is not saved after this time.
 UNSAVED_SECONDS = 300
 _PAUSES = (0.2, 0.5, 1, 2, 5)
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +38,7 @@ async def consume(
     """Exchange a stored token, and save its replacement before anything else happens.
 
     A token that is known to be consumed is never sent. If a process died after writing an intent, the token may already
-    be consumed: it is sent once more after the intent was observed unchanged for its full duration, and never again.
+    be consumed: once the intent has been observed unchanged for its full duration, the token is sent one last time.
     """
     consumption = request.spec.consumption
     is_single_use = consumption is not None and consumption.is_single_use
@@ -53,11 +49,11 @@ async def consume(
         refresh_expires_at=None,
     )
     use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
-    # Whatever can fail without the issuer must fail here: an intent means that the token may have been sent.
+    # Everything that can fail before the issuer is called must fail here: an intent means that the token may be sent.
     send = await deps.prepare(request, step, values)
-    with deps.pending_tokens.track("/".join(token_secret_name(request))):
-        # From here on, a shutdown must not interrupt the task between the response and the save.
-        return await _uninterrupted(_exchange_and_save(deps, request, use, stored, send))
+    # From here on, a shutdown must not interrupt the task between the response and the save.
+    name = _name(request)
+    return await deps.pending_tokens.complete(name, _exchange_and_save(deps, request, use, stored, send))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +89,23 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 async def _exchange_and_save(
     deps: Dependencies, request: Request, use: _Use, stored: StoredToken, send: Send
 ) -> PipelineValues:
-    # Reserved before the intent, which would have to be withdrawn. Released before the save, which may take long.
-    with deps.reserve(use.step):
+    # Reserved before the intent, so that no intent is withdrawn if the issuer is busy. Released before the slow save.
+    with deps.reserve(request, use.step):
         intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
         try:
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
             try:
-                # The call must end before another process may assume that this one died.
+                # The call must end before another process is allowed to assume that this one has died.
                 async with asyncio.timeout(CONSUME_SECONDS):
                     response = await send(transmission)
             except TimeoutError:
                 is_sent = transmission.abandon()
-                raise UnavailableError("Unreachable", "the issuer took too long", outcome_unknown=is_sent) from None
+                raise UnavailableError("Unreachable", "the issuer timed out", outcome_unknown=is_sent) from None
         except KeyturnError as error:
             raise await _settle_intent(deps, request, use, intended, error, is_sent=transmission.abandon()) from None
         except BaseException:
-            # A bug or a cancellation. Only if nothing was sent, its outcome is certain.
+            # A bug or a cancellation. The outcome is certain only if nothing was sent.
             if transmission.abandon():
                 deps.token_locks.observe(token_secret_name(request), _family(intended).intent)
             else:
@@ -140,7 +136,7 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
     intent = Intent(
         holder=deps.holder,
         consumes=family.live,
-        start=whole(deps.now()),
+        start=whole_seconds(deps.now()),
         give_up_seconds=INTENT_SECONDS,
         final_attempt=use.is_final_attempt,
     )
@@ -149,9 +145,9 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
         # Created without the intent, so that the dry run tests a patch, the same request that the save will make.
         created = await deps.tokens.create(request, stored)
         intended = replace(intended, uid=created.uid, version=created.version)
-    await deps.tokens.keep(request, intended, dry_run=True)
+    await deps.tokens.update(request, intended, dry_run=True)
     try:
-        return await deps.tokens.keep(request, intended)
+        return await deps.tokens.update(request, intended)
     except BaseException:
         # The intent may be stored although the response was lost.
         await _withdraw_intent(deps, request, intended, family.intent)
@@ -161,18 +157,18 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
 async def _withdraw_intent(
     deps: Dependencies, request: Request, intended: StoredToken, previous_intent: Intent | None
 ) -> None:
-    """Restore the intent from before a use that sent nothing. If that fails, it only causes an unnecessary wait."""
+    """Restore the previous intent after a use that sent nothing. If that fails, the result is an unnecessary wait."""
     try:
         current = await deps.tokens.read(request)
         if current and current.family and current.family.intent == _family(intended).intent:
-            await deps.tokens.keep(request, replace(current, family=current.family.with_intent(previous_intent)))
+            await deps.tokens.update(request, replace(current, family=current.family.with_intent(previous_intent)))
     except Exception as error:  # noqa: BLE001 - the caller raises the error that led here
-        _log.warning("an intent was not withdrawn: %s", _describe(error))
+        _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(error))
 
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
-    name, save = "/".join(token_secret_name(request)), deps.tokens.prepare_save(request, stored)
+    name, save = _name(request), deps.tokens.prepare_save(request, stored)
     is_late = False
 
     def count() -> None:
@@ -181,7 +177,7 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
         deps.metrics.rotations.labels("unsaved").inc()
         deps.metrics.unsaved_tokens.inc()
 
-    # Not counted by the loop, in which one attempt may hang.
+    # A timer, because a single attempt in the loop may hang.
     alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, count)
     try:
         for pause in itertools.chain((0,), _PAUSES, itertools.repeat(_PAUSES[-1])):
@@ -190,10 +186,12 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                     await deps.sleep(pause)
                 await save()
             except (BeingDeletedError, StorageGoneError) as error:
-                _log.error("the new token of %s is lost: %s", name, error)
+                _log.error("the new token of Secret %s is lost: %s", name, error)
                 raise
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the token exists nowhere else
-                _log.error("the new token of %s is not saved yet: %s", name, _describe(error))
+                _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
+                # Anyone who may write the Secret can make each save fail, and could occupy all workers.
+                deps.free_worker(request.uid)
             else:
                 return
     finally:
@@ -225,11 +223,15 @@ async def _settle_intent(
     elif is_sent and use.values.single_use_credential is not None and is_refused:
         intended, family = replace(intended, value="", previous=intended.value), family.rotated("")
     try:
-        await deps.tokens.keep(request, replace(intended, family=family.with_intent(previous_intent)))
-    except Exception as keep_error:  # noqa: BLE001 - the error that led here is reported
+        await deps.tokens.update(request, replace(intended, family=family.with_intent(previous_intent)))
+    except Exception as update_error:  # noqa: BLE001 - the error that led here is reported
         # The intent stays; at worst it causes an unnecessary wait.
-        _log.warning("an intent was not withdrawn: %s", _describe(keep_error))
+        _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(update_error))
     return error
+
+
+def _name(request: Request) -> str:
+    return "/".join(token_secret_name(request))
 
 
 def _final_attempt_failed() -> RefusedError:
@@ -244,22 +246,6 @@ def _family(stored: StoredToken) -> TokenFamily:
     if stored.family is None:
         raise AssertionError("core.token_family.live_token refuses a token Secret without a family")
     return stored.family
-
-
-async def _uninterrupted(work: Awaitable[_T]) -> _T:
-    """Run `work` to its end even if this task is cancelled, then re-raise the cancellation."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        if not task.cancelled():
-            # Retrieved, or asyncio would log it, and the message of a bug may contain a secret.
-            task.exception()
-        raise
 
 
 def _describe(error: BaseException) -> str:

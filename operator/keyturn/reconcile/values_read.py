@@ -1,7 +1,7 @@
-"""The Secrets and ConfigMaps that exchanges read, such as a client secret: a change ends the wait after a refusal.
+"""The values that exchanges read from Secrets and ConfigMaps, such as a client secret.
 
-A renewal reads each of them once, in the exchange that needs it. They are read again only during the wait after a
-refusal.
+A renewal reads each of them once, in the exchange that needs it. During the wait after a refusal they are read again,
+and a change ends the wait.
 """
 
 import dataclasses
@@ -14,23 +14,23 @@ from keyturn.core.issuance import fingerprint
 from keyturn.core.state import ReconcileState
 from keyturn.reconcile.dependencies import Dependencies
 
-# Failures with these reasons do not depend on the values.
+# Failures with these reasons do not depend on values that exchanges read.
 _INDEPENDENT = ONLY_NEW_SOURCE_HELPS | {"TargetConflict", "WriteDenied"}
 
 
 class ValuesRead:
-    """The fingerprints of the values that the exchanges of one attempt have read; empty for one that does not exist."""
+    """The fingerprints of the values that the exchanges of one attempt read; empty for a value that does not exist."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._fingerprints: dict[ValueRef, str] = {}
 
     def note(self, ref: ValueRef, value: str) -> None:
-        """Note a value that was read, or an empty one if it could not be read."""
+        """Record a value that was read, or an empty one if it could not be read."""
         self._fingerprints[ref] = fingerprint(value, self._request) if value else ""
 
     def added_to(self, state: ReconcileState) -> ReconcileState:
-        """Return the state after the attempt: if it failed, with the values that it has read."""
+        """Return the state after the attempt. If the attempt failed, the state contains the values that it read."""
         if state.failure is None or not self._fingerprints:
             return state
         return dataclasses.replace(
@@ -41,10 +41,10 @@ class ValuesRead:
 async def expedite_after_change(
     deps: Dependencies, request: Request, state: ReconcileState, now: datetime
 ) -> ReconcileState:
-    """Make the next attempt earlier if a value that the failed one has read has changed since.
+    """Move the next attempt forward if a value that the failed attempt read has changed since.
 
-    After a restart it is not known what was read; the current values then count as those of the failed attempt. The
-    minimum interval between exchanges still applies.
+    After a restart it is unknown which values that attempt read, and the current values count as those. The minimum
+    interval between exchanges still applies.
     """
     failure = state.failure
     if failure is None or now >= failure.next_attempt_time:

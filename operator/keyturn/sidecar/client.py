@@ -37,7 +37,7 @@ def fetch_credentials(
         with _connect(host.strip("[]"), port, timeout_seconds) as connection:
             status, fields = _exchange(connection, h11.Request(method="GET", target=path, headers=headers))
     except h11.ProtocolError:
-        # The text of the error may contain a part of the response.
+        # The error's text may contain a part of the response.
         raise NoCredentialsError(
             f"no response from {host}:{port}: it is not an HTTP server, or its response is too long"
         ) from None
@@ -60,7 +60,7 @@ def _split(url: str) -> tuple[str, int, str]:
 
 
 def _connect(host: str, port: int, timeout_seconds: float) -> socket.socket:
-    """Connect, and retry if refused: the sidecar may be restarting, and an SDK does not run this process again."""
+    """Connect, and retry if refused: the sidecar may be restarting, and SDKs do not run this process a second time."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:

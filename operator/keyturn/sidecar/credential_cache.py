@@ -30,7 +30,7 @@ class ServedCredentials:
 class CredentialCache:
     """The latest credentials, served until they expire.
 
-    `failure` is the reason why there are no newer ones, or "". A failure never removes valid credentials.
+    `failure` is the reason why there are no newer credentials, or "". A failure never removes valid credentials.
     """
 
     now: Callable[[], datetime]

@@ -52,8 +52,8 @@ async def serve_endpoint(
 
     Credentials are served on loopback only, to clients that send `token`. The second port serves /healthz, /readyz
     (200 while there are valid credentials) and /metrics: the endpoint's own metrics and the output of `metrics`,
-    in the Prometheus text format. When the block ends, requests already sent are completed, no new connections are
-    accepted, and all connections are closed within two seconds. Raises BindError if a port cannot be opened.
+    in the Prometheus text format. When the block ends, no new connections are accepted, requests that were already sent
+    are completed, and all connections are closed within two seconds. Raises BindError if a port cannot be opened.
     """
     counts: Counter[int] = Counter()
     endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))

@@ -1,6 +1,6 @@
 """An HTTP/1.1 server in which no client can starve the others, based on h11 and asyncio streams.
 
-For the reasons not to use a library see docs/design/decisions/0007-sidecar-http-server.md.
+docs/design/decisions/0007-sidecar-http-server.md explains why no library is used.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Protocol
 import h11
 
 METHODS = (b"GET", b"HEAD")
-# How much is read from one connection, and responded to, before other connections are served.
+# How many bytes are read from one connection, and responded to, before other connections are served.
 _READ_BYTES = 2048
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
 # whole memory limit of an injected sidecar, 64 MiB.
@@ -26,7 +26,7 @@ _DRAIN_POLL_SECONDS = 0.05
 
 
 class BindError(Exception):
-    """A port cannot be opened. The message is one line with the port and the reason."""
+    """A port cannot be opened. The message is one line with the address and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Limits:
     """Limits for each client and for all clients. An SDK sends less than one KiB, a few times an hour.
 
     `request_seconds`: a connection that completes no request within this time is closed, even if it keeps sending.
-    `linger_seconds`: how long a client may keep sending after the last response. `drain_seconds`: when `close`
-    stops waiting for unfinished requests. `unsent_bytes`: how much may wait for clients that do not read, besides one
-    response, before the connection that has waited longest is closed.
+    `linger_seconds`: how long a client may keep sending after the last response. `drain_seconds`: how long `close`
+    waits for unfinished requests. `unsent_bytes`: how many bytes of responses may be buffered for clients that do not
+    read them, besides one response, before the connection that has not read for longest is closed.
     """
 
     header_bytes: int = 8192
@@ -95,7 +95,7 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Connection:
-    """An open connection, which is closed when `timeout` expires. Each response postpones that."""
+    """An open connection, which is closed when `timeout` expires. Each response postpones the timeout."""
 
     http: h11.Connection
     reader: asyncio.StreamReader
@@ -103,7 +103,7 @@ class _Connection:
     timeout: asyncio.Timeout
 
     def is_idle(self) -> bool:
-        """Whether no request has arrived in part, and no response has been sent in part."""
+        """Whether no partial request has arrived, and no response is partly unsent."""
         is_partial = self.http.trailing_data[0] or self.unsent_bytes()
         return self.http.our_state is h11.MUST_CLOSE or not is_partial
 
@@ -129,7 +129,7 @@ class HttpServer:
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     async def listen(self, host: str, port: int) -> str:
@@ -160,7 +160,7 @@ class HttpServer:
         self._is_closing = True
         self._server.close()
         while self._tasks:
-            # Always wait once: the kernel may have buffered requests that have not been read yet.
+            # At least one wait is needed: the kernel may have buffered requests that have not been read yet.
             await asyncio.wait(self._tasks, timeout=_DRAIN_POLL_SECONDS)
             for connection in self._connections:
                 if connection.is_idle() or loop.time() >= end:
@@ -174,7 +174,7 @@ class HttpServer:
 
     async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it closes the connection, exceeds a limit, or has received the last response."""
-        # Makes drain() wait until the whole response is sent, so that a client that does not read gets no second one.
+        # drain() then waits until the whole response is sent: a client that does not read it gets no second one.
         writer.transport.set_write_buffer_limits(high=0)
         http, loop = h11.Connection(h11.SERVER, self._limits.header_bytes), asyncio.get_running_loop()
         timeout = asyncio.timeout(self._limits.request_seconds)
@@ -186,7 +186,7 @@ class HttpServer:
                     timeout.reschedule(loop.time() + self._limits.request_seconds)
                     self._make_room(len(data))
                     writer.write(data)
-                    # The buffer has a copy.
+                    # The write buffer has a copy.
                     data = b""
                     await writer.drain()
                 # Closing the connection now would discard the last response if the client is still sending.
@@ -203,7 +203,7 @@ class HttpServer:
     def _add(self, connection: _Connection) -> None:
         """Add a connection; if there are too many, close the one that has been idle longest.
 
-        This is a function so that `serve_connection`, which runs for long, keeps no reference to the closed connection.
+        This is a separate method so that `serve_connection`, which runs for long, keeps no reference to the closed one.
         """
         if len(self._connections) >= self._limits.connections:
             longest_idle = min(self._connections, key=lambda it: it.timeout.when() or 0)
@@ -212,7 +212,7 @@ class HttpServer:
         self._connections.add(connection)
 
     def _make_room(self, size: int) -> None:
-        """Before a response is buffered, close the connections whose clients have not read theirs for longest."""
+        """Make room for a response: close the connections whose clients have not read their responses for longest."""
         unread = {it: it.unsent_bytes() for it in self._connections if it.unsent_bytes()}
         for connection in sorted(unread, key=lambda it: it.timeout.when() or 0):
             if sum(unread.values()) + size <= self._limits.unsent_bytes:
@@ -228,7 +228,7 @@ class HttpServer:
         except h11.RemoteProtocolError as error:
             if connection.writer.is_closing():  # the request is incomplete because of `abort`
                 return b""
-            # The error's own text contains what the client sent.
+            # Not the error's own text, which repeats what the client sent.
             response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
             return _encode(http, response, is_last=True)
         if http_request is None:
@@ -246,7 +246,7 @@ async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> HttpRe
             data = await reader.read(_READ_BYTES)
             http.receive_data(data)
             if len(data) == _READ_BYTES:
-                # Reading data that has been buffered does not let other tasks run.
+                # Without this, other tasks would not run while buffered data is read.
                 await asyncio.sleep(0)
         elif isinstance(event, h11.Request):
             return HttpRequest(event.method, event.target, tuple(event.headers))
@@ -266,7 +266,7 @@ def _encode(http: h11.Connection, response: HttpResponse, *, is_last: bool, with
     return b"".join(part for part in parts if part)
 
 
-# Only a few different heads are sent, and h11 validates every header of a new one.
+# Cached, because only a few different heads are sent, and h11 validates every header of a new one.
 @lru_cache(maxsize=64)
 def _head(status: int, content_type: bytes, length: int, *, is_last: bool) -> h11.Response:
     headers = [

@@ -26,7 +26,7 @@ class FileFingerprint:
 
     inode: int
     size: int
-    # When the inode changed. The modification time is no substitute: the owner can set it to any value.
+    # The time at which the inode changed. The owner of a file can set its modification time to any value.
     changed_ns: int
 
 
@@ -41,7 +41,7 @@ def file_fingerprint(path: Path) -> FileFingerprint | None:
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """Read a file; raises OSError: IrregularFileError if it is not a regular file or is larger than `max_bytes`."""
-    # Before it is opened, because opening a device can have side effects.
+    # Checked before the file is opened, because opening a device can have side effects.
     _require_regular(path, path.stat())
     # The path may be a pipe by now. Without O_NONBLOCK, opening a pipe blocks until there is a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -95,7 +95,7 @@ class MountedSecret:
         return version, tuple(file_fingerprint(version / name) for name in self._names())
 
     def last_changed(self) -> datetime:
-        """Return when a file last changed; 1970 if there are no files, or if the kubelet mounted them."""
+        """Return when a file last changed; the start of 1970 if there are no files or the kubelet mounted them."""
         change_times = [0]
         if not (self.directory / "..data").is_symlink():
             files = (file_fingerprint(self.directory / name) for name in self._names())

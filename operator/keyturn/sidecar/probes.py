@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics, for the kubelet and Prometheus."""
+"""Serves /healthz, /readyz and /metrics to the kubelet and Prometheus."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,8 +10,8 @@ _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 class ProbesHandler:
     """Serves the probes and the metrics in the Prometheus text format.
 
-    `not_ready` returns why the process is not ready, or "", and `note` a line to show when it is ready. /healthz tests
-    only that the event loop responds.
+    `not_ready` returns why the process is not ready, or "". `note` returns a line to show while it is ready, or "".
+    /healthz checks only that the event loop responds.
     """
 
     def __init__(

@@ -28,9 +28,9 @@ class Reader:
             self.poll()
 
     def poll(self) -> None:
-        """Read the Secret if it has changed and two consecutive polls see the same files; the first poll reads it.
+        """Read the Secret if it has changed and the last two polls have seen the same files. The first poll reads it.
 
-        Unlike the kubelet, other programs may write one file after the other.
+        Unlike the kubelet, other programs may replace the files one by one.
         """
         fingerprint, cache = self._secret.fingerprint(), self._cache
         is_stable = self._last_poll in (None, fingerprint)

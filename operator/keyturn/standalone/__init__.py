@@ -1,1 +1,1 @@
-"""Renews one TokenRequest without Kubernetes: reconciles as the operator does, with files instead of Secrets."""
+"""Renews one TokenRequest without Kubernetes: the same reconciliation as in the operator, with files as Secrets."""

@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,10 +22,10 @@ from keyturn.sidecar.mounted_files import (
 )
 
 LOCK = "..lock"
-_VERSION_PREFIX, _DATA = "..keyturn-", "..data"
-_TEMPORARY = _NEW_DATA, _NEW_LINK, _DRY_RUN = "..data_tmp", "..link", "..dry-run"
+# Of the versions, and of temporary files.
+_PREFIX, _DATA = "..keyturn-", "..data"
 _DRY_RUN_BYTES = 64 * 1024
-# A version is a Secret's data and the issuance record, which is smaller.
+# A version contains the data of a Secret, and the issuance record, which is smaller.
 _MAX_BYTES = 2 * MAX_SECRET_BYTES
 _MAX_ENTRIES = 10_000
 _log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class AtomicDir:
         self._check_names(files)
         with reporting_write_errors(self.path):
             version = self._write_version(files)
-            self._create_link(_DATA, version.name, _NEW_DATA)
+            self._create_link(_DATA, version.name)
             sync_directory(self.path)
             self._create_links(files)
             self._remove_leftovers(files)
@@ -145,7 +146,7 @@ class AtomicDir:
     def dry_run(self, names: Iterable[str]) -> None:
         """Check whether files with these names can be written. Raises RefusedError as `write` does."""
         self._check_names(names)
-        file = self.path / _DRY_RUN
+        file = self._temporary()
         with reporting_write_errors(self.path):
             try:
                 write_in_place(file, bytes(_DRY_RUN_BYTES), 0o600)
@@ -154,7 +155,7 @@ class AtomicDir:
                     file.unlink(missing_ok=True)
 
     def clean_up(self) -> None:
-        """Remove previous versions and the leftovers of a crash."""
+        """Remove previous versions, and the files that a crash left behind."""
         version = self._version()
         with reporting_write_errors(self.path):
             self._remove_leftovers([file.name for file in version.iterdir()] if version else [])
@@ -179,7 +180,7 @@ class AtomicDir:
 
     def _write_version(self, files: Mapping[str, str]) -> Path:
         """Write a new version directory without linking to it. Remove it if the write fails."""
-        version = Path(tempfile.mkdtemp(prefix=_VERSION_PREFIX, dir=self.path))
+        version = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self.path))
         try:
             for name, text in files.items():
                 write_in_place(version / name, text.encode(), 0o440)
@@ -195,22 +196,32 @@ class AtomicDir:
             if not self._is_link(name):
                 if os.path.lexists(self.path / name):
                     _log.warning("%s was replaced by another program; restoring it", self.path / name)
-                self._create_link(name, f"{_DATA}/{name}", _NEW_LINK)
+                self._create_link(name, f"{_DATA}/{name}")
 
-    def _create_link(self, name: str, target: str, temporary: str) -> None:
-        link = self.path / temporary
-        link.unlink(missing_ok=True)
+    def _create_link(self, name: str, target: str) -> None:
+        link = self._temporary()
         link.symlink_to(target)
-        link.replace(self.path / name)
+        try:
+            link.replace(self.path / name)
+        except OSError:
+            link.unlink()
+            raise
+
+    def _temporary(self) -> Path:
+        # A fixed name could be that of a directory, which is not replaced.
+        return self.path / f"{_PREFIX}{secrets.token_hex(8)}"
 
     def _remove_leftovers(self, names: Iterable[str]) -> None:
         """Remove previous versions, links to files that no longer exist, and temporary files."""
         version, kept_names = self._version(), set(names)
         for entry in list(os.scandir(self.path)):
-            if entry.name.startswith(_VERSION_PREFIX) and entry.path != str(version):
-                shutil.rmtree(entry.path)
-            elif entry.name in _TEMPORARY or (entry.name not in kept_names and self._is_link(entry.name)):
-                Path(entry.path).unlink()
+            is_leftover = entry.name.startswith(_PREFIX) and entry.path != str(version)
+            if is_leftover or (entry.name not in kept_names and self._is_link(entry.name)):
+                try:
+                    (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
+                except OSError as error:
+                    # On NFS, a file that another process has open remains. The new version is complete nevertheless.
+                    _log.warning("%s was not removed: %s", entry.path, error.strerror)
 
     def _check_names(self, names: Iterable[str]) -> None:
         version = self._version()
@@ -237,15 +248,15 @@ class AtomicDir:
 
 
 def _read_files(version: Path) -> dict[str, str]:
-    """Return the content of the files. What Keyturn cannot have written, such as a pipe, counts as an empty file.
+    """Return the content of the files. An entry that Keyturn cannot have written, such as a link, counts as empty.
 
-    An empty file is an edit like any other: the credentials are issued again, in a new version.
+    Like any other edit, an empty file causes a new version with new credentials.
     """
     files, remaining = {}, _MAX_BYTES
     for path in _entries(version):
         content = b""
-        with contextlib.suppress(IrregularFileError):
-            content = read_regular_file(path, remaining)
+        with contextlib.suppress(IrregularFileError, FileNotFoundError, PermissionError):
+            content = b"" if path.is_symlink() else read_regular_file(path, remaining)
         remaining -= len(content)
         files[path.name] = content.decode(errors="replace")
     return files

@@ -1,6 +1,6 @@
 """The Store of standalone mode: sources are files; the target is in memory and, optionally, in a directory.
 
-From there, issued credentials are published to the cache of the credentials endpoint.
+It publishes issued credentials to the cache of the credentials endpoint.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ NO_SERVABLE_FORMAT = "to serve credentials, the request needs one of the formats
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The data of the target, and its issuance record if that is valid."""
+    """The data of the target, and its issuance record if the record is valid."""
 
     issuance: Issuance | None
     data: Mapping[str, str] = field(repr=False)
@@ -80,7 +80,7 @@ class FileStore:
         )
 
     async def dry_run(self, request: Request) -> None:
-        """Check that the output directory has free space and that no other program uses the file names."""
+        """Check that the output directory has free space, and that no other program's files have the same names."""
         if self._output:
             names = [key for format_spec in request.spec.formats for key in format_spec.options.keys]
             await asyncio.to_thread(self._output.dry_run, names)
@@ -92,8 +92,8 @@ class FileStore:
             if self._output:
                 await asyncio.to_thread(self._output.write, {**data, ISSUANCE_FILE: issuance.encoded()})
         finally:
-            # Published after the write, because clients may read the files as soon as the pod is ready. Also published
-            # if the write fails: a full disk is no reason to withhold valid credentials.
+            # Published after the write, because clients may read the files as soon as the pod is ready, but even if the
+            # write fails: a full disk is no reason to withhold valid credentials.
             self._publish(request, target)
         self._target = target
 
@@ -132,7 +132,7 @@ def _parse(request: Request, files: Mapping[str, str], output: AtomicDir) -> Tar
 
 @dataclass(frozen=True, slots=True)
 class CredentialPublisher:
-    """Publishes to `cache`. `has_endpoint` is whether an endpoint serves the cached credentials."""
+    """Publishes credentials to `cache`. `has_endpoint`: an endpoint serves the cached credentials."""
 
     cache: CredentialCache
     has_endpoint: bool

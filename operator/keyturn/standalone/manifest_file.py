@@ -18,7 +18,7 @@ _MAX_KIND_CHARACTERS = 63
 
 
 class ManifestFile:
-    """A manifest that may change while the process runs. `started` is the start time of the process."""
+    """A manifest that may change while the process is running. `started` is the start time of the process."""
 
     def __init__(self, path: Path, started: datetime) -> None:
         self._path = path

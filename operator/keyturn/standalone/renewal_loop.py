@@ -22,7 +22,7 @@ from keyturn.reconcile.reports import report_bug
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
 
-# Interval at which the files and the clock are checked.
+# The interval at which the files and the clock are checked.
 _POLL_SECONDS = 1.0
 _PAUSE_AFTER_BUG_SECONDS = 5.0
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class RenewalLoop:
         self.status = self._logged_status = Status()
 
     async def run(self) -> None:
-        """Renew until cancelled. If a token is being consumed, its successor is saved before this returns."""
+        """Renew until cancelled. If a token is being consumed, its replacement is saved before this returns."""
         while True:
             try:
                 due = await self.reconcile()
@@ -59,12 +59,12 @@ class RenewalLoop:
                 await self._wait(due)
                 await asyncio.to_thread(self._expedite)
                 await asyncio.to_thread(self._read_manifest)
-            except Exception as bug:  # noqa: BLE001 - it must stop neither renewals nor the serving of credentials
-                report_bug(self._deps.metrics, _name(self._request), bug)
+            except Exception as bug:  # noqa: BLE001 - a bug must stop neither the renewals nor the endpoint
+                report_bug(self._deps.metrics, self._request.namespaced_name, bug)
                 await self._deps.sleep(_PAUSE_AFTER_BUG_SECONDS)
 
     async def reconcile(self) -> datetime | None:
-        """Reconcile the request once and return the time of the next reconciliation; None: when a file changes."""
+        """Reconcile the request once. Returns the time of the next reconciliation; None if only a change causes one."""
         request = self._request
         reconciled = await reconcile(self._deps, request, self._state, self.status, self._report_expiry)
         self._state, self.status = reconciled.state, reconciled.status
@@ -85,7 +85,7 @@ class RenewalLoop:
         self._log_changes()
 
     async def _wait(self, due: datetime | None) -> None:
-        """Wait until `due` or a file change. Sleep at least once: frequent changes must not cause a busy loop."""
+        """Wait until `due` or a file change. Sleeps at least once, so that frequent changes cause no busy loop."""
         now, has_changed = self._deps.now(), False
         while (due is None or now < due) and not has_changed:
             await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()) if due else _POLL_SECONDS)
@@ -100,14 +100,14 @@ class RenewalLoop:
             )
 
     def _read_manifest(self) -> None:
-        """Read the manifest if it has changed. If this process cannot use it, log that and keep the previous one."""
+        """Read the manifest if it has changed. If this process cannot use it, log why and keep the previous one."""
         if not self._manifest.has_changed():
             return
         try:
             request = self._manifest.read()
-            if _name(request) != _name(self._request):
+            if request.namespaced_name != self._request.namespaced_name:
                 raise RefusedError(
-                    "InvalidSpec", f"the manifest now contains {_name(request)}: start another process for it"
+                    "InvalidSpec", f"the manifest now contains {request.namespaced_name}: start another process for it"
                 )
             if self._publisher.has_endpoint and not is_servable(request):
                 raise RefusedError("InvalidSpec", NO_SERVABLE_FORMAT)
@@ -115,13 +115,13 @@ class RenewalLoop:
             _log.error("%s; the previous manifest stays in use", error)
             return
         if request != self._request:
-            _log.info("%s: the manifest has changed", _name(request))
+            _log.info("%s: the manifest has changed", request.namespaced_name)
             self._request = request
 
     def _expedite(self) -> None:
-        """Move the next attempt forward if a change of files may have fixed the failure.
+        """Move the next attempt forward if files have changed, which may have removed the cause of the failure.
 
-        The minimum interval between exchanges is respected.
+        The minimum interval between exchanges still applies.
         """
         state, failure, has_changed = self._state, self._state.failure, self._store.acknowledge_source_changes()
         # Only TargetConflict depends on the output directory.
@@ -143,8 +143,5 @@ class RenewalLoop:
             if has_changed or (is_renewed and condition.type == "Renewed"):
                 is_healthy = (condition.status == "True") != (condition.type == "Stalled")
                 message = f"{condition.type}={condition.status}, {condition.reason}: {condition.message}"
-                _log.log(logging.INFO if is_healthy else logging.WARNING, "%s: %s", _name(self._request), message)
-
-
-def _name(request: Request) -> str:
-    return f"{request.namespace}/{request.name}"
+                level = logging.INFO if is_healthy else logging.WARNING
+                _log.log(level, "%s: %s", self._request.namespaced_name, message)

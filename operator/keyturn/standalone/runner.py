@@ -1,4 +1,4 @@
-"""Assembles the renewal loop of standalone mode and its dependencies."""
+"""Builds the renewal loop of standalone mode and its dependencies."""
 
 import contextlib
 import itertools
@@ -42,9 +42,9 @@ class StandaloneFiles:
 
 @dataclass(frozen=True, slots=True)
 class StandaloneEnvironment:
-    """The settings, the clock, a random number generator with values in [0, 1), and what a signal handler reports.
+    """The settings, the clock, random numbers in [0, 1), and the proxies of the environment.
 
-    `proxies` are those of the environment.
+    `pending_tokens` are logged by the signal handler.
     """
 
     settings: Settings
@@ -58,9 +58,9 @@ class StandaloneEnvironment:
 def open_renewal_loop(
     files: StandaloneFiles, environment: StandaloneEnvironment, cache: CredentialCache, *, has_endpoint: bool
 ) -> Iterator[RenewalLoop]:
-    """Assemble the loop that renews the request of a manifest, with its directories locked. Raises StartupError.
+    """Build the loop that renews the request of a manifest, with its directories locked. Raises StartupError.
 
-    Issued credentials are published to `cache`; `has_endpoint` is whether an endpoint serves them.
+    Issued credentials are published to `cache`; `has_endpoint`: an endpoint serves them.
     """
     manifest = ManifestFile(files.manifest, environment.now())
     sources, metrics = SourceFiles(files.sources_dir), Metrics()
@@ -97,7 +97,7 @@ def open_renewal_loop(
 
 
 def exclusive_token_locks(holder: str) -> TokenLocks:
-    """Return the locks of a process that has locked its state directory: any other holder must be dead."""
+    """Return the locks of a process that has locked its state directory, so that any other holder must be dead."""
     return TokenLocks(time.monotonic, is_dead=lambda other: other != holder)
 
 
@@ -115,9 +115,9 @@ def _read_request(manifest: ManifestFile, files: StandaloneFiles, *, has_endpoin
 
 @contextlib.contextmanager
 def _locked_directories(files: StandaloneFiles) -> Iterator[None]:
-    """Lock the output and the state directory. Raises StartupError also if directories are shared.
+    """Lock the output and state directories. Raises StartupError, also if two options name the same directory.
 
-    Output and state may not be nested either: clients that read the output could read the tokens.
+    Neither may be inside the other: clients that read the output could then read the tokens.
     """
     options = {"--sources-dir": files.sources_dir, "--output-dir": files.output_dir, "--state-dir": files.state_dir}
     # Path.resolve raises RuntimeError for a link to itself.

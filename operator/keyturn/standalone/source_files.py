@@ -59,7 +59,7 @@ class SourceFiles:
         return any(file_fingerprint(path) != seen for path, seen in self._seen.items())
 
     def acknowledge_changes(self) -> bool:
-        """Return whether a file has changed, and remember its new state: a reconciliation may not read every file."""
+        """Return whether a file has changed, and record its new state: a reconciliation may not read every file."""
         previous, self._seen = self._seen, _fingerprints(self._seen)
         return previous != self._seen
 
@@ -131,7 +131,7 @@ class ProjectedToken:
             raise RefusedError(
                 "SourceInvalid",
                 f"the projected token has audience {', '.join(map(str, allowed)) or 'none'}, not {', '.join(missing)}: "
-                "set the audience in the pod's projected volume",
+                "change the audience in the pod's projected volume",
             )
         # The namespace is not compared: a manifest in a file may omit it.
         subject = str(claims.get("sub", ""))

@@ -1,4 +1,4 @@
-"""The token store of standalone mode: one file in the state directory for each source with a rotated token."""
+"""The TokenStore of standalone mode: one file in the state directory for each source whose token is rotated."""
 
 import asyncio
 import errno
@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,20 +32,23 @@ NO_STATE_DIR = (
 _UID = "file"
 # A response is at most 64 KiB, and the token family grows by one fingerprint.
 _RESERVED_BYTES = 66 * 1024
-# Suffixes of hidden files: no name of a Secret begins with a dot. The dry run allocates the reserved file, and the save
-# overwrites it.
+# Suffixes of hidden files, which cannot be confused with Secrets: their names do not begin with a dot. The dry run
+# allocates the reserved file, and the save overwrites it.
 _RESERVED, _TEMPORARY = "reserved", "tmp"
-# A full, read-only or failing disk can recover, and ENXIO is also returned for a FIFO without a reader.
+# No other error is permanent: a full, read-only or failing disk can recover, and ENXIO may concern a FIFO.
 _DEVICE_GONE = errno.ENODEV
 _log = logging.getLogger(__name__)
 
 
 class TokenFiles:
-    """Implements the TokenStore in a directory that this process has locked. Without one, no token can be consumed."""
+    """Stores tokens in a directory that this process has locked. Without a directory, no token can be consumed."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._lock_inode = _lock_inode(directory)
+        # As long as it is open, Linux finds the directory after it was moved.
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._lock_inode else -1
+        self._original = Path(f"/proc/self/fd/{descriptor}")
 
     def clean_up(self) -> None:
         """Finish a save that a crash interrupted, if its content is complete, and remove temporary files."""
@@ -67,12 +71,12 @@ class TokenFiles:
             raise _conflict(self._path(request))
         return await asyncio.to_thread(self._replace, request, stored)
 
-    async def keep(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
+    async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
-        return await asyncio.to_thread(self._keep, request, stored, dry_run)
+        return await asyncio.to_thread(self._update, request, stored, dry_run)
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
-        """Return a write into the reserved space, because the disk may be full by then."""
+        """Return the call that writes into the reserved space, because the disk may be full by then."""
         return functools.partial(asyncio.to_thread, self._save, request, stored, _encode(request, stored))
 
     def _read(self, request: Request) -> StoredToken | None:
@@ -83,12 +87,15 @@ class TokenFiles:
         try:
             content = read_regular_file(path, MAX_SECRET_BYTES)
         except FileNotFoundError:
+            if path.is_symlink():
+                # The file may be on a volume that is not mounted. Without it, a consumed token would be sent again.
+                raise RefusedError("WriteDenied", f"{path} cannot be read: not a regular file") from None
             return None
         except OSError as error:
             raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
         return _decode(request, content, path)
 
-    def _keep(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
+    def _update(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         stored, path = self._read(request), self._path(request)
         if stored is None or stored.version != token.version:
             raise _conflict(path)
@@ -104,10 +111,12 @@ class TokenFiles:
         try:
             stored = self._read(request)
         except KeyturnError as error:
-            # Only this process uses the directory: overwriting a broken file is better than losing a live token.
+            # Only this process uses the directory, and overwriting a broken file is better than losing a live token.
             _log.warning("overwriting the stored token: %s", error)
             stored = None
         path = self._path(request)
+        if _is_missing(path.parent):
+            path = self._original / path.name
         if stored and stored.family and token.family and is_superseded(token.family, stored.family):
             _log.warning("%s already contains a newer token than the one to save", path)
             return stored
@@ -116,10 +125,9 @@ class TokenFiles:
                 replace_file(path, content, _hidden(path, _RESERVED))
             except OSError as error:
                 if error.errno == _DEVICE_GONE or _is_missing(path.parent):
-                    message = (
-                        f"{path.parent} does not exist any more; sign in again and store a new token in the source"
-                    )
-                    raise StorageGoneError("WriteDenied", message) from None
+                    problem = f"{self._directory} no longer exists"
+                    advice = "sign in again and store a new token in the source"
+                    raise StorageGoneError("WriteDenied", f"{problem}; {advice}") from None
                 raise
         return replace(token, uid=_UID, version=_version(content))
 
@@ -144,12 +152,11 @@ def _lock_inode(directory: Path | None) -> int | None:
 
 def _is_missing(directory: Path) -> bool:
     try:
-        directory.stat()
+        return directory.stat().st_nlink == 0
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False
-    return False
 
 
 def _hidden(path: Path, suffix: str) -> Path:
@@ -157,9 +164,11 @@ def _hidden(path: Path, suffix: str) -> Path:
 
 
 def _finish_save(reserved: Path, path: Path) -> None:
-    """Replace the file with the reserved one if that contains the successor of the live token."""
+    """Replace the file with the reserved one if that contains the replacement of the live token."""
+    if reserved.is_symlink():
+        return
     try:
-        # If the crash came before the truncation, the content is followed by the zeros that reserved the space.
+        # After a crash before the truncation, zeros that reserved the space follow the content.
         content = read_regular_file(reserved, MAX_SECRET_BYTES).rstrip(b"\0")
         saved, stored = _family(content), _family(read_regular_file(path, MAX_SECRET_BYTES))
     except (FileNotFoundError, IrregularFileError):

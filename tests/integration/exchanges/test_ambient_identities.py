@@ -123,9 +123,9 @@ async def test_session_tags_of_pod_identity_are_named_as_the_cause(
 
     assert error.reason == "InvalidSpec"
     assert error.message == (
-        f"{OPERATION}: InvalidParameterValue; check the tags: the operator's session passes on a transitive tag whose"
-        " key is also set by Keyturn (kubernetes-namespace and kubernetes-name) or by `tags`; with EKS Pod Identity,"
-        " set disableSessionTags in the operator's Pod Identity association"
+        f"{OPERATION}: InvalidParameterValue; check the tags: the operator's session has a transitive tag with the same"
+        " key as a tag that Keyturn sets (kubernetes-namespace and kubernetes-name) or as one in `tags`; with EKS Pod"
+        " Identity, set disableSessionTags in the operator's Pod Identity association"
     )
 
 
@@ -136,8 +136,8 @@ async def test_role_without_tag_session_is_named_as_the_cause(identities: Identi
 
     assert error.reason == "AccessDenied"
     assert error.message == (
-        f"{OPERATION}: AccessDenied; the role's trust policy must allow sts:TagSession beside sts:AssumeRole, and so"
-        " must the policies of the operator's role: Keyturn tags the session with kubernetes-namespace and"
+        f"{OPERATION}: AccessDenied; the role's trust policy and the policies of the operator's role must allow"
+        " sts:TagSession besides sts:AssumeRole: Keyturn tags the session with kubernetes-namespace and"
         " kubernetes-name"
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 import jwt
 import pytest
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
@@ -66,14 +66,14 @@ def with_refresh_token(emulator: Emulator) -> PipelineValues:
 
 
 async def test_code_is_exchanged_for_tokens_and_a_context(client: Aws, emulator: Emulator) -> None:
-    before = whole(real_now())
+    before = whole_seconds(real_now())
     values = await call(client, with_code(emulator), CODE)
 
     assert values.access_token
     assert values.id_token
     assert {values.access_token.value, values.id_token.value, values.refresh_token} <= {*emulator.secrets()}
     assert values.access_token.expires_at
-    assert values.access_token.expires_at == whole(values.access_token.expires_at)
+    assert values.access_token.expires_at == whole_seconds(values.access_token.expires_at)
     assert 0 * SECOND <= values.access_token.expires_at - before - HOUR < 5 * SECOND
     claims = jwt.decode(values.id_token.value, options={"verify_signature": False})
     assert values.identity_context == claims["sts:identity_context"]

@@ -3,11 +3,12 @@ import re
 import ssl
 import traceback
 from base64 import b64encode
+from contextlib import ExitStack
 
 import pytest
 from aiohttp import web as server
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
 from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
@@ -25,7 +26,7 @@ from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
 TRUSTED = ssl.create_default_context(cadata=CERTIFICATE.ca)
-URL = "https://id.example/token"
+URL, SAME_URL = "https://id.example/token", "https://ID.example:443/token"
 FORM = "application/x-www-form-urlencoded"
 LOOPBACK = IssuerSettings(allowed_private_networks=("127.0.0.0/8", "::1/128"))
 
@@ -63,7 +64,7 @@ async def test_form_is_sent_and_json_is_returned() -> None:
     assert (response.status, response.members, response.host) == (200, {"access_token": "a"}, "127.0.0.1")
     assert response.retry_after == 7 * SECOND
     assert abs(real_now() - response.requested_at) < 5 * SECOND
-    assert response.requested_at == whole(response.requested_at)
+    assert response.requested_at == whole_seconds(response.requested_at)
 
 
 @cases(
@@ -230,13 +231,13 @@ async def test_body_is_read_by_its_content(body: bytes, content_type: str, membe
 
 def test_requests_to_an_issuer_are_limited() -> None:
     client = issuer_client()
-    with client.reserve(URL), client.reserve(URL.replace("id", "ID").replace("/token", ":443/token")):
-        with pytest.raises(ThrottledError) as raised, client.reserve(URL):
+    with client.reserve(URL, "billing"), client.reserve(SAME_URL, "billing"):
+        with pytest.raises(ThrottledError) as raised, client.reserve(URL, "billing"):
             pass
         for other in (f"{URL}/other", "https://id.example:8443/token", "https://other.example/token"):
-            with client.reserve(other):
+            with client.reserve(other, "billing"):
                 pass
-    with client.reserve(URL):
+    with client.reserve(URL, "billing"):
         pass
 
     assert (raised.value.nothing_sent, raised.value.retry_after) == (True, 0.5 * SECOND)
@@ -245,14 +246,17 @@ def test_requests_to_an_issuer_are_limited() -> None:
 
 def test_limit_for_an_issuer_is_a_setting() -> None:
     client = issuer_client(IssuerSettings(max_concurrent_requests=3))
-    with client.reserve(URL), client.reserve(URL), client.reserve(URL), pytest.raises(ThrottledError):
-        client.reserve(URL).__enter__()
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(client.reserve(URL, "billing"))
+        with pytest.raises(ThrottledError):
+            stack.enter_context(client.reserve(URL, "billing"))
 
 
 def test_limits_of_idle_issuers_are_dropped() -> None:
     client = issuer_client()
     for number in range(100):
-        with client.reserve(f"https://{number}.example/token"):
+        with client.reserve(f"https://{number}.example/token", "billing"):
             pass
 
     assert list(client._limiters) == []

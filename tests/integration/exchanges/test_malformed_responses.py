@@ -14,6 +14,7 @@ from botocore.compat import HTTPHeaders
 from keyturn.core.errors import KeyturnError, TransientRefusalError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
+from tests.support.cases import cases
 from tests.support.clock import real_now
 from tests.support.dependencies import DAY, HOUR, MINUTE, request, signed
 from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
@@ -114,6 +115,13 @@ async def test_malformed_json_member_raises_only_keyturn_errors(
 async def test_malformed_sts_xml_raises_only_keyturn_errors(old: str, new: str, fake_aws: FakeAws) -> None:
     assert isinstance(await fake_aws.call("assumeRole", STS), PipelineValues)
     await fake_aws.call("assumeRole", STS.replace(old, new))
+
+
+@cases("length, is_accepted", {"as long as a value may be": (32_768, True), "longer": (32_769, False)})
+async def test_long_session_token_is_accepted(length: int, fake_aws: FakeAws, *, is_accepted: bool) -> None:
+    values = await fake_aws.call("assumeRole", STS.replace("session", "s" * length))
+
+    assert isinstance(values, PipelineValues) == is_accepted
 
 
 # The expiry is in the XML, in seconds or in milliseconds. A refresh token is saved before it is checked. The `exp` of a

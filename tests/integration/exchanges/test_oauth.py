@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.metrics import Metrics
@@ -76,7 +76,7 @@ async def test_special_characters_in_client_credentials(
 async def test_expiry_counts_from_the_request(issuer: OauthIssuer, emulator: Emulator) -> None:
     emulator.settings(oauth_access_seconds=1800)
     emulator.fault(OAUTH_OPERATION, delay_seconds=0.5)
-    before = whole(real_now())
+    before = whole_seconds(real_now())
     values = await issuer.refresh()
 
     assert values.access_token

@@ -42,7 +42,7 @@ def test_pipe_in_the_output_stops_neither_renewal_nor_exit(directory: Standalone
     directory.write_flagship()
     with directory.running("write") as sidecar:
         until(lambda: is_ready(sidecar))
-        for path in ("..data/AWS_ACCESS_KEY_ID", "..dry-run"):
+        for path in ("..data/AWS_ACCESS_KEY_ID", "..keyturn-pipe"):
             (directory.path / "write" / path).unlink(missing_ok=True)
             os.mkfifo(directory.path / "write" / path)
         until(lambda: renewals(sidecar) > 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.api_proxy import ApiProxy
-from tests.support.cluster.chart import RIGHTS, chart_objects
+from tests.support.cluster.crd import install_rights
 from tests.support.cluster.leadership import start
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
@@ -20,9 +20,7 @@ __all__ = ["aws", "shared_emulator", "start"]
 @pytest.fixture(scope="session")
 def installed(plane: ControlPlane) -> ControlPlane:
     """The control plane with the chart's CRD and RBAC."""
-    plane.kubectl("create", "namespace", "keyturn")
-    plane.kubectl("apply", "-f", "-", stdin=chart_objects(only=RIGHTS))
-    plane.kubectl("wait", "--for=condition=Established", "crd/tokenrequests.keyturn.dev", "--timeout=30s")
+    install_rights(plane)
     return plane
 
 

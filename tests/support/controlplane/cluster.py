@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ class ExistingCluster:
         if result.returncode and check:
             raise KubectlError(f"kubectl {' '.join(args)}: {result.stderr.strip()}")
         return result.stdout + result.stderr if result.returncode else result.stdout
+
+    def wait_for_crds(self, *names: str) -> None:
+        """Wait until the API server serves these custom resources."""
+        wait = ("wait", "--for=condition=Established", "--timeout=30s", *names)
+        deadline = time.monotonic() + 30
+        # While a new CRD has no conditions, kubectl fails at once instead of waiting.
+        while "accessor error" in self.kubectl(*wait, check=False) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.kubectl(*wait)
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """Write a kubeconfig with a token of a service account, valid for a day."""

@@ -177,7 +177,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "role after a web identity over an hour": {"exchanges": [ASSUME_ROLE, assume(durationSeconds=3601)]},
     },
     "assumeRole.durationSeconds": {"role over 12 hours": with_user_keys(assume(durationSeconds=43201))},
-    "grantType refresh_token uses source.token": {
+    "grantType refresh_token sends source.token": {
         "refresh_token grant after a token": {"exchanges": [ACCESS_TOKEN, REFRESH]},
         "two refresh_token grants": {"exchanges": [REFRESH, REFRESH]},
     },

@@ -138,14 +138,14 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         )
     },
     "clientAssertionFrom.pipeline": {"client with the refresh token": pipeline("refreshToken", ACCESS_TOKEN)},
-    "clientAssertionFrom.pipeline accessToken requires an exchange before it": {
+    "clientAssertionFrom.pipeline accessToken requires an earlier exchange": {
         "client with the source token": pipeline("accessToken"),
         "client with its own access token": pipeline("accessToken", grantType="refresh_token"),
     },
     "idToken requires one of these exchanges before it": {
         "client with an ID token that nothing returns": pipeline("idToken", ACCESS_TOKEN)
     },
-    "grantType refresh_token uses source.token": {
+    "grantType refresh_token sends source.token": {
         "refresh_token grant after a token, of a client with a ServiceAccount": with_assertion(
             ACCOUNT, ACCESS_TOKEN, grantType="refresh_token"
         )

@@ -92,7 +92,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "empty registryIds": ecr(registryIds=[]),
         "registryIds with a host name": ecr(registryIds=["111122223333.dkr.ecr.us-east-1.amazonaws.com"]),
     },
-    "must be a host as in the names of images": {
+    "must be a registry host as in image names": {
         "host with a space": ecr(hosts=["a b"]),
         "host with a quote": ecr(hosts=['a"']),
     },

@@ -88,7 +88,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "tag twice in different case": with_tags(tag("Team"), tag("tEAM")),
         "federated user with a tag twice": with_user_keys(federation_token(tags=[tag("a"), tag("A")])),
     },
-    "each of transitiveTagKeys must be the key of a tag in tags": {
+    "each transitiveTagKeys entry must be the key of a tag in tags": {
         "transitive key without a tag": with_tags(tag("a"), transitiveTagKeys=["b"]),
         "transitive key in another case": with_tags(tag("a"), transitiveTagKeys=["A"]),
         "transitive key without any tags": with_user_keys(assume(transitiveTagKeys=["b"])),

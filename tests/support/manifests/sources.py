@@ -45,7 +45,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
             "source": {"token": {"serviceAccount": {"name": "app"}, "saveTo": {"secretName": "retained"}}}
         }
     },
-    "grantType refresh_token uses source.token": {"refresh_token grant with a ServiceAccount token": account(REFRESH)},
+    "grantType refresh_token sends source.token": {"refresh_token grant with a ServiceAccount token": account(REFRESH)},
     "serviceAccount.name": {"ServiceAccount with a capital letter": account(name="App")},
     "name": {"ServiceAccount without a name": {"source": {"token": {"serviceAccount": {}}}}},
     "unknown field": {

@@ -236,7 +236,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "Identity Center: client_credentials grant": TOKEN_AND_KEYS | center(grantType="client_credentials")
     },
     "region is missing": {"authorization code without a region": TOKEN_AND_KEYS | center() | {"region": None}},
-    "grantType refresh_token uses source.token": {
+    "grantType refresh_token sends source.token": {
         "Identity Center: refresh_token grant after a token": TOKEN_AND_KEYS
         | {"exchanges": [ACCESS_TOKEN, center_grant("refresh_token")["exchanges"][0]]}
     },

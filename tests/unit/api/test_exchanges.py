@@ -57,7 +57,7 @@ def test_consumption_is_that_of_the_first_exchange_that_consumes(spec: dict[str,
     consumption = parsed.consumption
     description = None
     if consumption:
-        index = [step.exchange for step in parsed.exchanges].index(consumption.step)
+        index = [step.exchange for step in parsed.exchanges].index(consumption.exchange)
         description = f"{index}: {consumption.ref.name}, stored in {consumption.secret}"
         description += ", single use" if consumption.is_single_use else ""
 

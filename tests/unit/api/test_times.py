@@ -2,14 +2,14 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from keyturn.api.times import duration, human_duration, read_time, rfc3339, whole
+from keyturn.api.times import duration, human_duration, read_time, rfc3339, whole_seconds
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 
 
 def test_whole_truncates_and_converts_to_utc() -> None:
     berlin = timezone(timedelta(hours=1))
 
-    assert whole(datetime(2026, 1, 2, 4, 4, 5, 999999, berlin)).isoformat() == "2026-01-02T03:04:05+00:00"
+    assert whole_seconds(datetime(2026, 1, 2, 4, 4, 5, 999999, berlin)).isoformat() == "2026-01-02T03:04:05+00:00"
 
 
 def test_rfc3339_writes_whole_seconds_and_a_z() -> None:

@@ -45,7 +45,7 @@ def test_error_message_ends_with_the_path(spec: dict[str, Any], message: str) ->
 def test_spec_that_takes_too_much_memory_is_refused() -> None:
     templates = [{"template": {"key": f"k{number}", "text": "\u00df\U0001f511" * 8000}} for number in range(8)]
 
-    assert "KiB of memory, and 192 KiB are allowed: shorten" in _error(
+    assert "KiB of memory, but at most 192 KiB are allowed: shorten" in _error(
         manifest(target={"formats": [{"env": {}}, *templates[1:]]})
     )
 
@@ -157,7 +157,7 @@ def test_spec_change_changes_its_hash_only(spec: dict[str, Any], changed: str) -
 )
 def test_lone_surrogate_in_metadata_is_refused(metadata: dict[str, Any]) -> None:
     body = manifest()
-    with pytest.raises(InvalidSpecError, match="half of a surrogate pair"):
+    with pytest.raises(InvalidSpecError, match="half of a Unicode surrogate pair"):
         parse(body | {"metadata": body["metadata"] | metadata})
 
 

@@ -95,7 +95,7 @@ def test_client_comes_from_the_exchange() -> None:
     "spec, message",
     {
         "license": ({}, "it comes from `aws license-manager create-token`"),
-        "client credentials": (oauth() | {"source": {}}, "no exchange of this TokenRequest uses a token of a person"),
+        "client credentials": (oauth() | {"source": {}}, "no exchange of this TokenRequest uses a user's token"),
         "service account": (
             {"source": {"token": {"serviceAccount": {"name": "app"}}},
              "exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Reader"}}]},

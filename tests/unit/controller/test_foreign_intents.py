@@ -25,7 +25,7 @@ async def with_foreign_intent() -> tuple[FakeEnvironment, Intent]:
     assert stored
     assert stored.family
     intent = Intent(holder="pod-1", consumes=stored.family.live, start=NOW, give_up_seconds=30)
-    await tokens.keep(REQUEST, replace(stored, family=stored.family.with_intent(intent)))
+    await tokens.update(REQUEST, replace(stored, family=stored.family.with_intent(intent)))
     env.now += HOUR
     return env, intent
 

@@ -210,3 +210,19 @@ async def test_lost_lease_blocks_writes_before_the_work_is_cancelled() -> None:
         await lead(late_lease, work)
 
     assert results == [True, False]
+
+
+async def test_work_that_does_not_end_after_the_loss_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    boundary, left = Boundary("lease", "it", Metrics()), asyncio.Event()
+    late_lease = LateLease(ApiServer(), "keyturn", "keyturn", "one", lambda: NOW, boundary)
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await left.wait()
+
+    monkeypatch.setattr(leader_election, "LEAVE_SECONDS", 0.05)
+    with pytest.raises(LeaseLostError):
+        async with asyncio.timeout(5):
+            await lead(late_lease, work, left.set)

@@ -72,10 +72,15 @@ class Recorder:
         self.lists: list[tuple[set[str], str]] = []
         self.metrics = Metrics()
         self.session: aiohttp.ClientSession
+        self.secrets_listed = {"": asyncio.Event(), "billing": asyncio.Event()}
+        self.secrets_listed[""].set()
         self.unlisted: Callable[[], str]
 
     def on_list(self, uids: AbstractSet[str], namespace: str) -> None:
         self.lists.append((set(uids), namespace))
+
+    async def wait_for_secrets(self, namespace: str) -> None:
+        await self.secrets_listed[namespace].wait()
 
     async def uids(self, path: str) -> list[str]:
         async with self.session.get(path) as response:
@@ -92,7 +97,7 @@ async def connected(api: FakeApi) -> AsyncIterator[Recorder]:
     async with served(api.response) as client:
         info = kopf.ConnectionInfo(server=client._client.configuration.host)
         boundary = Boundary("request_watch", "the watch", recorder.metrics)
-        responses = RequestResponses(client, recorder.on_list, boundary)
+        responses = RequestResponses(client, recorder.on_list, boundary, recorder.wait_for_secrets)
         async with kopf_session(info, Configuration(), responses).aiohttp_session as recorder.session:
             recorder.session._base_url = URL(info.server)
             recorder.unlisted = responses.unlisted
@@ -110,9 +115,19 @@ async def test_list_is_reported_after_its_last_page() -> None:
 
 async def test_list_of_a_namespace_is_reported_for_it() -> None:
     async with connected(FakeApi({BILLING: page("a")})) as kopf_client:
+        kopf_client.secrets_listed["billing"].set()
         await kopf_client.uids(BILLING)
 
     assert kopf_client.lists == [({"a"}, "billing")]
+
+
+async def test_requests_are_listed_after_the_secrets_of_their_namespace() -> None:
+    async with connected(FakeApi({ALL: page("a"), BILLING: page("b")})) as kopf_client:
+        billing = asyncio.create_task(kopf_client.uids(BILLING))
+        assert await kopf_client.uids(ALL) == ["a"]
+        assert kopf_client.lists == [({"a"}, "")]
+        kopf_client.secrets_listed["billing"].set()
+        assert await billing == ["b"]
 
 
 async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
@@ -260,4 +275,4 @@ async def test_spec_that_takes_too_much_memory_is_not_kept() -> None:
     assert ("spec" in large, in_ascii["spec"]) == (False, {"region": texts["ascii"]})
     request = read_request(large)
     assert isinstance(request, InvalidRequest)
-    assert "KiB of memory, and 192 KiB are allowed" in request.error.message
+    assert "KiB of memory, but at most 192 KiB are allowed" in request.error.message

@@ -53,7 +53,7 @@ async def test_installations_work_where_they_do_not_overlap() -> None:
     assert await installations.workers("shop", two, three) == [two]
     assert await installations.workers("other", three) == [three]
     assert three.note() == (
-        "ScopeConflict: left to others: namespace billing (installation one),"
+        "ScopeConflict: not renewed here: namespace billing (installation one),"
         " namespace web (installation one), namespace shop (installation two)\n"
     )
 

@@ -1,10 +1,13 @@
+import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
+from keyturn.controller.secret_watch import Meta
 from keyturn.core.issuance import MANAGED_BY, data_hash
 from keyturn.core.pipeline_values import SourceValues
 from tests.support.api_server import ApiServer
@@ -127,3 +130,23 @@ async def test_deletion_of_an_unknown_secret_is_ignored() -> None:
     server, store = cluster()
 
     assert store.cache.observe(server.put(TARGET), alive=False) is False
+
+
+async def test_events_during_a_write_take_the_memory_of_a_few() -> None:
+    server, store = await issued()
+    meta = server.meta(TARGET)
+    keys: dict[str, Any] = {"f:data": {f"f:{number}": {} for number in range(10_000)}}
+    encoded = msgspec.json.encode(replace(meta, managed_fields=()))[:-1].replace(b',"managedFields":[]', b"")
+    managers = msgspec.json.encode([{"manager": "kubectl", "fieldsV1": keys}])
+    tracemalloc.start()
+    try:
+        with store.cache.writing(("billing", "acme")):
+            for _ in range(30):
+                large = msgspec.json.decode(encoded + b',"managedFields":' + managers + b"}", type=Meta)
+                store.cache.observe(large, alive=True)
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # Each takes more than a megabyte.
+    assert peak < 5 * 2**20

@@ -62,7 +62,7 @@ async def test_review_that_returns_another_user_is_ignored() -> None:
             ApiResponse(403, {"message": "forbidden"}),
             "SourceForbidden",
             (
-                "no token for ServiceAccount app: forbidden; the operator needs the right to create"
+                "no token could be requested for ServiceAccount app: forbidden; the operator needs the right to create"
                 " serviceaccounts/token in namespace billing; the chart grants it if rbac.serviceAccountTokens is set,"
                 " only for rbac.serviceAccountTokenNames if that is set"
             ),
@@ -70,7 +70,7 @@ async def test_review_that_returns_another_user_is_ignored() -> None:
         "refused": (
             ApiResponse(422, {"message": "too short"}),
             "SourceNotFound",
-            "no token for ServiceAccount app: too short",
+            "no token could be requested for ServiceAccount app: too short",
         ),
     },
 )

@@ -1,14 +1,18 @@
 import base64
+import json
+import tracemalloc
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.source_reader import read_source, read_value
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
+from tests.support.api_endpoints import served
 from tests.support.api_server import ApiServer
 from tests.support.cases import cases
 from tests.support.client_key_forms import PKCS12
@@ -24,6 +28,12 @@ SESSION: list[dict[str, Any]] = [{"getSessionToken": {}}]
 
 def keys_source(name: str = "base") -> dict[str, Any]:
     return {"credentials": {"secretRef": {"name": name}}}
+
+
+def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
+    """Return a Secret as the API server does."""
+    metadata = {"name": name, "namespace": "billing", "uid": f"{name}-1", "resourceVersion": "1"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 
 def server(**secrets: dict[str, str | bytes]) -> ApiServer:
@@ -78,6 +88,11 @@ async def test_token_is_read_without_quotes_and_whitespace() -> None:
             Credentials("AKIA1", "planted/key+", "session=="),
             id="session",
         ),
+        pytest.param(
+            KEYS | {"AWS_SESSION_TOKEN": "s" * 32_768},
+            Credentials("AKIA1", "planted/key+", "s" * 32_768),
+            id="a long session",
+        ),
         pytest.param(KEYS | {"AWS_SESSION_TOKEN": ""}, Credentials("AKIA1", "planted/key+"), id="empty session token"),
         pytest.param(
             {name: f" {value}\n" for name, value in KEYS.items()},
@@ -93,6 +108,29 @@ async def test_credentials_are_read(data: dict[str, str | bytes], credentials: C
     token_request = request(source=keys_source(), exchanges=SESSION)
 
     assert await read_source(server(base=data), token_request) == SourceValues(None, credentials)
+
+
+async def test_large_source_is_not_kept_while_the_next_one_is_read() -> None:
+    data = {
+        "license": {"license_token": "dA=="} | {f"key-{number}": "" for number in range(50_000)},
+        "base": {name: base64.b64encode(value.encode()).decode() for name, value in KEYS.items()},
+    }
+    bodies, memory = {name: json.dumps(secret(name, keys)).encode() for name, keys in data.items()}, dict[str, int]()
+
+    async def response(http_request: web.Request) -> web.Response:
+        name = http_request.path.rpartition("/")[2]
+        memory[name], _ = tracemalloc.get_traced_memory()
+        return web.Response(body=bodies[name], content_type="application/json")
+
+    async with served(response) as api:
+        tracemalloc.start()
+        try:
+            await read_source(api, request(source=TOKEN_SOURCE | keys_source()))
+        finally:
+            tracemalloc.stop()
+
+    # All of its keys would take 9 MB.
+    assert memory["base"] - memory["license"] < 10**6
 
 
 async def test_token_and_keys_of_one_secret_are_one_read() -> None:

@@ -55,14 +55,14 @@ async def test_dry_run_on_an_immutable_secret_is_refused() -> None:
     stored = replace(stored, version=server.meta(TOKEN).resource_version)
 
     with pytest.raises(RefusedError, match="immutable") as refused:
-        await tokens.keep(REQUEST, stored, dry_run=True)
+        await tokens.update(REQUEST, stored, dry_run=True)
 
     assert refused.value.reason == "WriteDenied"
 
 
 async def test_keep_and_save_are_one_request_each() -> None:
     server, tokens, stored = await cluster()
-    kept = await tokens.keep(REQUEST, replace(stored, family=KNOWN))
+    kept = await tokens.update(REQUEST, replace(stored, family=KNOWN))
     await tokens.prepare_save(REQUEST, replace(NEXT, uid=kept.uid, version=kept.version))()
 
     assert server.requests == [f"PATCH {TOKEN}"] * 2
@@ -82,7 +82,7 @@ async def test_save_succeeds_after_the_lease_is_lost(*, deleted: bool) -> None:
     server, tokens, stored = await cluster()
     server.may_write = lambda _: False
     with pytest.raises(LeaseLostError):
-        await tokens.keep(REQUEST, stored)
+        await tokens.update(REQUEST, stored)
     if deleted:
         del server.objects[TOKEN]
     await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
@@ -96,7 +96,7 @@ async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
     del server.objects[TOKEN]
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
-    with pytest.raises(UnavailableError, match="is no longer a token Secret of Keyturn; delete it"):
+    with pytest.raises(UnavailableError, match="is no longer a Keyturn token Secret; delete it"):
         await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
     assert server.data(TOKEN) == {"license_token": "theirs"}
 
@@ -189,10 +189,10 @@ async def test_existing_token_secret_gets_missing_labels_only() -> None:
     stored = await tokens.read(labelled("blue"))
     assert stored
 
-    await tokens.keep(labelled("blue"), stored, dry_run=True)
+    await tokens.update(labelled("blue"), stored, dry_run=True)
     assert "team" not in server.meta(TOKEN).labels
 
-    await tokens.keep(labelled("blue"), stored)
+    await tokens.update(labelled("blue"), stored)
     meta = server.meta(TOKEN)
     assert (meta.labels["team"], meta.labels["note"]) == ("blue", "by a person")
     assert meta.annotations["example.com/owner"] == "a person"
@@ -205,7 +205,7 @@ async def test_requests_that_disagree_about_a_label_do_not_alternate() -> None:
     for request in (labelled("red", "other"), labelled("blue"), labelled("red", "other")):
         stored = await tokens.read(request)
         assert stored
-        await tokens.keep(request, stored)
+        await tokens.update(request, stored)
         assert server.meta(TOKEN).labels["team"] == "blue"
 
 

@@ -191,3 +191,24 @@ def test_counts_by_state() -> None:
     queue.get(NOW)
 
     assert queue.counts() == {"delayed": 1, "ready": 1, "in_progress": 1}
+
+
+def test_request_whose_worker_was_freed_delays_no_other() -> None:
+    queue = work_queue("a", "b", "c", workers=1)
+    assert queue.get(NOW) == "a"
+    queue.free_worker("a")
+    queue.add("a", NOW, NOW, "billing")
+
+    # It is still being reconciled itself, until it is done.
+    assert (queue.get(NOW), queue.get(NOW)) == ("b", None)
+    queue.done("a")
+    assert queue.get(NOW) is None
+    queue.done("b")
+    assert drain(queue) == ["a", "c"]
+
+
+def test_worker_is_freed_only_during_a_reconciliation() -> None:
+    queue = work_queue("a", "b", workers=1)
+    queue.free_worker("a")
+
+    assert (queue.get(NOW), queue.get(NOW)) == ("a", None)

@@ -11,7 +11,7 @@ from tests.support.secret_store import TARGET, TOKEN_REQUEST
 
 NAMESPACE = TOKEN_REQUEST.split("/")[5]
 HELD = {NAMESPACE: "other/keyturn"}
-CONFLICT = f"installation other/keyturn renews in namespace {NAMESPACE}; this one leaves it out"
+CONFLICT = f"installation other/keyturn renews in namespace {NAMESPACE}; this one does not"
 
 
 async def yielding_operator() -> Operator:

@@ -15,7 +15,7 @@ ROTATING = rotating()
 
 
 @cases(
-    "error, failed_attempts, life_left, rand, seconds",
+    "error, failed_attempts, remaining_lifetime, rand, seconds",
     {
         "first failure: up to 4 s": (UNREACHABLE, 1, HOUR, 0.5, 2),
         "third failure: up to 16 s": (UNREACHABLE, 3, HOUR, 0.5, 8),
@@ -47,10 +47,11 @@ ROTATING = rotating()
     },
 )
 def test_next_attempt_time_depends_on_the_error(
-    error: KeyturnError, failed_attempts: int, life_left: timedelta, rand: float, seconds: int
+    error: KeyturnError, failed_attempts: int, remaining_lifetime: timedelta, rand: float, seconds: int
 ) -> None:
     assert (
-        next_attempt_time(REQUEST, error, failed_attempts, RetryContext(life_left), NOW, rand) == NOW + seconds * SECOND
+        next_attempt_time(REQUEST, error, failed_attempts, RetryContext(remaining_lifetime), NOW, rand)
+        == NOW + seconds * SECOND
     )
 
 

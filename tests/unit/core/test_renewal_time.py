@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyturn.api.target import RenewalSpec
-from keyturn.api.times import whole
+from keyturn.api.times import whole_seconds
 from keyturn.core.renewal import exchange_interval
 from keyturn.core.renewal_time import renew_before, renewal_time, source_warning, when_to_renew
 from tests.support.cases import cases
@@ -33,7 +33,7 @@ def test_renewal_time_is_not_in_the_first_twentieth_of_the_lifetime(lifetime: in
     expires_at = NOW + lifetime * SECOND
     at = renewal_time(NOW, expires_at, before * SECOND, jitter)
 
-    assert whole(NOW + exchange_interval("Due", lifetime * SECOND, 0 * SECOND, 0)) <= at <= expires_at
+    assert whole_seconds(NOW + exchange_interval("Due", lifetime * SECOND, 0 * SECOND, 0)) <= at <= expires_at
     assert at.microsecond == 0
 
 

@@ -10,6 +10,7 @@ from tests.support.dependencies import NOW
 SECRET = "license-keyturn"
 SOURCE = "license/license_token"
 INTENT = Intent(holder="pod-1", consumes="live", start=NOW, give_up_seconds=30)
+LONG_INTENT = Intent(holder="pod-1", consumes="x" * 65, start=NOW, give_up_seconds=30)
 
 
 def readable_fingerprint(token: str) -> str:
@@ -96,6 +97,7 @@ def test_family_is_read_back_as_written(written: TokenFamily) -> None:
         *(family().with_intent(INTENT).encoded().replace("2026-01-02T03:04:05Z", time)
           for time in ("2026-01-02T03:04:05", "soon")),
         '{"sourceId": "acme/token", "initialTokens": [], "live": "a"}',
+        family().with_refused_attempt("x" * 32_768).encoded(), family().with_intent(LONG_INTENT).encoded(),
     ],
 )  # fmt: skip
 def test_invalid_annotation_is_read_as_none(annotation: str) -> None:

@@ -162,11 +162,11 @@ async def test_chain_starts_with_the_certificate_of_the_key(client: Aws) -> None
 @cases(
     "spec, secrets, message",
     {
-        "no certificate": ({}, {}, "clientKeyFrom (key tls.key of Secret key) contains no certificate that belongs to"),
+        "no certificate": ({}, {}, "clientKeyFrom (key tls.key of Secret key) contains no certificate for the"),
         "certificate of another key": (
             {},
             {"key": PEM + OTHER_CERTIFICATE_PEM},
-            "clientKeyFrom (key tls.key of Secret key) contains no certificate that belongs to the private key",
+            "clientKeyFrom (key tls.key of Secret key) contains no certificate for the private key",
         ),
         "another value than a certificate": (
             {"clientCertificateFrom": CERTIFICATE_FROM},
@@ -192,7 +192,11 @@ async def test_unusable_certificate_is_refused(
     "spec, key, message",
     {
         "encrypted key": ({}, private(KEY, encrypted=True), "contains an encrypted private key: store it without a"),
-        "EC key for RS256": ({"algorithm": "RS256"}, SEC1, "contains an EC key on the curve secp256r1, which does not"),
+        "EC key for RS256": (
+            {"algorithm": "RS256"},
+            SEC1,
+            "contains an EC key on the curve secp256r1, which algorithm",
+        ),
         "something else": ({}, "planted", "contains no private key in PEM or JWK"),
     },
 )

@@ -100,12 +100,12 @@ def test_default_algorithm_fits_the_key(text: str, algorithm: str) -> None:
 @cases(
     "text, algorithm, message",
     {
-        "EC key for RS256": (forms.SEC1, "RS256", "does not fit algorithm RS256: use ES256$"),
-        "RSA key for ES256": (forms.PEM, "ES256", "algorithm ES256: use RS256 or RS384 or RS512 or PS256"),
-        "P-384 for ES256": (private(generated("P-384")), "ES256", "EC key on the curve secp384r1, .* use ES384$"),
-        "Ed25519 for RS256": (private(generated("Ed25519")), "RS256", "use EdDSA$"),
+        "EC key for RS256": (forms.SEC1, "RS256", "which algorithm RS256 cannot use: set ES256$"),
+        "RSA key for ES256": (forms.PEM, "ES256", "algorithm ES256 cannot use: set RS256 or RS384 or RS512 or PS256"),
+        "P-384 for ES256": (private(generated("P-384")), "ES256", "EC key on the curve secp384r1, .* set ES384$"),
+        "Ed25519 for RS256": (private(generated("Ed25519")), "RS256", "set EdDSA$"),
         "secp256k1": (private(generated("secp256k1")), None, "curve secp256k1, which no supported signature"),
-        "X25519": (private(generated("X25519")), None, "which no supported signature algorithm fits"),
+        "X25519": (private(generated("X25519")), None, "which no supported signature algorithm can use"),
     },
 )
 def test_algorithm_that_does_not_fit_the_key_is_named(text: str, algorithm: str | None, message: str) -> None:

@@ -56,7 +56,7 @@ SCENARIOS = {
 }
 
 # A crash here leaves an intent whose token was not sent.
-INTENDED = ("after keep", "before OauthToken", "before IdentityCenterCreateToken")
+INTENDED = ("after update", "before OauthToken", "before IdentityCenterCreateToken")
 
 
 async def crashes(

@@ -108,6 +108,21 @@ async def test_forgery_each_second_costs_as_much_as_drift(forgery: Forgery) -> N
     assert env.exchanges == 3 * CALLS
 
 
+async def test_conflict_between_repairs_costs_as_much_as_drift() -> None:
+    env = await issued()
+    await env.reconcile(request(), after=50 * MINUTE)
+    env.aws.calls.clear()
+    failures: list[str] = []
+    for _ in range(24):
+        env.secrets.delete("acme")
+        env.secrets.put("acme", data={"password": "theirs"}, labels={"app.kubernetes.io/managed-by": "keyturn"})
+        failures.append((await env.reconcile(request(), after=5 * SECOND)).failure_reason)
+        env.secrets.delete("acme")
+        await env.reconcile(request(), after=5 * SECOND)
+
+    assert (set(failures), env.exchanges) == ({"TargetConflict"}, 3 * CALLS)
+
+
 async def test_each_version_put_back_after_a_restart_is_drift() -> None:
     env, versions = await issued(), []
     for _ in range(5):

@@ -139,7 +139,7 @@ async def test_intent_whose_write_seemed_to_fail_is_withdrawn(error: BaseExcepti
     env = await start(rotating())
 
     async def fail(point: str) -> None:
-        if point == "after keep":
+        if point == "after update":
             env.tokens.checkpoint = env.checkpoint
             raise error
 

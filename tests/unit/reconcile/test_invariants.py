@@ -152,7 +152,7 @@ class Guarantees(RuleBasedStateMachine):
         self._reconcile(after)
         self.env.store.failures.clear()
 
-    @rule(name=st.sampled_from(["dry_run", "keep", "save"]), times=st.integers(1, 4), after=MOMENTS)
+    @rule(name=st.sampled_from(["dry_run", "update", "save"]), times=st.integers(1, 4), after=MOMENTS)
     def fail_token_store(self, name: str, times: int, after: timedelta) -> None:
         self.env.tokens.failures[name] = [UnavailableError("Unreachable", "no response")] * times
         self._reconcile(after)

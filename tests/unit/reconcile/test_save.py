@@ -84,7 +84,7 @@ async def test_save_is_retried_after_any_exception(error: BaseException) -> None
     "error",
     [
         pytest.param(BeingDeletedError("namespace billing was deleted"), id="the namespace is gone"),
-        pytest.param(StorageGoneError("WriteDenied", "/state does not exist any more"), id="the volume is gone"),
+        pytest.param(StorageGoneError("WriteDenied", "/state no longer exists"), id="the volume is gone"),
     ],
 )
 @in_virtual_time
@@ -98,7 +98,7 @@ async def test_save_ends_only_if_no_place_is_left(error: Exception, caplog: pyte
 
     assert outcome is None or outcome.failure_reason == "WriteDenied"
     assert env.tokens.calls["save"] == 0
-    assert "the new token of billing/license-keyturn is lost" in caplog.text
+    assert "the new token of Secret billing/license-keyturn is lost" in caplog.text
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
@@ -182,3 +182,43 @@ async def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFix
     assert "Secret billing/license-keyturn" in logged[0]
     assert "planted" not in caplog.text
     assert "refresh-1" not in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "freed"), [(0, set()), (60, {"acme-0001"})], ids=["a quick save", "a late save"])
+@in_virtual_time
+async def test_save_that_has_failed_occupies_no_worker(seconds: float, freed: set[str]) -> None:
+    env, uids = environment("seed"), set[str]()
+    fail_until(env, seconds, RefusedError("WriteDenied", "field is immutable"))
+    env.secrets.create_request(rotating())
+    deps = dataclasses.replace(env.deps, sleep=asyncio.sleep, free_worker=uids.add)
+    await attempt(deps, rotating(), ReconcileState())
+
+    assert is_saved(env)
+    assert uids == freed
+
+
+@in_virtual_time
+async def test_save_continues_after_it_was_left(caplog: pytest.LogCaptureFixture) -> None:
+    env = environment("seed")
+    fail_until(env, 60, RefusedError("WriteDenied", "field is immutable"))
+    task = asyncio.create_task(reconcile(env))
+    await asyncio.sleep(5)
+    env.pending_tokens.leave()
+    task.cancel()
+    await asyncio.wait({task}, timeout=2)
+    assert task.cancelled()
+    assert len(env.pending_tokens) == 1
+
+    # No other reconciliation uses the token meanwhile.
+    env.pending_tokens.stay()
+    await asyncio.sleep(40)
+    await reconcile(env)
+    assert env.aws.issuer.requests == 1
+    waiting = asyncio.create_task(env.pending_tokens.wait())
+    for _ in range(3):
+        await asyncio.sleep(1)
+        waiting.cancel()
+    await waiting
+
+    assert is_saved(env)
+    assert "was never retrieved" not in caplog.text

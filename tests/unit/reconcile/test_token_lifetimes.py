@@ -215,7 +215,7 @@ async def test_refusal_that_cannot_be_recorded_is_reported() -> None:
 
     async def fail_after_save(point: str) -> None:
         if "save" in point:
-            env.tokens.failures["keep"] = [UnavailableError("Unreachable", "no response")]
+            env.tokens.failures["update"] = [UnavailableError("Unreachable", "no response")]
 
     env.watch(fail_after_save)
     outcome = await env.reconcile(request(**TOKEN_ONLY))

@@ -47,3 +47,14 @@ def test_number_of_observed_intents_is_bounded() -> None:
         locks.observe(("billing", str(number)), INTENT)
 
     assert len(locks._seen) == 10_000
+
+
+def test_intents_of_one_namespace_displace_no_other() -> None:
+    clock = Clock()
+    locks = TokenLocks(clock)
+    locks.observe(("other", "license-keyturn"), INTENT)
+    clock.seconds = 10
+    for number in range(10_500):
+        locks.observe(("billing", str(number)), INTENT)
+
+    assert locks.observe(("other", "license-keyturn"), INTENT) == 10

@@ -32,7 +32,7 @@ async def test_twenty_renewals_consume_twenty_tokens_in_order() -> None:
     assert (stored_token.value, issuer.live, issuer.reuses) == ("refresh-20", "refresh-20", 0)
     assert stored_token.family
     assert stored_token.family.intent is None
-    assert env.tokens.calls == {"read": 20, "create": 1, "dry_run": 20, "keep": 20, "save": 20}
+    assert env.tokens.calls == {"read": 20, "create": 1, "dry_run": 20, "update": 20, "save": 20}
     assert env.secrets.data("license") == {"license_token": "seed"}
 
 
@@ -189,7 +189,7 @@ async def test_issuer_is_not_busy_while_a_token_is_saved() -> None:
 async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
     class VerboseIssuer(RotatingIssuer):
         def refresh(self, token: str, now: datetime) -> PipelineValues:
-            return dataclasses.replace(super().refresh(token, now), access_token=Token("x" * 16385))
+            return dataclasses.replace(super().refresh(token, now), access_token=Token("x" * 20_001))
 
     env = environment("seed")
     env.aws.issuer = VerboseIssuer()

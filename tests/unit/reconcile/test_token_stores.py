@@ -30,7 +30,7 @@ class Place:
     delete: Callable[[], object]
 
     async def write_concurrently(self, stored: StoredToken, family: TokenFamily) -> None:
-        await self.tokens.keep(REQUEST, replace(stored, value="stored", family=family))
+        await self.tokens.update(REQUEST, replace(stored, value="stored", family=family))
 
     async def content(self) -> tuple[str, str, TokenFamily | None] | None:
         token = await self.tokens.read(REQUEST)
@@ -68,7 +68,7 @@ async def test_existing_token_is_not_created_again(place: Place) -> None:
 
 async def test_kept_and_saved_tokens_are_read_back(place: Place) -> None:
     created = await place.tokens.create(REQUEST, replace(TOKEN, family=FAMILY))
-    intended = await place.tokens.keep(REQUEST, replace(created, family=TOKEN.family))
+    intended = await place.tokens.update(REQUEST, replace(created, family=TOKEN.family))
     assert await place.content() == ("live", "before", TOKEN.family)
 
     await place.tokens.prepare_save(REQUEST, received(intended))()
@@ -77,7 +77,7 @@ async def test_kept_and_saved_tokens_are_read_back(place: Place) -> None:
 
 async def test_dry_run_writes_nothing(place: Place) -> None:
     created = await place.tokens.create(REQUEST, TOKEN)
-    await place.tokens.keep(REQUEST, received(created), dry_run=True)
+    await place.tokens.update(REQUEST, received(created), dry_run=True)
 
     assert await place.tokens.read(REQUEST) == created
 
@@ -88,7 +88,7 @@ async def test_keep_does_not_overwrite_a_changed_token(place: Place, *, dry_run:
     await place.write_concurrently(created, NEXT.family or FAMILY)
 
     with pytest.raises(UnavailableError, match="was changed"):
-        await place.tokens.keep(REQUEST, created, dry_run=dry_run)
+        await place.tokens.update(REQUEST, created, dry_run=dry_run)
     assert await place.content() == ("stored", "before", NEXT.family)
 
 
@@ -97,7 +97,7 @@ async def test_keep_does_not_recreate_a_deleted_token(place: Place) -> None:
     place.delete()
 
     with pytest.raises(UnavailableError):
-        await place.tokens.keep(REQUEST, created)
+        await place.tokens.update(REQUEST, created)
     assert await place.content() is None
 
 

@@ -206,12 +206,19 @@ def test_files_of_a_version_are_read_up_to_two_megabytes(tmp_path: Path) -> None
     assert sum(map(len, (directory.read() or {}).values())) < 2 * 1024 * 1024
 
 
-@pytest.mark.parametrize("kind", IRREGULAR_KINDS)
-def test_dry_run_replaces_an_irregular_file(kind: str, tmp_path: Path) -> None:
-    put_irregular_file(tmp_path / "..dry-run", kind)
-    AtomicDir(tmp_path).dry_run(["config"])
+@pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "directory", "sparse file"])
+@pytest.mark.parametrize("name", ["..keyturn-x", "..data_tmp", "..link", "..dry-run"])
+def test_file_of_any_kind_and_name_stops_no_write(kind: str, name: str, tmp_path: Path) -> None:
+    directory = AtomicDir(tmp_path)
+    for files in (ONE, TWO):
+        if not os.path.lexists(tmp_path / name):
+            put_irregular_file(tmp_path / name, kind)
+        directory.dry_run(files)
+        directory.write(files)
 
-    assert names(tmp_path) == []
+    assert directory.read() == TWO
+    # Only the prefix is Keyturn's own.
+    assert os.path.lexists(tmp_path / name) == (name != "..keyturn-x")
 
 
 def test_other_files_are_kept(tmp_path: Path) -> None:
@@ -274,9 +281,8 @@ def test_clean_up_removes_only_files_of_keyturn(tmp_path: Path) -> None:
         kept = sorted([*names(tmp_path), "..foreign"])
         (tmp_path / "..keyturn-old").mkdir()
         (tmp_path / "..keyturn-old" / "config").write_text("old")
-        for name in ("..data_tmp", "..link"):
-            (tmp_path / name).symlink_to("nowhere")
-        (tmp_path / "..dry-run").touch()
+        (tmp_path / "..keyturn-link").symlink_to("nowhere")
+        (tmp_path / "..keyturn-file").touch()
         (tmp_path / "..foreign").touch()
         directory.clean_up()
 

@@ -218,7 +218,7 @@ async def test_projected_token_is_reread_each_time(tmp_path: Path) -> None:
     [
         pytest.param(
             projected_token(aud=["https://kubernetes.default.svc"]), "SourceInvalid",
-            "has audience https://kubernetes.default.svc, not sts.amazonaws.com: set the audience in",
+            "has audience https://kubernetes.default.svc, not sts.amazonaws.com: change the audience in",
             id="another audience",
         ),
         pytest.param(projected_token(aud=None), "SourceInvalid", "has audience none, not", id="no audience"),

@@ -34,7 +34,7 @@ def file(directory: Path) -> Path:
 
 async def test_files_have_mode_0600(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
-    await tokens.keep(REQUEST, created, dry_run=True)
+    await tokens.update(REQUEST, created, dry_run=True)
 
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)} == {0o600}
 
@@ -57,8 +57,8 @@ async def test_save_uses_the_reserved_space(tmp_path: Path) -> None:
     """A disk that fills up during the exchange can still store the longest token."""
     with small_disk(tmp_path / "disk") as disk:
         tokens, created = await stored(disk)
-        await tokens.keep(REQUEST, created, dry_run=True)
-        intended = await tokens.keep(REQUEST, replace(INTENDED, uid=created.uid, version=created.version))
+        await tokens.update(REQUEST, created, dry_run=True)
+        intended = await tokens.update(REQUEST, replace(INTENDED, uid=created.uid, version=created.version))
         long = replace(NEXT, value="x" * 60_000, uid=intended.uid, version=intended.version)
         with full(disk):
             await tokens.prepare_save(REQUEST, long)()
@@ -73,7 +73,7 @@ async def test_dry_run_fails_on_a_full_or_read_only_disk(tmp_path: Path, disk_st
     with small_disk(tmp_path / "disk") as disk:
         tokens, created = await stored(disk)
         with full(disk) if disk_state == "full" else read_only(disk), pytest.raises(RefusedError) as error:
-            await tokens.keep(REQUEST, created, dry_run=True)
+            await tokens.update(REQUEST, created, dry_run=True)
         loaded = await tokens.read(REQUEST)
 
     message = {"full": "No space left on device", "read-only": "Read-only file system"}[disk_state]
@@ -87,7 +87,7 @@ async def test_dry_run_fails_on_a_full_or_read_only_disk(tmp_path: Path, disk_st
 async def test_dry_run_fails_at_a_file_size_limit(tmp_path: Path) -> None:
     tokens, created = await stored(tmp_path)
     with limited_file_size(30_000), pytest.raises(RefusedError, match="File too large"):
-        await tokens.keep(REQUEST, created, dry_run=True)
+        await tokens.update(REQUEST, created, dry_run=True)
 
     assert await tokens.read(REQUEST) == created
 
@@ -131,12 +131,24 @@ async def test_save_overwrites_a_corrupt_file(tmp_path: Path) -> None:
 
 async def test_save_ends_if_the_directory_is_gone(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    state.mkdir()
-    tokens, created = await stored(state)
-    shutil.rmtree(state)
+    with locked_directory(state, 0o700):
+        tokens, created = await stored(state)
+        shutil.rmtree(state)
 
-    with pytest.raises(StorageGoneError, match="does not exist any more"):
+        with pytest.raises(StorageGoneError, match="state no longer exists"):
+            await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
+
+
+async def test_save_follows_a_directory_that_was_moved(tmp_path: Path) -> None:
+    state, moved = tmp_path / "state", tmp_path / "moved"
+    with locked_directory(state, 0o700):
+        tokens, created = await stored(state)
+        state.rename(moved)
         await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
+
+        loaded = await TokenFiles(moved).read(REQUEST)
+    assert loaded
+    assert loaded.value == NEXT.value
 
 
 async def test_save_can_be_repeated_after_the_disk_was_read_only(tmp_path: Path) -> None:
@@ -160,7 +172,7 @@ async def test_irregular_token_file_is_refused(kind: str, tmp_path: Path) -> Non
     put_irregular_file(file(tmp_path), kind)
 
     with pytest.raises(
-        RefusedError, match=r"license-keyturn.json cannot be read: (not a regular file|larger)"
+        RefusedError, match=r"license-keyturn.json cannot be read: (not a regular file|larger|Too many levels)"
     ) as error:
         await tokens.read(REQUEST)
     assert error.value.reason == "WriteDenied"

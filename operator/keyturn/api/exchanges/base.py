@@ -1,4 +1,4 @@
-"""What all exchange types share."""
+"""The base classes of the exchange types, and the field types that several of them use."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -67,7 +67,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
     # The property of the same name, as a CEL condition on `self`; empty if it never holds.
     CEL_IS_REFRESH_GRANT: ClassVar[str] = ""
     CEL_IS_TOKEN_SINGLE_USE: ClassVar[str] = ""
-    # The same for a token in `required_kinds` that is not in REQUIRES.
+    # The condition under which `required_kinds` contains a token although REQUIRES does not.
     CEL_REQUIRES_TOKEN: ClassVar[str] = ""
 
     @property
@@ -77,7 +77,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
 
     @property
     def is_refresh_grant(self) -> bool:
-        """Whether the exchange sends a refresh token: the response may replace it, and it is then consumed."""
+        """Whether the exchange sends a refresh token, which is consumed if the response contains another one."""
         return False
 
     @property
@@ -95,7 +95,7 @@ class ExchangeSpec(ApiStruct, frozen=True):
 
     @property
     def recipient(self) -> str:
-        """The party that receives a single-use credential. A token that it returned is never sent to another one."""
+        """The party that receives a single-use credential. A token that it returns is never sent to another party."""
         return ""
 
     @property

@@ -31,7 +31,7 @@ class Repository(ApiStruct, frozen=True):
     endpoint_type: (
         Annotated[
             Literal["dualstack", "ipv4"],
-            Meta(description="Whether the endpoints have IPv6 addresses too (dualstack). Default: ipv4."),
+            Meta(description="Addresses of the endpoints: ipv4, or dualstack for IPv4 and IPv6. Default: ipv4."),
         ]
         | None
     ) = None

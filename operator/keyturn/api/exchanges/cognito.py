@@ -69,7 +69,10 @@ class CognitoGetCredentialsSpec(CognitoExchangeSpec, frozen=True, kw_only=True):
     custom_role_arn: (
         Annotated[
             RoleArn,
-            Meta(description="ARN of the role to use if the token lists several. Default: the identity pool decides."),
+            Meta(
+                description="ARN of the role to use if the token contains several roles. Default: the identity pool"
+                " decides."
+            ),
         ]
         | None
     ) = None

@@ -12,7 +12,8 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     """Exchanges credentials for a container registry login, valid for 12 hours (ECR GetAuthorizationToken).
 
     The caller needs ecr:GetAuthorizationToken, or ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken for
-    the public registry. Several such exchanges, for example in several regions, add their logins.
+    the public registry. If the pipeline contains several such exchanges, for example for several regions, the Secret
+    contains the logins of all of them.
     """
 
     REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
@@ -36,7 +37,7 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
                     str,
                     matching(
                         r"^[A-Za-z0-9*._:/\[\]-]+\Z",
-                        "a host as in the names of images, such as 111122223333.dkr-ecr.eu-west-1.on.aws",
+                        "a registry host as in image names, such as 111122223333.dkr-ecr.eu-west-1.on.aws",
                         min_length=1,
                         max_length=255,
                     ),
@@ -46,9 +47,9 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             Meta(
                 min_length=1,
                 max_length=16,
-                description="Additional hosts that the login is written for, such as those of dual-stack and FIPS"
-                " endpoints, ecr-public.aws.com, or the registry of another account in the same region. With several"
-                " registryIds, the login of the first one is written for them.",
+                description="Additional hosts to write the login for, such as dual-stack and FIPS endpoints,"
+                " ecr-public.aws.com, or the registry of another account in the same region. With several registryIds,"
+                " the login of the first registry is written for them.",
             ),
         ]
         | None

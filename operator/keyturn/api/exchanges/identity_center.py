@@ -64,7 +64,7 @@ _RULES = (
 
 
 class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
-    """Gets an access token of IAM Identity Center for a customer managed application (CreateTokenWithIAM)."""
+    """Requests an access token from IAM Identity Center for a customer managed application (CreateTokenWithIAM)."""
 
     REQUIRES: ClassVar[tuple[Kind, ...]] = ("credentials",)
     PRODUCES: ClassVar[tuple[Kind, ...]] = ("token",)
@@ -97,7 +97,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
         ],
         Meta(
             description="authorization_code consumes codeFrom; later renewals use the refresh token from the response."
-            " refresh_token uses source.token. jwt-bearer sends a token of a trusted token issuer."
+            " refresh_token sends source.token. jwt-bearer sends a token from a trusted token issuer."
             " token-exchange sends an access token that Identity Center issued to another application."
         ),
     ]
@@ -108,7 +108,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-    code_from: Annotated[SingleUseValue, Meta(description="The authorization code, for single use.")] | None = None
+    code_from: Annotated[SingleUseValue, Meta(description="The single-use authorization code.")] | None = None
     redirect_uri: (
         Annotated[
             str,
@@ -128,7 +128,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     assertion_from: (
         Annotated[
             SingleUseValue,
-            Meta(description="A JWT of a trusted token issuer, for single use. Default: the token selected by `from`."),
+            Meta(description="A single-use JWT from a trusted token issuer. Default: the token selected by `from`."),
         ]
         | None
     ) = None
@@ -145,8 +145,8 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             Literal["urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"],
             Meta(
                 description="Type of the token to request. With refresh_token, a source token from a Secret is sent"
-                " once, and later renewals use the refresh token from the response; a ServiceAccount token or a token"
-                " of an earlier exchange is sent at each renewal. Default: access_token."
+                " only once, and later renewals use the refresh token from the response; a ServiceAccount token or a"
+                " token from an earlier exchange is sent at each renewal. Default: access_token."
             ),
         ]
         | None
@@ -154,18 +154,18 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     @property
     def required_kinds(self) -> tuple[Kind, ...]:
-        """Credentials, and a token unless the exchange has its own code or assertion."""
+        """Credentials, and a token unless the exchange has a code or an assertion of its own."""
         has_own = self.grant_type == AUTHORIZATION_CODE or self.assertion_from
         return self.REQUIRES if has_own else (*self.REQUIRES, "token")
 
     @property
     def is_refresh_grant(self) -> bool:
-        """Identity Center may rotate the refresh token."""
+        """Whether a refresh token is sent, which Identity Center may rotate."""
         return self.grant_type == REFRESH_TOKEN
 
     @property
     def is_token_single_use(self) -> bool:
-        """Identity Center accepts an assertion once (`jti`); a requested refresh token replaces the source token."""
+        """Whether the token is an assertion, accepted only once (`jti`), or a requested refresh token replaces it."""
         return self.requested_token_type == REFRESH_TOKEN_TYPE or (
             self.grant_type == JWT_BEARER and not self.assertion_from
         )

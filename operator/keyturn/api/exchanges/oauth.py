@@ -1,4 +1,4 @@
-"""OAuth 2.0, for any issuer."""
+"""OAuth 2.0: requests to the token endpoint of any issuer."""
 
 import re
 from datetime import timedelta
@@ -47,7 +47,7 @@ _TokenType = Annotated[
     ),
 ]
 
-# Parameters that have, or would need, their own field, which an extra parameter could override.
+# Parameters that have a field of their own, or would need one: an extra parameter could override that field.
 PROTOCOL_PARAMETERS = [
     "grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "audience",
     "resource", "refresh_token", "assertion", "subject_token", "subject_token_type", "requested_token_type",
@@ -182,7 +182,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         Annotated[
             ClientAssertionSource,
             Meta(
-                description="A JWT of another issuer with which the client authenticates instead of a secret"
+                description="A JWT from another issuer, with which the client authenticates instead of a secret"
                 " (RFC 7521 section 4.2)."
             ),
         ]
@@ -193,8 +193,8 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
             Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
             Meta(
                 description="How the client authenticates: client_secret_basic (HTTP Basic, RFC 6749 section 2.3.1),"
-                " client_secret_post (in the form), private_key_jwt (RFC 7523 section 2.2) or none (a public client)."
-                " Default: client_secret_basic with clientSecretFrom, private_key_jwt with clientKeyFrom or"
+                " client_secret_post (in the request body), private_key_jwt (RFC 7523 section 2.2) or none (a public"
+                " client). Default: client_secret_basic with clientSecretFrom, private_key_jwt with clientKeyFrom or"
                 " clientAssertionFrom, otherwise none."
             ),
         ]
@@ -248,9 +248,9 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
             _TokenType,
             Meta(
                 description="Type of the token to request. With urn:ietf:params:oauth:token-type:refresh_token, a"
-                " source token from a Secret is sent once, and later renewals use the refresh token from the response;"
-                " a ServiceAccount token or a token of an earlier exchange is sent at each renewal. Default: the"
-                " issuer decides."
+                " source token from a Secret is sent only once, and later renewals use the refresh token from the"
+                " response; a ServiceAccount token or a token from an earlier exchange is sent at each renewal."
+                " Default: the issuer decides."
             ),
         ]
         | None
@@ -278,8 +278,8 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
                 min_length=2,
                 max_length=20,
                 description="Lifetime of the access token, such as 30m, for an issuer that states it neither in its"
-                " response (expires_in, expires_at, expires_on) nor as `exp` of a JWT. Ignored if the issuer"
-                " states it. From 1m to 8784h. Default: a token without a stated lifetime can be used by the next"
+                " response (expires_in, expires_at, expires_on) nor in the `exp` claim of a JWT. Ignored if the issuer"
+                " states it. From 1m to 8784h. Default: none; a token without a stated lifetime can be used by the next"
                 " exchange but not written to the Secret, because Keyturn could not renew it in time.",
             ),
         ]
@@ -298,12 +298,12 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
 
     @property
     def is_refresh_grant(self) -> bool:
-        """Any issuer may rotate refresh tokens."""
+        """Whether a refresh token is sent, which any issuer may rotate."""
         return self.grant_type == REFRESH_TOKEN
 
     @property
     def is_token_single_use(self) -> bool:
-        """A requested refresh token replaces the source token, which may expire."""
+        """Whether a refresh token is requested, which then replaces the source token: that one may expire."""
         return self.requested_token_type == REFRESH_TOKEN_TYPE
 
     @property
@@ -314,7 +314,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
 
     @property
     def client_credentials(self) -> tuple[SecretValue | ClientAssertionSource, ...]:
-        """What the client authenticates with. The rules allow at most one."""
+        """The credentials that the client authenticates with. The rules allow at most one."""
         credentials = (self.client_secret_from, self.client_key_from, self.client_assertion_from)
         return tuple(credential for credential in credentials if credential)
 

@@ -1,4 +1,4 @@
-"""How an OAuth client authenticates: by a secret, by an assertion that it signs, or by a token of another issuer."""
+"""How an OAuth client authenticates: with a secret, an assertion that it signs, or a token from another issuer."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,9 +13,9 @@ Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
 
-# RFC 7523 section 3.
+# Claims that Keyturn sets (RFC 7523 section 3).
 RESERVED_CLAIMS = ["iss", "sub", "aud", "jti", "iat", "exp"]
-# Header fields that have their own field, that are not text, or that change how the signature is computed (RFC 7515).
+# Header parameters (RFC 7515) that have their own API field, are not text, or change how the signature is computed.
 RESERVED_HEADERS = ["alg", "kid", "x5c", "jwk", "crit", "b64", "enc", "zip"]
 _MAX_MEMBER_NAME_LENGTH = 128
 # Of an integer that every JSON parser reads exactly (RFC 8259 section 6).
@@ -148,7 +148,7 @@ class ClientServiceAccountSpec(ServiceAccountTokenSpec, frozen=True):
 
 
 class ClientAssertionSource(ApiStruct, frozen=True):
-    """A JWT that another issuer has signed. Set exactly one."""
+    """A JWT that another issuer has signed. Set exactly one field."""
 
     service_account: ClientServiceAccountSpec | None = None
     secret_key_ref: (
@@ -169,7 +169,7 @@ class ClientAssertionSource(ApiStruct, frozen=True):
 
     @property
     def client(self) -> str:
-        """What identifies the client if there is no client ID. Part of a stored identifier: it must not change."""
+        """The name of a client without a client ID. It is part of a stored identifier, so its form must not change."""
         if self.service_account:
             return f"ServiceAccount {self.service_account.name}"
         ref = self.secret_key_ref

@@ -114,7 +114,7 @@ class MfaExchangeSpec(AwsExchangeSpec, frozen=True, kw_only=True):
 
     serial_number: SerialNumber | None = None
     token_code_from: (
-        Annotated[SingleUseValue, Meta(description="The current code of the MFA device, for single use.")] | None
+        Annotated[SingleUseValue, Meta(description="The current code of the MFA device, which is consumed.")] | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (_MFA_RULE,)
@@ -227,7 +227,7 @@ class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
             is_met_by=lambda spec: spec.external_id is None or spec.external_id_from is None,
         ),
         Rule(
-            message="each of transitiveTagKeys must be the key of a tag in tags",
+            message="each transitiveTagKeys entry must be the key of a tag in tags",
             cel="""
                 !has(self.transitiveTagKeys) ||
                 self.transitiveTagKeys.all(k, has(self.tags) && self.tags.exists(t, t.key == k))

@@ -57,7 +57,7 @@ class CredentialsFileFormat(FileFormatOptions, frozen=True):
 class AwsConfigFormat(FileFormatOptions, frozen=True):
     """A shared config file for AWS_CONFIG_FILE, with spec.region and `credential_process = cat FILE`.
 
-    FILE is the path of the credentialProcess format, which is required in the same Secret.
+    FILE is the path of the file that the credentialProcess format writes. The Secret must have that format, too.
     """
 
     WRITES: ClassVar[tuple[Kind, ...]] = ()
@@ -91,7 +91,7 @@ class TokenFormat(FileFormatOptions, frozen=True):
 
 
 class WebIdentityTokenFormat(FileFormatOptions, frozen=True):
-    """The newest token for AWS_WEB_IDENTITY_TOKEN_FILE. The AWS SDK itself assumes AWS_ROLE_ARN with it."""
+    """The newest token, for AWS_WEB_IDENTITY_TOKEN_FILE. The AWS SDK uses it to assume the role in AWS_ROLE_ARN."""
 
     WRITES: ClassVar[tuple[Kind, ...]] = ("token",)
     KEY: ClassVar[str] = "web_identity_token"

@@ -22,7 +22,7 @@ from keyturn.api.formats.template import TemplateFormat
 
 
 class FormatSpec(ApiStruct, frozen=True):
-    """A format to write to the Secret. Set exactly one member."""
+    """A format to write to the Secret. Set exactly one."""
 
     env: EnvFormat | None = None
     credential_process: CredentialProcessFormat | None = None

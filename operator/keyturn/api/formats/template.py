@@ -8,8 +8,8 @@ from msgspec import Meta
 from keyturn.api.base import Key, Kind, Rule
 from keyturn.api.formats.base import KEY_RULE, FormatOptions
 
-# The names of placeholders, and the kind of value that an exchange must produce for each. None: no exchange is needed,
-# or whether there is a value is known only after the exchange.
+# The names of placeholders, and the kind of value that an exchange must produce for each: None if no exchange is
+# needed, or if only the response shows whether there is a value.
 NAMES: dict[str, Kind | None] = {
     "accessToken": "token",
     "idToken": "token",
@@ -76,13 +76,13 @@ class TemplateFormat(FormatOptions, frozen=True):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of value that the text names."""
+        """The kinds of value in the text."""
         kinds = (NAMES[name] for name in self.names)
         return tuple(dict.fromkeys(kind for kind in kinds if kind))
 
     @property
     def has_expiring_value(self) -> bool:
-        """Whether the text names a value that expires."""
+        """Whether the text contains a value that expires."""
         return not {*self.names}.isdisjoint(EXPIRING_NAMES)
 
     @property

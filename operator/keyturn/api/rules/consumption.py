@@ -37,8 +37,8 @@ def _consumed_credentials(spec: Any) -> int:
 
 CONSUMPTION_RULES = (
     Rule(
-        message="grantType refresh_token uses source.token: it must be in a Secret, and no earlier exchange may produce"
-        " a token, except for clientAssertionFrom.pipeline",
+        message="grantType refresh_token sends source.token: it must come from a Secret, and no earlier exchange may"
+        " produce a token, except for clientAssertionFrom.pipeline",
         cel=f"""
             steps.all(i, x, !{REFRESHES} ||
                 ({SOURCE_IS_SECRET} && ({HAS_ASSERTION_TOKEN} || !{earlier(PRODUCE["token"])})))

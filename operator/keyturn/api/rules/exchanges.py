@@ -94,7 +94,7 @@ ID_TOKEN_RULE = Rule(
 )
 
 ASSERTION_TOKEN_RULE = Rule(
-    message="clientAssertionFrom.pipeline accessToken requires an exchange before it that produces a token",
+    message="clientAssertionFrom.pipeline accessToken requires an earlier exchange that produces a token",
     cel=f"""
         steps.all(i, x, !({HAS_ASSERTION_TOKEN} && {ASSERTION_TOKEN} == 'accessToken') || {earlier(PRODUCE["token"])})
     """,
@@ -103,7 +103,7 @@ ASSERTION_TOKEN_RULE = Rule(
     ),
 )
 
-# The longest session of a role that is assumed with the credentials of another role.
+# The longest session in seconds of a role that is assumed with the credentials of another role.
 CHAINED_SECONDS = 3600
 
 ROLE_RULES = (

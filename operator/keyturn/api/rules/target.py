@@ -10,7 +10,7 @@ from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.api.times import is_duration
 
 TARGET = "self.spec.?target.?secretName.orValue(self.metadata.name)"
-# Ternaries and has() instead of orValue(''): the API server's cost estimate knows no size limit for its result.
+# Ternaries and has() instead of orValue(''), for whose result the API server's cost estimate assumes no size limit.
 SOURCES_DIFFER = f"""(!has(self.spec.source) || (
     (!has(self.spec.source.token) || !has(self.spec.source.token.secretKeyRef) || (
         self.spec.source.token.secretKeyRef.name != {TARGET} &&
@@ -22,15 +22,14 @@ SOURCES_DIFFER = f"""(!has(self.spec.source) || (
 ))"""
 
 
-# Fields that may refer to something else than a Secret key.
+# Fields that may refer to something other than a Secret key.
 UNIONS = ("caBundleFrom", "clientAssertionFrom")
 
 
 def _references_differ(exchange: str, fields: list[str]) -> str:
-    """CEL: the fields of exchange `x` that refer to a Secret key refer to other Secrets than the target.
+    """CEL: no field of exchange `x` refers to a key of the target, and no single-use credential has it as token Secret.
 
-    The same for the token Secret of a single-use credential. The fields are tested together, because each has() of a
-    union's member copies all of its members.
+    The fields are tested together, because each has() of a union's member copies all of its members.
     """
     conditions = []
     for field in fields:

@@ -77,5 +77,5 @@ def _claims(checked: CheckedRequest) -> Iterator[_Claim]:
         yield _Claim(manifest, name, "spec.target.secretName" if secret else "metadata.name")
     consumption = checked.request.spec.consumption if checked.request else None
     if consumption:
-        path = "spec.exchanges" if consumption.step.single_use_credential else "spec.source.token"
+        path = "spec.exchanges" if consumption.exchange.single_use_credential else "spec.source.token"
         yield _Claim(manifest, consumption.secret, path, consumption.source_id)

@@ -40,7 +40,7 @@ class Manifest:
 
     @property
     def is_token_request(self) -> bool:
-        """Whether it is a TokenRequest or a misspelled one, such as kind `Tokenrequest`."""
+        """Whether it is a TokenRequest, even a misspelled one such as kind `Tokenrequest`."""
         version, kind = str(self.body.get("apiVersion")).lower(), str(self.body.get("kind")).lower()
         return version.startswith(f"{GROUP}/") or (kind == KIND.lower() and version not in _OTHER_TOKEN_REQUESTS)
 
@@ -63,7 +63,7 @@ class ObjectMeta(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     annotations: dict[_Name, str] = {}
     finalizers: list[str] = []
     owner_references: list[dict[str, Any]] = []
-    # Written by the API server and shown by `kubectl get -o yaml`.
+    # The API server writes these, and `kubectl get -o yaml` shows them.
     self_link: str = ""
     uid: str = ""
     resource_version: str = ""

@@ -1,7 +1,7 @@
 """kubectl keyturn: a kubectl plugin to inspect and renew TokenRequests.
 
-It runs kubectl as a subprocess: kubectl handles the user's kubeconfig, login and proxy, and it starts in a tenth of the
-time that importing the Python client takes.
+It runs kubectl as a subprocess, because kubectl handles the user's kubeconfig, login and proxy, and starts ten times
+faster than the Python client can be imported.
 """
 
 import os
@@ -19,11 +19,13 @@ from keyturn.cli.terminal import echo, printable
 COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
     "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
-    "suspend": LazyCommand("keyturn.cli.kubectl.suspend_commands", "Stop renewing TokenRequests; their Secrets stay."),
-    "resume": LazyCommand("keyturn.cli.kubectl.suspend_commands", "Renew suspended TokenRequests again."),
+    "suspend": LazyCommand("keyturn.cli.kubectl.request_commands", "Suspend the renewal of TokenRequests."),
+    "resume": LazyCommand("keyturn.cli.kubectl.request_commands", "Resume the renewal of TokenRequests."),
     "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests."),
-    "doctor": LazyCommand("keyturn.cli.kubectl.doctor_command", "Check whether an operator works here."),
-    "version": LazyCommand("keyturn.cli.kubectl.version_command", "Show the versions of the client and the operators."),
+    "doctor": LazyCommand("keyturn.cli.kubectl.operator_commands", "Check whether an operator renews here."),
+    "version": LazyCommand(
+        "keyturn.cli.kubectl.operator_commands", "Show the versions of the client and the operators."
+    ),
     "explain": LazyCommand("keyturn.cli.kubectl.explain_command", "Explain a reason or an alert, offline."),
     "login": LazyCommand(
         "keyturn.cli.kubectl.login_command", "Sign in for a TokenRequest and store the token in its source Secret."
@@ -35,7 +37,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     ),
 }
 _COMPLETION_VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"
-# A completion directive of cobra, the library that kubectl is written with.
+# A completion directive of cobra, the command-line library of kubectl.
 _NO_FILE_COMPLETION = ":4"
 
 
@@ -47,13 +49,13 @@ def plugin() -> None:
 
 def main() -> None:
     """Run the plugin."""
-    # A shell completes the name of the program; kubectl calls `complete` instead.
+    # Shells complete the name of the program; kubectl calls `complete` instead.
     name = "kubectl-keyturn" if _COMPLETION_VARIABLE in os.environ else "kubectl keyturn"
     plugin(prog_name=name, complete_var=_COMPLETION_VARIABLE)
 
 
 def complete() -> None:
-    """Print completions. kubectl runs kubectl_complete-keyturn with the words typed so far, the last one incomplete."""
+    """Print completions. kubectl runs kubectl_complete-keyturn with the words typed so far; the last is incomplete."""
     *words, unfinished = sys.argv[1:] or [""]
     completion = ShellComplete(plugin, {}, "kubectl keyturn", _COMPLETION_VARIABLE)
     for item in completion.get_completions(words, unfinished):

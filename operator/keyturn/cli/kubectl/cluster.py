@@ -46,7 +46,7 @@ class ClusterError(click.ClickException):
     """kubectl failed. The message is kubectl's, followed by what the user can do."""
 
     def format_message(self) -> str:
-        """Return what is printed. Line breaks separate messages about several objects."""
+        """Return the text to print. Line breaks separate messages about several objects."""
         return "\n".join(map(printable, self.message.split("\n")))
 
 
@@ -74,7 +74,7 @@ class Cluster:
         """Yield the current objects, then each changed object, until kubectl ends. Raises ClusterError."""
         command = self._command("get", kind, "--output=json", "--watch", *arguments)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        # A file, because kubectl would block when its warnings fill a pipe, which is read only at the end.
+        # stderr is a file: kubectl would block once its warnings filled a pipe, which would be read only at the end.
         with tempfile.TemporaryFile("w+") as stderr, subprocess.Popen(  # noqa: S603 - arguments of the user who runs this
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()
         ) as kubectl:  # fmt: skip
@@ -183,6 +183,6 @@ def _parse(text: str) -> Object:
 
 
 def _last_message(stderr: str) -> str:
-    """Return the last line that is not a log line or a warning; earlier ones are about retries."""
+    """Return the last line that is neither a log line nor a warning; earlier lines are about retries."""
     lines = [line for line in stderr.splitlines() if line.strip() and not re.match(r"[EWI]\d{4} |Warning:", line)]
     return (lines or ["kubectl failed"])[-1].removeprefix("error: ")

@@ -13,7 +13,7 @@ from keyturn.api.times import human_duration, read_time
 from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.core.errors import REASONS
 
-# Fields that identify an exchange, the most specific first. The first one that is set is shown.
+# Fields that identify an exchange, most specific first. The first field that is set is shown.
 _IDENTIFYING_FIELDS = (
     "role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids",
 )  # fmt: skip
@@ -98,7 +98,7 @@ def table_row(view: RequestView, now: datetime) -> tuple[str, ...]:
     """Return the cells of one TokenRequest in the table."""
     status, (ready, reason) = view.status, view.condition("Ready")
     expires = read_time(status.expiration_time)
-    # Without a running operator nothing sets Ready to False.
+    # Without a running operator, nothing sets Ready to False.
     if ready == "True" and expires and expires <= now:
         reason += ", expired"
     renewed, renewed_reason = view.condition("Renewed")
@@ -164,7 +164,7 @@ def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, no
         requested = renew_requested(meta.get("annotations") or {})
         if requested not in ("", status.last_handled_renew_request):
             last_attempt = read_time(status.last_attempt_time)
-            # An attempt within the last minute shows that an operator is running; the request may be newer than it.
+            # An attempt within the last minute shows that an operator is running. The request may be newer than that.
             hint = "" if last_attempt and now - last_attempt < _OVERDUE else f"; {_OPERATOR_HINT}"
             yield f"the renewal requested at {requested} has not started{hint}"
         due = read_time(status.next_attempt_time or status.renewal_time)

@@ -1,4 +1,4 @@
-"""kubectl keyturn explain: the troubleshooting entry of a reason, without a cluster and without a network."""
+"""kubectl keyturn explain: shows the troubleshooting entry of a reason, without a cluster or a network."""
 
 import difflib
 import re
@@ -43,6 +43,6 @@ def _entries() -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return Markdown as a terminal shows it: without link targets, emphasis and fences."""
+    """Return Markdown as text for a terminal: without link targets, emphasis and fences."""
     lines = [line for line in _LINK.sub(r"\1", text).strip().split("\n") if not line.startswith("```")]
     return "\n".join(re.sub(r"\*\*([^*]+)\*\*|(?<!\w)\*([^*\s][^*]*)\*(?!\w)", r"\1\2", line) for line in lines)

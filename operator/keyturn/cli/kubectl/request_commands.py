@@ -1,4 +1,6 @@
-"""kubectl keyturn status and renew."""
+"""kubectl keyturn status, renew, suspend, resume and events."""
+
+from collections.abc import Callable
 
 import click
 import msgspec
@@ -22,12 +24,12 @@ from keyturn.cli.terminal import echo, printable
     show_default=True,
     help="Output format.",
 )
-@click.option("-w", "--watch", is_flag=True, help="Keep watching and show each change.")
+@click.option("-w", "--watch", is_flag=True, help="Continue to watch, and show each change.")
 @cluster_options
 def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
     if name and all_namespaces:
         raise click.UsageError("NAME and --all-namespaces cannot be combined")
-    # A missing object is reported before a watch of it would wait forever.
+    # Read first, because a watch of an object that does not exist would wait forever.
     request = cluster.get(REQUESTS, name) if name else None
     selection = ["--all-namespaces"] if all_namespaces else [f"--field-selector=metadata.name={name}"] if name else []
     if watch:
@@ -65,7 +67,7 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: b
     active = [body["metadata"]["name"] for body in requests if not body["spec"].get("suspend")]
     if not active:
         raise ClusterError("no TokenRequest to renew in this namespace")
-    # Microseconds, because a second request within the same second must have another value.
+    # With microseconds, because two requests within the same second must have different values.
     requested_at = now().isoformat().replace("+00:00", "Z")
     cluster.run("annotate", REQUESTS, *active, "--overwrite", f"{RENEW_REQUESTED}={requested_at}")
     if not wait:
@@ -83,6 +85,24 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: b
         raise ClusterError("\n".join(failures))
 
 
+def _selecting(command: Callable[..., None]) -> Callable[..., None]:
+    names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completing(REQUESTS))
+    select_all = click.option("--all", "select_all", is_flag=True, help="Select all TokenRequests in the namespace.")
+    return names(select_all(cluster_options(command)))
+
+
+@click.command(help=COMMANDS["suspend"].summary)
+@_selecting
+def suspend(cluster: Cluster, names: tuple[str, ...], *, select_all: bool) -> None:
+    _set_suspend(cluster, names, select_all=select_all, value=True)
+
+
+@click.command(help=COMMANDS["resume"].summary)
+@_selecting
+def resume(cluster: Cluster, names: tuple[str, ...], *, select_all: bool) -> None:
+    _set_suspend(cluster, names, select_all=select_all, value=False)
+
+
 @click.command(help=COMMANDS["events"].summary)
 @click.argument("name", required=False, shell_complete=completing(REQUESTS))
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show the Events of TokenRequests in all namespaces.")
@@ -97,6 +117,22 @@ def events(cluster: Cluster, name: str | None, *, all_namespaces: bool) -> None:
     output = cluster.run("get", "events", f"--field-selector={selector}", "--sort-by=.metadata.creationTimestamp",
                          *(["--all-namespaces"] if all_namespaces else []))  # fmt: skip
     echo(*(output or "No Events found; the API server keeps them for an hour.").removesuffix("\n").split("\n"))
+
+
+def _set_suspend(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, value: bool) -> None:
+    """Set spec.suspend. If GitOps manages the TokenRequest, its next sync reverts the change."""
+    if select_all == bool(names):
+        raise click.UsageError("specify either NAMEs or --all")
+    bodies = cluster.list_objects(REQUESTS) if select_all else [cluster.get(REQUESTS, name) for name in names]
+    if not bodies:
+        raise ClusterError("no TokenRequests in this namespace")
+    for body in bodies:
+        name, done = body["metadata"]["name"], "suspended" if value else "resumed"
+        if bool(body["spec"].get("suspend")) == value:
+            echo(f"{name}: already {done}")
+            continue
+        cluster.run("patch", REQUESTS, name, "--type=merge", f'--patch={{"spec":{{"suspend":{str(value).lower()}}}}}')
+        echo(f"{name}: {done}")
 
 
 def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:

@@ -31,10 +31,10 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
     view = read_secret(cluster, secret)
     family = view.family
     if family is None:
-        raise ClusterError(f"Secret {secret} is not a token Secret of Keyturn; use kubectl delete secret")
+        raise ClusterError(f"Secret {secret} is not a Keyturn token Secret; use kubectl delete secret")
     echo(f"Token Secret {view.namespace}/{secret}", *describe_family(view, family, now()))
     source, _, key = family.source_id.partition("/")
-    echo(row("Effect", f"the stored token is deleted but stays valid at the issuer; Secret {source} is used next"))
+    echo(row("Effect", f"the stored token is deleted but stays valid at the issuer; then Secret {source} is used"))
     try:
         value = read_secret(cluster, source).data.get(key, b"").decode(errors="replace")
         fingerprint = token_fingerprint(unwrap(value, "the token"), view.namespace, view.name)
@@ -54,7 +54,7 @@ def forget(cluster: Cluster, secret: str, *, yes: bool) -> None:
 
 
 def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> str:
-    """Describe what deleting the token Secret means for the token that the source Secret contains.
+    """Describe what happens to the token in the source Secret when the token Secret is deleted.
 
     The fingerprint is None if that Secret contains no token or cannot be read.
     """
@@ -67,4 +67,4 @@ def forget_effect(fingerprint: str | None, family: TokenFamily, source: str) -> 
             f"Secret {source} contains a CONSUMED token, and the issuer may revoke the whole family if it is sent: "
             "store a new one there first"
         )
-    return f"Secret {source} contains a new token, which Keyturn uses even without forget"
+    return f"Secret {source} contains a new token, which Keyturn uses even if the token Secret is kept"

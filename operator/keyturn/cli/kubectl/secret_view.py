@@ -34,7 +34,7 @@ class SecretView:
 
     @property
     def issuance(self) -> Issuance | None:
-        """The issuance record of a target, None if there is none that can be read.
+        """The issuance record of a target; None if there is none or it cannot be read.
 
         Only the operator has the keys that verify it.
         """
@@ -82,13 +82,13 @@ def describe(view: SecretView, now: datetime) -> Iterator[str]:
     elif issuance:
         yield from _describe_issuance(view, issuance, now)
     elif view.labels.get(MANAGED_BY) == "keyturn" or ISSUANCE_ANNOTATION in view.annotations:
-        yield row("Written by", "Keyturn, but the issuance record is missing or unreadable; the Secret is reissued")
+        yield row("Written by", "Keyturn, but without a readable issuance record; Keyturn will reissue the Secret")
     else:
         yield row("Written by", "someone else; Keyturn does not modify it")
     if view.readers and not view.family:
         yield row("Read by", f"TokenRequest {', '.join(view.readers)}")
     if view.requests is None:
-        yield row("Note", "you may not list TokenRequests here, so those that read this Secret are not shown")
+        yield row("Note", "TokenRequests that read this Secret are not shown: you may not list TokenRequests here")
     yield from _describe_keys(view)
 
 
@@ -122,7 +122,7 @@ def _describe_issuance(view: SecretView, issuance: Issuance, now: datetime) -> I
     if view.writer:
         data = {key: view.data[key].decode(errors="replace") for key in issuance.keys if key in view.data}
         is_unchanged = data_hash(data, view.writer) == issuance.data_hash
-        yield row("Data", "as issued" if is_unchanged else "edited; Keyturn reissues it (DriftDetected)")
+        yield row("Data", "as issued" if is_unchanged else "edited; Keyturn will reissue it (DriftDetected)")
     if issuance.principal:
         yield row("Principal", issuance.principal)
     yield row("Issued", absolute_and_relative(rfc3339(issuance.issued), now))

@@ -47,12 +47,12 @@ class AuthorizationRequest:
     def code(self, response: dict[str, list[str]]) -> str:
         """Return the code of an authorization response. Raises LoginError if the issuer refused.
 
-        A response with a state of another request is not for this one: it raises ValueError and is ignored.
+        A response with another state belongs to another request: it raises ValueError and is ignored.
         """
         member = {name: values[0] for name, values in response.items()}
         if not hmac.compare_digest(member.get("state", "").encode(), self.state.encode()):
             raise ValueError
-        # A response of another issuer, which the user was lured to (RFC 9207 section 2.4).
+        # A response from another issuer, to which the user was lured (RFC 9207 section 2.4).
         if self.issuer and member.get("iss", self.issuer) != self.issuer:
             raise LoginError("the authorization response comes from another issuer (RFC 9207)")
         if error := member.get("error"):
@@ -92,7 +92,7 @@ class Listener(http.server.ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_: Any) -> None:
-        """A connection that the browser has reset is no reason for a traceback."""
+        """Print no traceback: browsers reset connections."""
 
     def receive(self, parameters: dict[str, list[str]]) -> bool:
         """Take an authorization response; return whether it belongs to this sign-in."""
@@ -110,14 +110,14 @@ class Listener(http.server.ThreadingHTTPServer):
         try:
             result = self._results.get(timeout=seconds)
         except queue.Empty:
-            raise LoginError(f"nobody signed in within {seconds:.0f} s; --timeout waits longer") from None
+            raise LoginError(f"nobody signed in within {seconds:.0f} s; use --timeout to wait longer") from None
         if isinstance(result, LoginError):
             raise result
         return result
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers the redirect, and nothing else, such as a request for an icon."""
+    """Responds to the redirect, and to no other request, such as one for an icon."""
 
     timeout = _CONNECTION_SECONDS
     server: Listener

@@ -26,7 +26,7 @@ _ENTRA = "/oauth2/v2.0/token"
 class Endpoints:
     """URLs of an issuer (RFC 8414 section 2), each empty if unknown. `issuer` is its identifier."""
 
-    token: str = ""
+    token_url: str = ""
     authorization: str = ""
     device_authorization: str = ""
     issuer: str = ""

@@ -1,4 +1,4 @@
-"""What a sign-in needs, derived from a TokenRequest: the client, the token endpoint, and what to store where."""
+"""Derives what a sign-in needs from a TokenRequest: the client, the token endpoint, and where to store the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def plan_login(request: Request) -> LoginPlan:
             return _for_token(exchange, source, step.name)
     if request.spec.source.service_account:
         raise LoginError("the source is the token of a ServiceAccount, which the operator requests itself")
-    raise LoginError("no exchange of this TokenRequest uses a token of a person")
+    raise LoginError("no exchange of this TokenRequest uses a user's token")
 
 
 def _for_token(exchange: object, source: SecretKeyRef, operation: str) -> LoginPlan:
@@ -86,7 +86,7 @@ def _for_token(exchange: object, source: SecretKeyRef, operation: str) -> LoginP
 
 def _oauth(exchange: OauthTokenSpec, source: SecretKeyRef) -> LoginPlan:
     if exchange.grant_type == CLIENT_CREDENTIALS:
-        raise LoginError("grantType client_credentials uses no token of a person")
+        raise LoginError("grantType client_credentials uses no user's token")
     member = _MEMBERS.get(exchange.subject_token_type or "", "access_token")
     if exchange.grant_type == REFRESH_TOKEN:
         member = "refresh_token"
@@ -116,7 +116,7 @@ def _identity_center(exchange: IdentityCenterCreateTokenSpec) -> LoginPlan:
     code, verifier = exchange.code_from.secret_key_ref, exchange.code_verifier_from.secret_key_ref
     if code.name != verifier.name:
         raise LoginError(
-            "codeFrom and codeVerifierFrom must name the same Secret, so that the operator sees both at once"
+            "codeFrom and codeVerifierFrom must refer to the same Secret, so that the operator reads both at once"
         )
     return LoginPlan(
         {"code": SecretKeyRef(name=code.name, key=code.key), "code_verifier": verifier},

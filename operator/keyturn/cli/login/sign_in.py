@@ -16,7 +16,7 @@ _REDIRECT_URI = "http://127.0.0.1:0/callback"
 
 @dataclass(frozen=True, slots=True)
 class LoginOptions:
-    """The options of a sign-in. What is empty comes from the TokenRequest or from the issuer's metadata."""
+    """The options of a sign-in. Empty ones are taken from the TokenRequest or from the issuer's metadata."""
 
     issuer: str = ""
     client_id: str = ""
@@ -112,9 +112,9 @@ class SignIn:
 
     @property
     def _token_endpoint(self) -> str:
-        if not self.endpoints.token:
+        if not self.endpoints.token_url:
             raise LoginError("the token endpoint is not known: set --issuer to read it from the issuer's metadata")
-        return self.endpoints.token
+        return self.endpoints.token_url
 
 
 def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, client_secret: str) -> SignIn:

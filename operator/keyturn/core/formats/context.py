@@ -15,7 +15,7 @@ from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineV
 
 Options = TypeVar("Options", bound=FormatOptions)
 
-# The maximum that the API server accepts for the values of a Secret; here the keys count, too.
+# The API server's limit for the values of a Secret. Here, the keys count towards it, too.
 MAX_SECRET_SIZE = 1024 * 1024
 
 # RFC 6750 section 2.1. Every client accepts these as a bearer token, and they are not special in any file format.
@@ -46,8 +46,8 @@ class FormatContext(Generic[Options]):
         if self.size + size > MAX_SECRET_SIZE:
             raise RefusedError(
                 "InvalidSpec",
-                f"the format {self.name} (key {self.options.keys[0]}) would bring the Secret to {self.size + size}"
-                f" bytes; a Secret has at most {MAX_SECRET_SIZE}",
+                f"the format {self.name} (key {self.options.keys[0]}) would increase the Secret to {self.size + size}"
+                f" bytes; at most {MAX_SECRET_SIZE} are allowed",
             )
 
 
@@ -75,9 +75,9 @@ def package_password(values: PipelineValues) -> str:
 
 
 def package_endpoint(package_format: str, repository: str | None, values: PipelineValues) -> PackageEndpoint:
-    """Return the endpoint of a repository for a package format, such as pypi; without a name, of the only one.
+    """Return the endpoint of a repository for a package format such as pypi; without `repository`, the only endpoint.
 
-    Raises RefusedError (InvalidSpec) if none or several match, or if its URL is not plain.
+    Raises RefusedError (InvalidSpec) if none or several match, or if the URL could break a file.
     """
     candidates = [endpoint for endpoint in values.package_endpoints if endpoint.format == package_format]
     matches = [endpoint for endpoint in candidates if repository in (None, endpoint.repository)]

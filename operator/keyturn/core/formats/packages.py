@@ -22,7 +22,7 @@ def docker_config_json(context: FormatContext[DockerConfigJsonFormat]) -> str:
     more = {host: login for login in logins for host in login.more_hosts}
     for host, login in (own | {host: more[host] for host in more if host not in own}).items():
         password = require_safe(login.password, f"the password of {login.host}")
-        # The user name and the password, both again in base64, and the syntax.
+        # The user name and the password, each also in base64, and the JSON around them.
         size += len(host) + (len(login.username) + len(password)) * 7 // 3 + len(_AUTH)
         context.check_size(size)
         auth = base64.b64encode(f"{login.username}:{password}".encode()).decode()

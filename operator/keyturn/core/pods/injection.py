@@ -121,8 +121,8 @@ def _inject(template: Json, pod: Pod, sidecar: SidecarConfig) -> Json:
             "containers": containers["containers"],
             "volumes": [
                 *(spec.get("volumes") or ()),
-                # Not optional: the pod waits for the Secret instead of starting without credentials.
-                # Only the sidecar mounts it. An fsGroup instead would change the modes in the pod's other volumes.
+                # Not optional: the pod waits for the Secret instead of starting without credentials. Its files may be
+                # readable by all, because only the sidecar mounts them. An fsGroup would affect the other volumes, too.
                 {"name": SECRET, "secret": {"secretName": pod.inject, "defaultMode": 0o444}},
                 {"name": AUTHORIZATION, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
                 {"name": NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},

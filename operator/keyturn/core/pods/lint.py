@@ -38,7 +38,7 @@ from keyturn.core.pods.manifest import (
 _ANNOTATION = f"metadata.annotations.{INJECT}"
 # The sidecar can serve a Secret that has one of these keys.
 _SERVABLE_KEYS = frozenset({"credentials.json", "AWS_ACCESS_KEY_ID"})
-# The endpoint is http: HTTPS_PROXY does not concern it.
+# The endpoint uses http, so HTTPS_PROXY does not affect it.
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
 _ENDPOINT = ip_address("127.0.0.1")
@@ -49,7 +49,7 @@ Requests = Mapping[str, Request]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A mistake in the field at `path`: an error if the pod cannot work permanently, else a warning."""
+    """A mistake in the field at `path`: an error if the pod cannot start or will stop working, else a warning."""
 
     path: str
     message: str
@@ -65,7 +65,7 @@ class _ContainerContext:
 
     @property
     def ends(self) -> bool:
-        """Whether the container runs to completion, perhaps before the credentials of its start expire."""
+        """Whether the container runs to completion, perhaps before the credentials that it started with expire."""
         is_init = self.path.startswith("spec.initContainers") and self.container.restart_policy != "Always"
         return is_init or self.pod.spec.restart_policy in ("Never", "OnFailure")
 
@@ -157,7 +157,7 @@ def _no_key(path: str, key: str, secret: str, *, is_error: bool) -> Finding:
 
 
 def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Finding:
-    """Return the finding for what a container reads only at its start: a warning if it may end before the expiry."""
+    """Return a finding about a value that is read only once: a warning if the container may end before the expiry."""
     if context.ends:
         advice = f"if it can run for longer than the credentials are valid, {advice}"
     return Finding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
@@ -353,7 +353,7 @@ def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
 
 
 def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
-    """Find fields that the API server or the node rejects with the sidecar. The chart's policies do not warn."""
+    """Find fields that the API server or node rejects with the sidecar. The chart's policies do not warn of them."""
     for index, volume in enumerate(pod.spec.volumes):
         if volume.name in VOLUMES:
             message = f"the sidecar needs a volume named {volume.name}: rename this one, or the pod is refused"

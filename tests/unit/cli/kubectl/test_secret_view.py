@@ -64,8 +64,8 @@ OTHER_KEY = request(target={"formats": [{"credentialProcess": {"key": "mine.json
         "no right to list": ({"requests": None}, "you may not list TokenRequests here"),
         "edited data": ({"data": {**TARGET.data, "credentials.json": b"edited"}}, "(DriftDetected)"),
         "an unmanaged key": ({"data": {**TARGET.data, "mine": b"x"}}, "1 B  not managed by Keyturn"),
-        "edited record": ({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "is missing or unreadable"),
-        "no record": ({"annotations": {}}, "is missing or unreadable"),
+        "edited record": ({"annotations": {ISSUANCE_ANNOTATION: "x"}}, "without a readable issuance record"),
+        "no record": ({"annotations": {}}, "without a readable issuance record"),
         "written by another program": ({"annotations": {}, "labels": {}}, "someone else"),
         "a source": ({"name": "license", "annotations": {}, "labels": {}}, "Read by         TokenRequest acme"),
         "single-use": ({"annotations": record(once=True)}, "never: the source credential is single-use"),
@@ -162,7 +162,7 @@ def test_no_value_is_shown(view: SecretView) -> None:
     {
         "never rotated": ("live", "the same token, not yet consumed: nothing is lost"),
         "consumed": ("initial", "a CONSUMED token"),
-        "new sign-in": ("new", "a new token, which Keyturn uses even without forget"),
+        "new sign-in": ("new", "a new token, which Keyturn uses even if the token Secret is kept"),
         "no token": (None, "no readable token"),
     },
 )

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.pipeline_values import Credentials, PackageEndpoint, PipelineValues, Token
+from keyturn.core.pipeline_values import MAX_VALUE_LENGTH, Credentials, PackageEndpoint, PipelineValues, Token
 from tests.support.dependencies import NOW
 from tests.support.manifests.parts import template
 from tests.support.pipeline_values import CREDENTIALS, HOST, LOGIN, rendered
 
 MIB = 1024 * 1024
-LONGEST = "x" * (16 * 1024)
+LONGEST = "x" * MAX_VALUE_LENGTH
 # The longest text that the schema allows, with as many placeholders as fit.
 REPEATED = "{{idToken}}" * (16384 // len("{{idToken}}"))
 # Six exchanges with ten registries each, all with the longest values.
@@ -40,7 +40,7 @@ def in_own_keys(text: str, count: int = 8) -> list[dict[str, Any]]:
         ),
         pytest.param([{"dockerConfigJson": {}}], "dockerConfigJson", id="the logins of 60 registries"),
         pytest.param(
-            [*in_own_keys("{{idToken}}" * 60, 1), {"token": {}}, {"credentialProcess": {}}],
+            [*in_own_keys("{{idToken}}" * 51, 1), {"token": {}}, {"credentialProcess": {}}],
             "credentialProcess",
             id="other formats after a template",
         ),
@@ -49,7 +49,9 @@ def in_own_keys(text: str, count: int = 8) -> list[dict[str, Any]]:
 def test_data_over_1_mib_is_refused_before_it_is_built(formats: list[dict[str, Any]], name: str) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(RefusedError, match=rf"^the format {name} \(key .*\) would bring the Secret to ") as error:
+        with pytest.raises(
+            RefusedError, match=rf"^the format {name} \(key .*\) would increase the Secret to "
+        ) as error:
             rendered(*formats, values=LARGEST)
         _, peak = tracemalloc.get_traced_memory()
     finally:

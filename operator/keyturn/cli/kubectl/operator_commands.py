@@ -1,9 +1,10 @@
-"""kubectl keyturn doctor: whether an operator works here, and what could prevent it."""
+"""kubectl keyturn doctor and version: shows the operators in the cluster, and what could prevent renewals."""
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import click
 
@@ -15,13 +16,42 @@ from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options
 from keyturn.cli.kubectl.describe import view_request
-from keyturn.cli.kubectl.operators import list_operators
 from keyturn.cli.terminal import echo
 
+# As in the chart's Deployment.
+_SELECTOR = "app.kubernetes.io/name=keyturn"
+_WATCH = "--watch-namespace="
 # As the operator writes it: controller/scope.py.
 _SCOPE_LABEL, _CLUSTER_WIDE = f"{GROUP}/scope", "keyturn-cluster-scope"
 _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _RIGHTS = (("get", REQUESTS), ("list", REQUESTS), ("patch", REQUESTS), ("get", "secrets"))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorDeployment:
+    """A Deployment of the operator. It watches all namespaces if `namespaces` is empty."""
+
+    namespace: str
+    name: str
+    version: str
+    replicas: int
+    ready_replicas: int
+    namespaces: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, body: Object) -> Self:
+        """Read a Deployment."""
+        meta, spec = body["metadata"], body["spec"]
+        containers = spec["template"]["spec"]["containers"]
+        arguments = [argument for container in containers for argument in container.get("args") or []]
+        return cls(
+            namespace=meta["namespace"],
+            name=meta["name"],
+            version=(meta.get("labels") or {}).get("app.kubernetes.io/version", "unknown"),
+            replicas=spec.get("replicas", 1),
+            ready_replicas=(body.get("status") or {}).get("readyReplicas", 0),
+            namespaces=tuple(text.removeprefix(_WATCH) for text in arguments if text.startswith(_WATCH)),
+        )
 
 
 class Finding(NamedTuple):
@@ -29,6 +59,19 @@ class Finding(NamedTuple):
 
     level: str
     text: str
+
+
+@click.command(help=COMMANDS["version"].summary)
+@cluster_options
+def version(cluster: Cluster) -> None:
+    echo(f"Client: {__version__}")
+    try:
+        operators = list_operators(cluster)
+    except ClusterError as error:
+        raise ClusterError(f"the version of the operator cannot be read: {error.message}") from None
+    echo(*(f"Operator {operator.namespace}/{operator.name}: {operator.version}" for operator in operators))
+    if not operators:
+        echo("Operator: none was installed with the chart", err=True)
 
 
 @click.command(help=COMMANDS["doctor"].summary)
@@ -42,7 +85,7 @@ def doctor(cluster: Cluster) -> None:
 
 
 def _report(check: Callable[[Cluster], Iterator[Finding]], cluster: Cluster) -> Iterator[Finding]:
-    """Run a check. What the user may not read is a warning: the others may still answer the question."""
+    """Run a check. If the user lacks a permission, the result is a warning: the other checks may be sufficient."""
     try:
         yield from check(cluster)
     except ClusterError as error:
@@ -94,7 +137,7 @@ def _scopes(cluster: Cluster) -> Iterator[Finding]:
     if len(working) > 1:
         yield Finding("warning", "several installations are cluster-wide: one renews, the others stand by")
     elif working and namespaced:
-        yield Finding("warning", "the cluster-wide installation leaves out the namespaces of the others")
+        yield Finding("warning", "the cluster-wide installation does not renew in the namespaces of the others")
     elif not working and not namespaced:
         yield Finding("error", "no operator renews its Lease: none is running")
 
@@ -140,8 +183,14 @@ def _holder(lease: Object) -> str:
 
 
 def _is_fresh(lease: Object) -> bool:
-    """Whether somebody holds a Lease and has renewed it lately, by this machine's clock."""
+    """Whether somebody holds a Lease and has renewed it recently, by this machine's clock."""
     spec: dict[str, Any] = lease.get("spec") or {}
     renewed = read_time(spec.get("renewTime"))
     seconds = spec.get("leaseDurationSeconds") or 0
     return bool(spec.get("holderIdentity") and renewed and now() - renewed < timedelta(seconds=2 * seconds))
+
+
+def list_operators(cluster: Cluster) -> list[OperatorDeployment]:
+    """List the operators in all namespaces. Raises ClusterError, for example without the permission."""
+    bodies = cluster.list_objects("deployments.apps", "--all-namespaces", f"--selector={_SELECTOR}")
+    return [OperatorDeployment.parse(body) for body in bodies]
