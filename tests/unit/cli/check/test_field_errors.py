@@ -8,7 +8,7 @@ from keyturn.api.base import InvalidSpecError
 from keyturn.api.token_request import TokenRequest, parse
 from keyturn.cli.check.field_errors import field_errors
 from tests.support.cases import cases
-from tests.support.dependencies import REFRESH, manifest
+from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, REFRESH, manifest
 from tests.support.manifests import MANIFESTS, NAMES
 
 CODE_ARTIFACT = {"codeArtifactGetAuthorizationToken": {"domain": "acme"}}
@@ -30,6 +30,14 @@ def test_first_error_of_the_operator_is_among_all_errors(name: str) -> None:
     messages = [problem.message for problem in field_errors(TokenRequest, body)]
 
     assert any(message.startswith(first) for message in messages) if first else messages == []
+
+
+def test_step_with_two_exchanges_causes_no_other_error() -> None:
+    step = ACCESS_TOKEN | {"ecrGetAuthorizationToken": {}}
+    body = manifest(exchanges=[ASSUME_ROLE, step], target={"formats": [{"dockerConfigJson": {}}]})
+
+    (error,) = errors(body)
+    assert error.startswith("exactly one of licenseManagerGetAccessToken, ")
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
