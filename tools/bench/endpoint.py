@@ -37,7 +37,7 @@ async def endpoint_reader(table: Table) -> None:
 
 
 async def endpoint_standalone(table: Table) -> None:
-    """Measure standalone mode: the same endpoint in a process that renews."""
+    """Measure standalone mode: the same endpoint in a process that also renews."""
     _endpoint(table, "standalone", _standalone, mib=65, ready_ms=None)
 
 

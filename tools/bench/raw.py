@@ -35,7 +35,7 @@ class Raw:
         )
 
     async def issue(self, place: Place) -> None:
-        """Send what the operator sends for a first issuance, in its order."""
+        """Send the requests that the operator sends for a first issuance, in the same order."""
         await self._client.send(self._requests.source_read(place))
         if self._needs_dry_run:
             await self._client.send(self._requests.secret_apply(place, dry_run=True))

@@ -13,7 +13,7 @@ from tools.bench.table import Table
 from tools.bench.usage import Usage
 
 _RENEWAL_CPU = {"operator": 2.8, "API server": 7.3}  # ms
-# Renewal is at 2/3 of the lifetime, less a tenth of it times the jitter: on average at 37/60.
+# Requests are renewed at 2/3 of the lifetime, minus the jitter times a tenth of it: at 37/60 on average.
 MEAN_SHARE = 37 / 60
 _SECONDS = 60
 _STEP, _STEP_SECONDS, _HIGHEST = 25, 30, 200
