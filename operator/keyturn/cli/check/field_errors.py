@@ -69,7 +69,7 @@ def _build(kind: Any, value: Any, path: str) -> _Building:
 def _build_struct(kind: type[msgspec.Struct], value: dict[Any, Any], path: str) -> _Building:
     fields, values = _fields(kind), {}
     for key, child in value.items():
-        name = key if key in fields else _intended(str(key), [*(fields.keys() - value.keys())])
+        name = key if key in fields else _intended(str(key), [name for name in fields if name not in value])
         if key not in fields:
             if not kind.__struct_config__.forbid_unknown_fields:
                 continue
