@@ -55,11 +55,11 @@ def test_kubectl_get_shows_the_next_times(aws: Emulator, namespace: Namespace) -
     namespace.issue(aws)
 
     header, row = namespace.kubectl("get", "treq").splitlines()
-    assert header.split() == ["NAME", "READY", "REASON", "SECRET", "EXPIRES", "RENEWS", "AGE"]
-    assert re.fullmatch(rf"acme +True +Issued +acme +{TIME} +{TIME} +[0-9]+s", row)
+    assert header.split() == ["NAME", "READY", "REASON", "RENEWED", "SECRET", "EXPIRES", "RENEWS", "AGE"]
+    assert re.fullmatch(rf"acme +True +Issued +Issued +acme +{TIME} +{TIME} +[0-9]+s", row)
     header, row = namespace.kubectl("get", "treq", "-o", "wide").splitlines()
-    assert header.split()[6:] == ["PRINCIPAL", "REVISION", "FAILURES", "AGE"]
-    assert re.search(rf"{namespace.name}\.acme +1 +0 +[0-9]+s$", row)
+    assert header.split()[7:] == ["NEXT", "ATTEMPT", "FAILURES", "PRINCIPAL", "REVISION", "AGE"]
+    assert re.search(rf" 0 +\S+/{namespace.name}\.acme +1 +[0-9]+s$", row)
 
 
 def test_metrics_have_a_series_until_the_request_is_deleted(
