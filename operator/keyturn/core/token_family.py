@@ -186,7 +186,7 @@ def live_token(
             raise RefusedError(
                 "TargetConflict",
                 f"Secret {secret} contains a token of another issuer or application: choose another"
-                " source.token.saveTo, or sign in again and store the new token in the source",
+                " source.token.saveTo, or sign in again (kubectl keyturn login) and store the new token in the source",
             )
         family = msgspec.structs.replace(family, source_id=source_id)
         stored = replace(stored, family=family)
@@ -212,7 +212,7 @@ def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, se
         raise RefusedError(
             "StaleTokenRestored",
             f"Secret {secret} contains no token, or one that was already consumed: restore the newest token, or sign in"
-            " again and store the new token in the source",
+            " again (kubectl keyturn login)",
         )
     if fingerprint != family.live:
         # A process that was believed dead saved the issuer's response late: its token is newer and still valid.

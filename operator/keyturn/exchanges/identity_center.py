@@ -43,8 +43,8 @@ _CREATE_TOKEN = AwsOperation(
         "InvalidClientException": ErrorClassification("AccessDenied", hint=_APPLICATION),
         "InvalidGrantException": ErrorClassification(
             "SourceInvalid",
-            hint="the code, assertion or token is expired, used, revoked or belongs to another application; sign in"
-            " again",
+            hint="the code, assertion or token is expired, used, revoked or belongs to another application;"
+            " sign in again (kubectl keyturn login)",
         ),
         "InvalidRequestException": ErrorClassification(
             "InvalidSpec",
@@ -72,7 +72,7 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
         "ResourceNotFoundException": _NOT_ASSIGNED,
         "TooManyRequestsException": ErrorClassification("Throttled"),
         "UnauthorizedException": ErrorClassification(
-            "SourceInvalid", hint="the token has expired or its session has ended; sign in again"
+            "SourceInvalid", hint="the token has expired or its session has ended; sign in again (kubectl keyturn login)"
         ),
     },
 )

@@ -238,7 +238,7 @@ def _final_attempt_failed() -> RefusedError:
     return RefusedError(
         "RefreshOutcomeUnknown",
         "the refresh token was sent but no response was received, and the single retry failed; it may already be"
-        " consumed. Sign in again and store the new token in the source Secret",
+        " consumed. Sign in again (kubectl keyturn login), or store a new token in the source Secret",
     )
 
 

@@ -126,7 +126,7 @@ class TokenFiles:
             except OSError as error:
                 if error.errno == _DEVICE_GONE or _is_missing(path.parent):
                     problem = f"{self._directory} no longer exists"
-                    advice = "sign in again and store a new token in the source"
+                    advice = "sign in again (keyturn login)"
                     raise StorageGoneError("WriteDenied", f"{problem}; {advice}") from None
                 raise
         return replace(token, uid=_UID, version=_version(content))

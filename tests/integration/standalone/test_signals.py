@@ -89,4 +89,4 @@ def test_save_ends_if_the_state_directory_is_gone(directory: StandaloneDirectory
         shutil.rmtree(directory.path / "state")
 
         assert process.process.wait(timeout=20) == 1
-        assert "state no longer exists; sign in again" in process.log()
+        assert "state no longer exists; sign in again (keyturn login)" in process.log()
