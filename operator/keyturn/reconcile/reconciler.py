@@ -309,7 +309,7 @@ def _count(deps: Dependencies, last: Issuance | None, reason: str, now: datetime
     deps.metrics.renewals.labels("success", reason).inc()
     deps.metrics.duration.observe(time.monotonic() - started)
     if reason == "Due" and last:
-        deps.metrics.lateness.observe((now - last.renew).total_seconds())
+        deps.metrics.lateness.observe((now - last.due).total_seconds())
 
 
 def _reconciled(
