@@ -68,11 +68,12 @@ class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
     @property
     def due(self) -> datetime:
-        """When the renewal is due in the queue: in the second that begins at `renew`, by the jitter.
+        """When the renewal is due in the queue: at one of ten moments of the second that begins at `renew`.
 
-        Without it, the renewals of a second would all start at its beginning.
+        Without it, the renewals of a second would all start at its beginning. Of those that start one by one, each
+        costs more CPU time than in a group of a few.
         """
-        return self.renew + timedelta(seconds=self.jitter * 1000 * _GOLDEN % 1)
+        return self.renew + timedelta(seconds=int(self.jitter * 1000 * _GOLDEN % 1 * 10) / 10)
 
     def encoded(self) -> str:
         """Return the record with its digest and without a signature."""

@@ -45,7 +45,7 @@ def _compact(fields: dict[str, Any]) -> str:
 
 def test_renewals_are_spread_evenly_within_their_second() -> None:
     records = [msgspec.structs.replace(ISSUANCE, jitter=number / 1000) for number in range(1000)]
-    tenths = [(record.due - record.renew) // timedelta(seconds=0.1) for record in records]
+    tenths = [(record.due - record.renew) / timedelta(seconds=0.1) for record in records]
 
     assert all(95 <= tenths.count(tenth) <= 105 for tenth in range(10))
     # Those that were issued together and are due in the same second have neighbouring jitters.
