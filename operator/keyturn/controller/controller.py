@@ -65,6 +65,8 @@ class Controller:
             return
         if self.is_known(metadata):
             return
+        # Someone may have changed the source first.
+        self._store.sources.forget(metadata["namespace"])
         entry, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
         request = read_request(body)
         if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
@@ -98,7 +100,9 @@ class Controller:
         family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
         # From the first list on, so that the time for which another operator's intent must be observed starts early.
         self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
+        self._store.sources.forget(meta.namespace, meta.name)
         if self._store.cache.observe(meta, alive):
+            self._store.sources.forget(meta.namespace)
             for uid in self.index.users_of(meta.namespace, meta.name):
                 entry = self.index.entries[uid]
                 if entry.state.failure or (
@@ -108,6 +112,7 @@ class Controller:
 
     def on_source_secret(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         """Handle a Secret labelled keyturn.dev/source: every request that reads it is reconciled."""
+        self._store.sources.forget(meta.namespace, meta.name)
         for uid in self.index.users_of(meta.namespace, meta.name):
             self._work_queue.expedite(uid, self._soon(self.index.entries[uid]))
 
