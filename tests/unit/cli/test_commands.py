@@ -254,8 +254,8 @@ def test_credential_process_reads_the_variables_of_sdks() -> None:
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        pytest.param("cli.operator", "requests oauthlib websocket kubernetes.dynamic", id="operator"),
-        pytest.param("cli.run", "kopf kubernetes keyturn.controller", id="run"),
+        pytest.param("cli.operator", "requests oauthlib websocket kubernetes.dynamic cryptography jwt", id="operator"),
+        pytest.param("cli.run", "kopf kubernetes keyturn.controller cryptography jwt", id="run"),
         pytest.param(
             "cli.check,cli.manifests",
             "boto3 botocore kopf kubernetes keyturn.controller aiohttp asyncio",
