@@ -93,7 +93,7 @@ class Metrics:
         )
         self.lateness = self._histogram(
             "keyturn_renewal_lateness_seconds",
-            "Time from the scheduled renewal time to the start of the renewal.",
+            "Time from when a renewal was due until its start.",
             buckets=_LATENESS_BUCKETS,
         )
         self.duration = self._histogram(

@@ -107,6 +107,7 @@ class ClusterSecrets:
         return StoredToken(value, family)
 
     def _observe(self, meta: Meta, *, alive: bool = True) -> None:
+        self.store.sources.forget(meta.namespace, meta.name)
         if meta.labels.get(MANAGED_BY) == "keyturn":
             self.store.cache.observe(meta, alive)
 

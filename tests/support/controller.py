@@ -35,7 +35,8 @@ class Operator:
 
     def start(self, *, watched: bool = True) -> None:
         """Start a new process: nothing in memory survives."""
-        self.work_queue, self.store = WorkQueue(4), SecretStore(self.server, self.keys, watched=watched)
+        self.work_queue = WorkQueue(4)
+        self.store = SecretStore(self.server, self.keys, self.outside.monotonic, watched=watched)
         deps = replace(self.outside.deps, store=self.store)
         status_writer = StatusWriter(self.server, deps.now, "pod-1")
         yielding = Yielding(self.scope, status_writer)

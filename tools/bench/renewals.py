@@ -1,13 +1,12 @@
 """Steady renewal: how late a thousand requests are renewed if they become due evenly, and the highest rate."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
 
+from keyturn.core.issuance import Issuance, read_issuance
 from tools.bench.environment import OPERATION, Environment
 from tools.bench.table import Table
 from tools.bench.usage import Usage
@@ -34,25 +33,19 @@ class Renewal:
         return (self.seen - self.due).total_seconds()
 
 
-class _Issuance(NamedTuple):
-    revision: int
-    due: datetime
-    expires: datetime
-
-
 @dataclass(slots=True)
 class RenewalRecorder:
     """All renewals since the watch started, from the issuance records of the Secrets."""
 
     renewals: list[Renewal] = field(default_factory=list)
     first_issues: int = 0
-    _issuances: dict[str, _Issuance] = field(default_factory=dict)
+    _issuances: dict[str, Issuance] = field(default_factory=dict)
 
     async def follow(self, env: Environment) -> None:
         """Record every change until cancelled. Raises EOFError if the API server ends the watch, after half an hour."""
         async for metadata in env.client.secret_changes():
-            issuance = json.loads(metadata["annotations"]["keyturn.dev/issuance"])
-            self._record(metadata["uid"], issuance, _now())
+            if issuance := read_issuance(metadata["annotations"]):
+                self._record(metadata["uid"], issuance, _now())
         raise EOFError("the watch of Secrets ended")
 
     def overdue(self) -> int:
@@ -60,22 +53,17 @@ class RenewalRecorder:
         limit = _now() - timedelta(seconds=1)
         return sum(issuance.due < limit for issuance in self._issuances.values())
 
-    def _record(self, uid: str, record: dict[str, Any], now: datetime) -> None:
+    def _record(self, uid: str, issuance: Issuance, now: datetime) -> None:
         before = self._issuances.get(uid)
-        issuance = _Issuance(record["revision"], _at(record, "renew"), _at(record, "expires"))
         self._issuances[uid] = issuance
         if before is None:
             self.first_issues += 1
         elif issuance.revision != before.revision:
-            self.renewals.append(Renewal(now, _at(record, "issued"), before.due, before.expires))
+            self.renewals.append(Renewal(now, issuance.issued, before.due, before.expires))
 
 
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - issuance records contain wall-clock times
-
-
-def _at(record: dict[str, str], moment: str) -> datetime:
-    return datetime.fromisoformat(record[moment])
 
 
 @asynccontextmanager

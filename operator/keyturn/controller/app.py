@@ -260,7 +260,9 @@ class Operator:
                 await watch.listed.wait()
 
         boundary = Boundary("request_watch", f"the watch of {PLURAL}", metrics)
-        responses = RequestResponses(api, controller.on_request_list, boundary, secrets_listed)
+        responses = RequestResponses(
+            api, controller.on_request_list, boundary, secrets_listed, is_known=controller.is_known
+        )
         all_watches = list(itertools.chain(*watches.values()))
         self._lists = [*(watch.unlisted for watch in all_watches), responses.unlisted]
         async with asyncio.TaskGroup() as tasks:

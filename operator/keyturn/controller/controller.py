@@ -60,23 +60,31 @@ class Controller:
             _log.error("ignored a TokenRequest without namespace, name or uid")
             return
         uid = metadata["uid"]
-        entry = self.index.entries.get(uid)
         if not alive or "deletionTimestamp" in metadata:
             self._drop(uid)
             return
-        # While another installation renews a request, its status and Secret change without us.
-        is_foreign = bool(self._yielding.scope.holder(metadata["namespace"]))
-        if entry is None or is_foreign or entry.has_changed(metadata):
-            request = read_request(body)
-            if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
-                status = read_status(body) if entry is None or is_foreign else entry.status
-                entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
-                is_new = is_foreign and not self._yielding.has_reported(uid)
-                due = self._deps.now() if is_new else self._first_due(entry)
-            else:
-                entry, due = replace(entry, request=request), self._soon(entry)
-            self.index.put(entry)
-            self._work_queue.add(uid, due, entry.expires or due, request.namespace)
+        if self.is_known(metadata):
+            return
+        # Someone may have changed the source first.
+        self._store.sources.forget(metadata["namespace"])
+        entry, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
+        request = read_request(body)
+        if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
+            status = read_status(body) if entry is None or is_foreign else entry.status
+            entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
+            is_new = is_foreign and not self._yielding.has_reported(uid)
+            due = self._deps.now() if is_new else self._first_due(entry)
+        else:
+            entry, due = replace(entry, request=request), self._soon(entry)
+        self.index.put(entry)
+        self._work_queue.add(uid, due, entry.expires or due, request.namespace)
+
+    def is_known(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a TokenRequest with these metadata differs from the known one at most in labels and status."""
+        entry = self.index.entries.get(metadata["uid"])
+        if entry is None or "deletionTimestamp" in metadata or self._is_foreign(metadata["namespace"]):
+            return False
+        return not entry.has_changed(metadata)
 
     def on_request_list(self, uids: AbstractSet[str], namespace: str) -> None:
         """Drop the requests missing from a full list of one namespace, or of all namespaces if `namespace` is empty."""
@@ -92,7 +100,9 @@ class Controller:
         family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
         # From the first list on, so that the time for which another operator's intent must be observed starts early.
         self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
+        self._store.sources.forget(meta.namespace, meta.name)
         if self._store.cache.observe(meta, alive):
+            self._store.sources.forget(meta.namespace)
             for uid in self.index.users_of(meta.namespace, meta.name):
                 entry = self.index.entries[uid]
                 if entry.state.failure or (
@@ -102,6 +112,7 @@ class Controller:
 
     def on_source_secret(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         """Handle a Secret labelled keyturn.dev/source: every request that reads it is reconciled."""
+        self._store.sources.forget(meta.namespace, meta.name)
         for uid in self.index.users_of(meta.namespace, meta.name):
             self._work_queue.expedite(uid, self._soon(self.index.entries[uid]))
 
@@ -134,7 +145,7 @@ class Controller:
 
     def series(self) -> Iterator[Series]:
         """Return the metrics of each request, except those that another installation renews and exports."""
-        return (series for series in self.index.series() if not self._yielding.scope.holder(series.namespace))
+        return (series for series in self.index.series() if not self._is_foreign(series.namespace))
 
     async def run_one(self, uid: str) -> None:
         """Reconcile a request, write its status and Events, and add it to the queue again."""
@@ -180,7 +191,7 @@ class Controller:
             if not (reason := await self._yielding.scope.claim(request.namespace)):
                 self._yielding.forget(uid)
                 return True
-            if self._yielding.scope.holder(request.namespace):
+            if self._is_foreign(request.namespace):
                 now = self._deps.now()
                 due = max(self._first_due(entry) or now, now + PATIENCE)
                 await self._yielding.report(entry, reason, now)
@@ -203,6 +214,10 @@ class Controller:
                 await self._status_writer.event(request, event)
             except Exception as bug:  # noqa: BLE001 - the other Events are still recorded
                 report_bug(self._deps.metrics, request.namespaced_name, bug)
+
+    def _is_foreign(self, namespace: str) -> bool:
+        """Whether another installation renews in a namespace: statuses and Secrets there change without us."""
+        return bool(self._yielding.scope.holder(namespace))
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)

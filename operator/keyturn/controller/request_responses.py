@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -65,6 +65,10 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+class _Head(msgspec.Struct):
+    metadata: _Metadata
+
+
 class _Version(msgspec.Struct, rename="camel"):
     resource_version: str
 
@@ -119,6 +123,8 @@ class RequestResponses:
 
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.
+
+    A change of an object whose metadata `is_known`, such as our own write of its status, becomes a bookmark.
     """
 
     def __init__(
@@ -127,10 +133,12 @@ class RequestResponses:
         on_list: OnRequestList,
         boundary: Boundary,
         secrets_listed: Callable[[str], Awaitable[None]] = lambda _: asyncio.sleep(0),
+        is_known: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
         self._api = api
         self._on_list = on_list
         self._secrets_listed = secrets_listed
+        self._is_known = is_known
         self.boundary = boundary
         self._unlisted = f"{PLURAL}.{GROUP} have not been listed yet"
         self._page_size = PageSize()
@@ -228,18 +236,30 @@ class RequestResponses:
     async def _events(self, path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         try:
             async for line in read_lines(content, _MAX_BYTES):
-                kind, version, body = _read_event(line)
+                event = _read_event(line)
+                bookmark = msgspec.json.decode(event.object, type=_Bookmark)
+                version = int(bookmark.metadata.resource_version)
                 if version < self._versions[path]:
-                    if kind == "BOOKMARK":
+                    if event.type == "BOOKMARK":
                         continue
                     return  # etcd may have been restored: the next watch begins with a check.
                 self._versions[path] = version
-                yield msgspec.json.encode({"type": kind, "object": body}) + b"\n"
+                if event.type == "BOOKMARK" or self._is_echo(event):
+                    # kopf resumes a watch at the version of the last line. A bookmark takes it a tenth of the CPU time.
+                    yield msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
+                else:
+                    yield msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
         except (aiohttp.ClientError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - no input ends the process
             self.boundary.report(error)
             yield _EXPIRED
+
+    def _is_echo(self, event: _Event) -> bool:
+        if event.type != "MODIFIED":
+            return False
+        metadata = msgspec.json.decode(event.object, type=_Head).metadata
+        return self._is_known(msgspec.to_builtins(metadata))
 
     async def _refused(self, response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
         """Return an error response to kopf, which retries most of them."""
@@ -279,11 +299,10 @@ def _read(raw: msgspec.Raw) -> _Request:
     return request
 
 
-def _read_event(line: bytes) -> tuple[str, int, _Request | _Bookmark]:
-    """Return type, resourceVersion and object of an event. Raises UnavailableError if it reports an error."""
+def _read_event(line: bytes) -> _Event:
+    """Return an event. Raises UnavailableError if it reports an error."""
     event = msgspec.json.decode(line, type=_Event)
     if event.type == "ERROR":
         code = msgspec.json.decode(event.object, type=_Error).code
         raise UnavailableError("Unavailable", f"the watch ended with code {code}")
-    body = msgspec.json.decode(event.object, type=_Bookmark) if event.type == "BOOKMARK" else _read(event.object)
-    return event.type, int(body.metadata.resource_version), body
+    return event

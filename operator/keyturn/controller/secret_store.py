@@ -21,7 +21,7 @@ from keyturn.controller.secret_manifest import (
     secret_manifest,
     target_secret,
 )
-from keyturn.controller.source_reader import read_source
+from keyturn.controller.source_reader import SourceReader
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, IssuanceKeys, TargetSecret, field_manager, is_adopted, may_delete
 from keyturn.core.pipeline_values import SourceValues
@@ -52,15 +52,15 @@ class SecretStore:
     ) -> None:
         self._api = api
         self._keys = keys
-        self._require_label = require_label
+        self.sources = SourceReader(api, monotonic, require_label=require_label)
         self.watched = watched
         self._monotonic = monotonic
         self._dry_run_passed: dict[str, tuple[str, float]] = {}
         self.cache = SecretCache(keys)
 
-    async def read_source(self, request: Request) -> SourceValues:
-        """Read the source, uncached."""
-        return await read_source(self._api, request, require_label=self._require_label)
+    async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:
+        """Read the source; with `shared`, at most once a second."""
+        return await self.sources.read(request, shared=shared)
 
     async def read_target(self, request: Request) -> TargetSecret | None:
         """Return the target from the cache, or read it if its entry is stale or Secrets are not watched."""

@@ -1,8 +1,12 @@
-"""Reads sources and other values that a TokenRequest refers to, uncached, and requests ServiceAccount tokens."""
+"""Reads sources and other values that a TokenRequest refers to, and requests ServiceAccount tokens."""
 
+import asyncio
 import base64
 import binascii
+import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from keyturn.api.source import SOURCE_LABEL, ConfigMapKeyRef, SecretKeyRef
@@ -16,30 +20,81 @@ from keyturn.core.pipeline_values import SourceValues, parse_source, require_con
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 _READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
+_SHARED_SECONDS = 1.0
 _ACCOUNT_REMEDY = (
     "the chart grants it if rbac.serviceAccountTokens is set, only for rbac.serviceAccountTokenNames if that is set"
 )
 
 
-async def read_source(api: ApiClient, request: Request, *, require_label: bool = False) -> SourceValues:
-    """Read the source of a request and its single-use credential, each Secret once.
+@dataclass(frozen=True, slots=True)
+class _SharedRead:
+    """When a read of a Secret began, and its data."""
 
-    With `require_label`, a Secret without the label is refused like one that does not exist.
-    """
-    source, single_use = request.spec.source, request.spec.single_use_ref
-    refs = [ref for ref in (source.token_ref, single_use) if ref]
-    names = dict.fromkeys((*source.secrets, *((single_use.name,) if single_use else ())))
-    keys_read = {*_AWS_KEYS, *(ref.key for ref in refs)}
-    data = {
-        name: await _read(api, request.namespace, "Secret", name, keys_read, require_label=require_label)
-        for name in names
-    }
-    token = _value(source.token_ref, data) if source.token_ref else None
-    keys = None
-    if source.keys_ref:
-        encoded = data[source.keys_ref.name]
-        keys = {key: _text(encoded[key], f"key {key}") for key in _AWS_KEYS if key in encoded}
-    return parse_source(token, keys, _value(single_use, data) if single_use else None)
+    began: float
+    data: "asyncio.Future[dict[str, str] | None]" = field(repr=False)
+
+
+class SourceReader:
+    """Reads sources. With `require_label`, a Secret without the label is refused like one that does not exist."""
+
+    def __init__(
+        self, api: ApiClient, monotonic: Callable[[], float] = time.monotonic, *, require_label: bool = False
+    ) -> None:
+        self._api = api
+        self._monotonic = monotonic
+        self._require_label = require_label
+        # For a second, by namespace, and by name and keys.
+        self._shared: dict[str, dict[tuple[str, frozenset[str]], _SharedRead]] = {}
+
+    async def read(self, request: Request, *, shared: bool = False) -> SourceValues:
+        """Read the source of a request and its single-use credential, each Secret once.
+
+        With `shared`, a read of a Secret that began less than a second ago is used, if there is one.
+        """
+        source, single_use = request.spec.source, request.spec.single_use_ref
+        refs = [ref for ref in (source.token_ref, single_use) if ref]
+        names = dict.fromkeys((*source.secrets, *((single_use.name,) if single_use else ())))
+        keys_read = frozenset({*_AWS_KEYS, *(ref.key for ref in refs)})
+        read = self._share if shared else self._read
+        data = {name: await read(request.namespace, name, keys_read) for name in names}
+        token = _value(source.token_ref, data) if source.token_ref else None
+        keys = None
+        if source.keys_ref:
+            encoded = data[source.keys_ref.name]
+            keys = {key: _text(encoded[key], f"key {key}") for key in _AWS_KEYS if key in encoded}
+        return parse_source(token, keys, _value(single_use, data) if single_use else None)
+
+    def forget(self, namespace: str, name: str = "") -> None:
+        """Share no read that has begun, of one Secret or of all in a namespace: what it returns may be outdated."""
+        reads = self._shared.get(namespace, {})
+        for key in [key for key in reads if name in ("", key[0])]:
+            del reads[key]
+
+    async def _share(self, namespace: str, name: str, keys: frozenset[str]) -> dict[str, str]:
+        began, shared = self._monotonic(), self._shared.get(namespace, {}).get((name, keys))
+        if shared and began - shared.began < _SHARED_SECONDS:
+            # None if that read failed or was cancelled.
+            data = await asyncio.shield(shared.data)
+            return await self._read(namespace, name, keys) if data is None else data
+        loop, data = asyncio.get_running_loop(), None
+        shared = _SharedRead(began, loop.create_future())
+        self._shared.setdefault(namespace, {})[name, keys] = shared
+        loop.call_later(_SHARED_SECONDS, self._end, namespace, shared)
+        try:
+            data = await self._read(namespace, name, keys)
+        finally:
+            shared.data.set_result(data)
+            if data is None:
+                self._end(namespace, shared)
+        return data
+
+    def _end(self, namespace: str, shared: _SharedRead) -> None:
+        reads = {key: read for key, read in self._shared.pop(namespace, {}).items() if read is not shared}
+        if reads:
+            self._shared[namespace] = reads
+
+    async def _read(self, namespace: str, name: str, keys: frozenset[str]) -> dict[str, str]:
+        return await _read(self._api, namespace, "Secret", name, keys, require_label=self._require_label)
 
 
 async def read_value(

@@ -136,7 +136,7 @@ def next_reconcile(
         recheck = REASONS[failure.error.reason].recheck_interval
         actions = [failure.next_attempt_time, *([now + recheck] if recheck else [])]
     elif not request.spec.suspend:
-        actions = [issuance.renew if issuance else now]
+        actions = [issuance.due if issuance else now]
         reports = [issuance.source_warns] if issuance and issuance.source_warns else []
     moments = [max(now, moment) for moment in actions] + [moment for moment in reports if moment > now]
     return min(moments, default=None)

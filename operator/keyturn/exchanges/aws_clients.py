@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -13,7 +14,9 @@ from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 from botocore.httpsession import ProxyConfiguration
+from botocore.utils import parse_timestamp
 
+from keyturn import __version__
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import Proxies
@@ -69,6 +72,8 @@ class AwsClients:
         # botocore rejects a custom endpoint URL together with FIPS or dual-stack endpoints.
         is_default_endpoint = self._settings.endpoint(service, region) is None
         return Config(
+            # CloudTrail shows it. botocore builds its own again for each call, which takes a third of the CPU time.
+            user_agent=f"keyturn/{__version__}",
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=3,
             # A call that is sent only once must end within ten seconds in total.
@@ -148,12 +153,26 @@ class _ProxiedSession(botocore.session.Session):
     def __init__(self, proxies: Proxies, **options: Any) -> None:
         super().__init__(**options)
         self._proxy_configuration = _ProxyConfiguration(proxies)
+        self.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
 
     def create_client(self, *arguments: Any, **options: Any) -> Any:
         client: Any = super().create_client(*arguments, **options)
         # There is no public way to replace it. A test fails if botocore renames it.
         client._endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
         return client
+
+
+def parse_time(value: Any) -> datetime:
+    """Parse a time in a response of AWS. Raises ValueError if it is none.
+
+    botocore's parser, which accepts more formats, takes a seventh of the CPU time of a call.
+    """
+    try:
+        is_number = isinstance(value, int | float)
+        moment = datetime.fromtimestamp(value, UTC) if is_number else datetime.fromisoformat(value)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return parse_timestamp(value)
+    return moment if moment.tzinfo else parse_timestamp(value)
 
 
 def session_without_chain(proxies: Proxies) -> boto3.session.Session:

@@ -1,36 +1,19 @@
 """OAuth client authentication: with a secret, an assertion that the client signs, or a token from another issuer."""
 
 import base64
-import secrets
-from datetime import timedelta
-from typing import Any
 from urllib.parse import quote_plus
 
-import jwt
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from keyturn.api.exchanges.oauth import OauthTokenSpec
-from keyturn.api.exchanges.oauth_client import ClientAssertionSource, ClientAssertionSpec
+from keyturn.api.exchanges.oauth_client import ClientAssertionSource
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, unwrap
 from keyturn.core.token_times import jwt_times
-from keyturn.exchanges.client_keys import (
-    ClientKey,
-    UnusableKeyError,
-    certificate_chain,
-    load_certificates,
-    load_client_key,
-    signing_algorithm,
-)
 from keyturn.exchanges.context import Call
 
 # RFC 7523 section 2.2.
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_ASSERTION_LIFETIME = timedelta(seconds=60)
 # The shortest lifetime that Kubernetes allows, because the token is used only once.
 _SERVICE_ACCOUNT_SECONDS = 600
 # The dots in a signed and in an encrypted JWT (RFC 7515 section 7.1, RFC 7516 section 7.1).
@@ -54,7 +37,7 @@ async def authenticate_client(
         fields.append(("client_secret", await _secret(call, spec.client_secret_from)))
     if method == "private_key_jwt":
         source = spec.client_assertion_from
-        assertion = await _external_assertion(call, source, values) if source else await _signed_assertion(call, spec)
+        assertion = await _external_assertion(call, source, values) if source else await _own_assertion(call, spec)
         fields += [("client_assertion_type", _ASSERTION_TYPE), ("client_assertion", assertion)]
     return {}, fields
 
@@ -88,67 +71,7 @@ async def _external_assertion(call: Call, source: ClientAssertionSource, values:
     return token
 
 
-async def _signed_assertion(call: Call, spec: OauthTokenSpec) -> str:
-    """Sign an assertion (RFC 7523 section 3) that is valid once, for one minute."""
-    where = _where("clientKeyFrom", spec.client_key_from)
-    content, now = spec.client_assertion or ClientAssertionSpec(), call.context.issuer_client.now()
-    try:
-        key = load_client_key(await _secret(call, spec.client_key_from), spec.key_id)
-        algorithm = signing_algorithm(key, spec.algorithm)
-    except UnusableKeyError as error:
-        raise RefusedError("InvalidSpec", f"{where} contains {error}") from None
-    headers: dict[str, Any] = dict(content.headers or {})
-    if key_id := spec.key_id or key.key_id:
-        headers["kid"] = key_id
-    headers |= await _certificate_headers(call, spec, key, where)
-    claims: dict[str, Any] = {
-        **(content.claims or {}),
-        **(content.integer_claims or {}),
-        **dict.fromkeys(content.time_claims or (), now),
-        "iss": spec.client_id,
-        "sub": spec.client_id,
-        "aud": content.audience or spec.token_url,
-        "jti": secrets.token_urlsafe(16),
-        "iat": now,
-        "exp": now + _ASSERTION_LIFETIME,
-    }
-    try:
-        return jwt.encode(claims, key.key, algorithm, headers)  # type: ignore[arg-type]
-    except (jwt.PyJWTError, UnsupportedAlgorithm, InternalError, ValueError, TypeError):
-        # Not "from error": the original message may contain a line of the key.
-        raise RefusedError("InvalidSpec", f"{where} contains a key that cannot sign with {algorithm}") from None
+async def _own_assertion(call: Call, spec: OauthTokenSpec) -> str:
+    from keyturn.exchanges.client_assertion import signed_assertion  # noqa: PLC0415 - it takes 10 MiB, and few sign
 
-
-async def _certificate_headers(call: Call, spec: OauthTokenSpec, key: ClientKey, where: str) -> dict[str, Any]:
-    """Derive header fields from the certificate of the key (RFC 7515 sections 4.1.6 to 4.1.8)."""
-    names = (spec.client_assertion and spec.client_assertion.certificate_headers) or ()
-    if not names:
-        return {}
-    certificates = key.certificates
-    if spec.client_certificate_from:
-        where = _where("clientCertificateFrom", spec.client_certificate_from)
-        try:
-            certificates = load_certificates(await _secret(call, spec.client_certificate_from))
-        except UnusableKeyError as error:
-            raise RefusedError("InvalidSpec", f"{where} contains {error}") from None
-    chain = certificate_chain(key, certificates)
-    if not chain:
-        raise RefusedError(
-            "InvalidSpec",
-            f"{where} contains no certificate for the private key, which certificateHeaders requires",
-        )
-    headers = {
-        # RFC 7515 section 4.1.7. SHA-1 only identifies the certificate; the signature protects the assertion.
-        "x5t": _base64url(chain[0].fingerprint(SHA1())),  # noqa: S303  # nosec B303
-        "x5t#S256": _base64url(chain[0].fingerprint(SHA256())),
-        "x5c": [base64.b64encode(certificate.public_bytes(Encoding.DER)).decode() for certificate in chain],
-    }
-    return {name: headers[name] for name in names}
-
-
-def _base64url(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def _where(field: str, value: SecretValue | None) -> str:
-    return f"{field} ({value.secret_key_ref.description})" if value else field
+    return await signed_assertion(call, spec, await _secret(call, spec.client_key_from))

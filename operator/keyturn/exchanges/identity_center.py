@@ -72,7 +72,8 @@ _GET_ROLE_CREDENTIALS = AwsOperation(
         "ResourceNotFoundException": _NOT_ASSIGNED,
         "TooManyRequestsException": ErrorClassification("Throttled"),
         "UnauthorizedException": ErrorClassification(
-            "SourceInvalid", hint="the token has expired or its session has ended; sign in again (kubectl keyturn login)"
+            "SourceInvalid",
+            hint="the token has expired or its session has ended; sign in again (kubectl keyturn login)",
         ),
     },
 )

@@ -37,8 +37,11 @@ _log = logging.getLogger(__name__)
 class Store(Protocol):
     """Reads sources and writes targets. Raises the errors of core.errors."""
 
-    async def read_source(self, request: Request) -> SourceValues:
-        """Read the source, uncached. Raises RefusedError (SourceNotFound) if a Secret or a key does not exist."""
+    async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:
+        """Read the source, uncached; with `shared`, another request may have read it less than a second ago.
+
+        Raises RefusedError (SourceNotFound) if a Secret or a key does not exist.
+        """
 
     async def read_target(self, request: Request) -> TargetSecret | None:
         """Return the target, from the watch's cache unless the entry is stale; None if it does not exist."""

@@ -141,7 +141,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
     try:
         target = await deps.store.read_target(request)
         state = state.with_target(request, target)
-        inputs = await _read_inputs(deps, request, target)
+        inputs = await _read_inputs(deps, request, target, state)
         state = replace(state, inputs=inputs.hash, source=inputs.fingerprint)
         match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
             case Renew(reason):
@@ -213,8 +213,12 @@ def _after_bug(
     return Reconciled(replace(state, failure=failure), after, recorded, requeue_at)
 
 
-async def _read_inputs(deps: Dependencies, request: Request, target: TargetSecret | None) -> _Inputs:
-    source = await deps.store.read_source(request)
+async def _read_inputs(
+    deps: Dependencies, request: Request, target: TargetSecret | None, state: ReconcileState
+) -> _Inputs:
+    # What is consumed must be the latest, and after a failure someone may just have corrected it.
+    is_shared = request.spec.consumption is None and state.failure is None
+    source = await deps.store.read_source(request, shared=is_shared)
     stored, fingerprint = None, source_fingerprint(source, request)
     # The credentials that sign the call are not part of the token family, so they have a fingerprint of their own.
     signer = source_fingerprint(replace(source, token=None), request)
@@ -309,7 +313,7 @@ def _count(deps: Dependencies, last: Issuance | None, reason: str, now: datetime
     deps.metrics.renewals.labels("success", reason).inc()
     deps.metrics.duration.observe(time.monotonic() - started)
     if reason == "Due" and last:
-        deps.metrics.lateness.observe((now - last.renew).total_seconds())
+        deps.metrics.lateness.observe((now - last.due).total_seconds())
 
 
 def _reconciled(

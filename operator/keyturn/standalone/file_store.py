@@ -52,8 +52,8 @@ class FileStore:
         self._publish = publish
         self._target: Target | None = None
 
-    async def read_source(self, request: Request) -> SourceValues:
-        """Read the source's files."""
+    async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:  # noqa: ARG002 - of Store
+        """Read the source's files: there is no other request."""
         return await self._sources.read_source(request)
 
     async def read_target(self, request: Request) -> TargetSecret | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import NoCredentialsError
 
+from keyturn import __version__
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
@@ -115,6 +116,14 @@ def test_session_has_no_credential_chain() -> None:
     assert credentials
     with pytest.raises(NoCredentialsError):
         credentials.get_frozen_credentials()
+
+
+async def test_calls_name_keyturn_and_its_version(client: Aws, emulator: Emulator) -> None:
+    access_token = (await get_access_token(client, emulator.refresh_token())).current_token
+    await assume_role(client, access_token.value)
+
+    agents = [call["user_agent"] for call in emulator.recent_calls()]
+    assert [agent.split()[0] for agent in agents] == [f"keyturn/{__version__}"] * 2
 
 
 async def test_one_client_per_service_region_and_signing(emulator: Emulator) -> None:

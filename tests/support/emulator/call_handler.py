@@ -34,7 +34,8 @@ async def handle_call(
     fault = next_fault(state.faults, operation)
     await asyncio.sleep(state.settings.latency_seconds + fault.delay_seconds)
     now = state.now() + timedelta(seconds=fault.clock_offset_seconds)
-    record = CallRecord(operation, now.isoformat(timespec="seconds"))
+    user_agent = request.headers.get("User-Agent", "")
+    record = CallRecord(operation, now.isoformat(timespec="seconds"), user_agent=user_agent)
     state.recent_calls.append(record)
     try:
         response = _proxy_response(fault) or respond(CallContext(state, fault, record, now))

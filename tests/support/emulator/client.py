@@ -39,7 +39,7 @@ class Emulator:
         return int(self.control("GET", "calls")["counts"].get(operation, 0))
 
     def recent_calls(self) -> list[dict[str, str]]:
-        """Return operation, at, principal and outcome of the last thousand calls."""
+        """Return operation, at, principal, outcome and user_agent of the last thousand calls."""
         return list(self.control("GET", "calls")["recent"])
 
     def reset(self) -> None:

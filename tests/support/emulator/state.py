@@ -135,6 +135,7 @@ class CallRecord:
     at: str
     principal: str = ""
     outcome: str = ""
+    user_agent: str = ""
 
 
 class State:

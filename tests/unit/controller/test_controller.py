@@ -182,6 +182,24 @@ async def test_watch_events_for_own_writes_trigger_no_reconciliation() -> None:
     assert await operator.reconcile_due() == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_known"),
+    [
+        pytest.param({"resourceVersion": "99", "labels": {"team": "blue"}}, True, id="our status write, or a label"),
+        pytest.param({"generation": 2}, False, id="the spec changed"),
+        pytest.param({"annotations": {RENEW_REQUESTED: "now"}}, False, id="a renewal is requested"),
+        pytest.param({"annotations": {"note": "now"}}, True, id="another annotation"),
+        pytest.param({"deletionTimestamp": "2026-11-29T10:00:00Z"}, False, id="it is being deleted"),
+        pytest.param({"uid": "acme-0002"}, False, id="it was created again"),
+    ],
+)
+async def test_change_is_known_if_it_concerns_only_status_or_labels(*, changes: dict[str, Any], is_known: bool) -> None:
+    operator = await issued()
+    metadata = {"name": "acme", "namespace": "billing", "uid": "acme-0001", "generation": 1}
+
+    assert operator.controller.is_known(metadata | changes) == is_known
+
+
 async def test_change_of_a_labelled_source_is_reconciled() -> None:
     operator = await issued()
     meta = operator.server.put(SOURCE, data={"license_token": "bmV3"})

@@ -70,6 +70,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.lists: list[tuple[set[str], str]] = []
+        self.known: list[Mapping[str, Any]] = []
         self.metrics = Metrics()
         self.session: aiohttp.ClientSession
         self.secrets_listed = {"": asyncio.Event(), "billing": asyncio.Event()}
@@ -81,6 +82,10 @@ class Recorder:
 
     async def wait_for_secrets(self, namespace: str) -> None:
         await self.secrets_listed[namespace].wait()
+
+    def is_known(self, metadata: Mapping[str, Any]) -> bool:
+        self.known.append(metadata)
+        return bool(metadata["uid"] == "known")
 
     async def uids(self, path: str) -> list[str]:
         async with self.session.get(path) as response:
@@ -97,7 +102,9 @@ async def connected(api: FakeApi) -> AsyncIterator[Recorder]:
     async with served(api.response) as client:
         info = kopf.ConnectionInfo(server=client._client.configuration.host)
         boundary = Boundary("request_watch", "the watch", recorder.metrics)
-        responses = RequestResponses(client, recorder.on_list, boundary, recorder.wait_for_secrets)
+        responses = RequestResponses(
+            client, recorder.on_list, boundary, recorder.wait_for_secrets, is_known=recorder.is_known
+        )
         async with kopf_session(info, Configuration(), responses).aiohttp_session as recorder.session:
             recorder.session._base_url = URL(info.server)
             recorder.unlisted = responses.unlisted
@@ -250,6 +257,30 @@ async def test_bookmark_with_a_lower_version_is_ignored() -> None:
         received = await kopf_client.watched(watch)
 
     assert [each["type"] for each in received] == ["ADDED"]
+
+
+async def test_change_of_a_known_object_is_replaced_by_a_bookmark() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    changed = {"generation": 2, "annotations": {"keyturn.dev/renew-requested-at": "1"}}
+    echo = json.dumps({"type": "MODIFIED", "object": token_request("known", 6, **changed)})
+    others = (event("MODIFIED", "new", 7), event("ADDED", "known", 8), event("DELETED", "known", 9))
+    async with connected(FakeApi({ALL: page("known"), watch: "\n".join((echo, *others, ""))})) as kopf_client:
+        await kopf_client.uids(ALL)
+        received = await kopf_client.watched(watch)
+
+    # kopf resumes at the version of the last line that it has received.
+    assert received[0] == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}}
+    assert [each["type"] for each in received[1:]] == ["MODIFIED", "ADDED", "DELETED"]
+    assert [metadata["uid"] for metadata in kopf_client.known] == ["known", "new"]
+    assert changed.items() <= kopf_client.known[0].items()
+
+
+async def test_known_object_with_a_lower_version_ends_the_watch() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    lines = f"{event('MODIFIED', 'known', 3)}\n{event('ADDED', 'c', 6)}\n"
+    async with connected(FakeApi({ALL: page("known"), watch: lines})) as kopf_client:
+        await kopf_client.uids(ALL)
+        assert await kopf_client.watched(watch) == []
 
 
 async def test_watch_that_ends_at_once_is_not_requested_in_a_loop() -> None:

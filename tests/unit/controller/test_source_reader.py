@@ -9,7 +9,7 @@ from aiohttp import web
 
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.controller.api_client import ApiResponse
-from keyturn.controller.source_reader import read_source, read_value
+from keyturn.controller.source_reader import SourceReader, read_value
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import Credentials, SourceValues
 from tests.support.api_endpoints import served
@@ -49,7 +49,7 @@ def server(**secrets: dict[str, str | bytes]) -> ApiServer:
 
 async def refusal(api: ApiServer) -> RefusedError:
     with pytest.raises(RefusedError) as refused:
-        await read_source(api, request(source=keys_source(), exchanges=SESSION))
+        await SourceReader(api).read(request(source=keys_source(), exchanges=SESSION))
     return refused.value
 
 
@@ -67,7 +67,7 @@ async def test_required_label_is_enforced(labels: dict[str, str], message: str) 
     ref = SecretKeyRef(name="license", key="license_token")
 
     for read in (
-        read_source(api, request(), require_label=True),
+        SourceReader(api, require_label=True).read(request()),
         read_value(api, "billing", ref, require_label=True),
     ):
         with pytest.raises(RefusedError, match=message) if message else nullcontext():
@@ -76,7 +76,7 @@ async def test_required_label_is_enforced(labels: dict[str, str], message: str) 
 
 
 async def test_token_is_read_without_quotes_and_whitespace() -> None:
-    assert await read_source(server(license={"license_token": '"token"\n'}), request()) == SourceValues("token")
+    assert await SourceReader(server(license={"license_token": '"token"\n'})).read(request()) == SourceValues("token")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_token_is_read_without_quotes_and_whitespace() -> None:
 async def test_credentials_are_read(data: dict[str, str | bytes], credentials: Credentials) -> None:
     token_request = request(source=keys_source(), exchanges=SESSION)
 
-    assert await read_source(server(base=data), token_request) == SourceValues(None, credentials)
+    assert await SourceReader(server(base=data)).read(token_request) == SourceValues(None, credentials)
 
 
 async def test_large_source_is_not_kept_while_the_next_one_is_read() -> None:
@@ -125,7 +125,7 @@ async def test_large_source_is_not_kept_while_the_next_one_is_read() -> None:
     async with served(response) as api:
         tracemalloc.start()
         try:
-            await read_source(api, request(source=TOKEN_SOURCE | keys_source()))
+            await SourceReader(api).read(request(source=TOKEN_SOURCE | keys_source()))
         finally:
             tracemalloc.stop()
 
@@ -135,7 +135,7 @@ async def test_large_source_is_not_kept_while_the_next_one_is_read() -> None:
 
 async def test_token_and_keys_of_one_secret_are_one_read() -> None:
     api = server(license={**KEYS, "license_token": "token"})
-    values = await read_source(api, request(source=TOKEN_SOURCE | keys_source("license")))
+    values = await SourceReader(api).read(request(source=TOKEN_SOURCE | keys_source("license")))
 
     assert values == SourceValues("token", Credentials("AKIA1", "planted/key+"))
     assert api.requests == [f"GET {SECRETS}/license"]
@@ -215,7 +215,7 @@ async def test_unreadable_value_is_refused(data: dict[str, str | bytes], reason:
 async def test_single_use_credential_is_read_with_the_source() -> None:
     api = server(base={**KEYS})
     api.put(f"{SECRETS}/sign-in", data={"code": base64.b64encode(b"the-code\n").decode()})
-    values = await read_source(api, request(source=keys_source(), exchanges=[CODE]))
+    values = await SourceReader(api).read(request(source=keys_source(), exchanges=[CODE]))
 
     assert (values.single_use_credential, values.credentials is not None) == ("the-code", True)
 
@@ -224,7 +224,7 @@ async def test_request_without_a_source_reads_nothing() -> None:
     step = {"tokenUrl": "https://issuer.example", "grantType": "client_credentials", "clientId": "acme",
             "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}}}  # fmt: skip
 
-    assert await read_source(server(), request(source={}, exchanges=[{"oauthToken": step}])) == SourceValues()
+    assert await SourceReader(server()).read(request(source={}, exchanges=[{"oauthToken": step}])) == SourceValues()
 
 
 async def test_value_is_read_from_a_config_map() -> None:

@@ -67,6 +67,15 @@ async def test_status_written_by_the_other_installation_is_not_overwritten() -> 
     assert operator.status() == {"observedGeneration": 1, "revision": 1}
 
 
+async def test_no_change_is_known_while_another_installation_renews() -> None:
+    operator = await issued()
+    metadata = {"name": "acme", "namespace": NAMESPACE, "uid": "acme-0001", "generation": 1}
+    assert operator.controller.is_known(metadata)
+    await operator.scope.set(**HELD)
+
+    assert not operator.controller.is_known(metadata)
+
+
 async def test_takeover_reads_and_writes_nothing_that_is_not_due() -> None:
     other = await issued()
     operator = Operator(server=other.server, outside=other.outside)

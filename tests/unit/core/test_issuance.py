@@ -1,6 +1,7 @@
 import hashlib
 import json
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_record_is_read_back_as_written() -> None:
 
 def _compact(fields: dict[str, Any]) -> str:
     return json.dumps(fields, separators=(",", ":"))
+
+
+def test_renewals_are_spread_evenly_within_their_second() -> None:
+    records = [msgspec.structs.replace(ISSUANCE, jitter=number / 1000) for number in range(1000)]
+    tenths = [(record.due - record.renew) / timedelta(seconds=0.1) for record in records]
+
+    assert all(95 <= tenths.count(tenth) <= 105 for tenth in range(10))
+    # Those that were issued together and are due in the same second have neighbouring jitters.
+    assert all(abs(earlier - later) >= 3 for earlier, later in pairwise(tenths))
 
 
 @pytest.mark.parametrize("field", [*json.loads(ISSUANCE.encoded())])

@@ -28,7 +28,7 @@ def decision(target: TargetSecret | None, state: ReconcileState, after: timedelt
     ("target", "state", "after", "expected"),
     [
         pytest.param(None, ReconcileState(), timedelta(), Renew("SecretMissing"), id="first issuance"),
-        pytest.param(CURRENT, STATE, MINUTE, Idle(ISSUED.renew), id="nothing is due"),
+        pytest.param(CURRENT, STATE, MINUTE, Idle(ISSUED.due), id="nothing is due"),
         pytest.param(CURRENT, STATE, 40 * MINUTE, Renew("Due"), id="due"),
         pytest.param(
             target_with(issuance=ISSUED, data_hash="v1:x"), STATE, SECOND, Renew("DriftDetected"), id="repair"
@@ -115,8 +115,8 @@ def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
     ("issuance", "failed", "now", "expected"),
     [
         pytest.param(None, None, NOW, NOW, id="never issued: now"),
-        pytest.param(ISSUED, None, NOW, ISSUED.renew, id="issued: at the renewal time"),
-        pytest.param(ISSUED, None, ISSUED.renew, ISSUED.renew, id="overdue: now"),
+        pytest.param(ISSUED, None, NOW, ISSUED.due, id="issued: in the second of the renewal time"),
+        pytest.param(ISSUED, None, ISSUED.due + SECOND, ISSUED.due + SECOND, id="overdue: now"),
         pytest.param(
             replace_struct(ISSUED, source_warns=NOW + MINUTE),
             None,
@@ -128,8 +128,8 @@ def failure(reason: str, after: timedelta = 30 * MINUTE) -> Failure:
             replace_struct(ISSUED, source_warns=NOW - MINUTE),
             None,
             NOW,
-            ISSUED.renew,
-            id="after the warning: at the renewal time",
+            ISSUED.due,
+            id="after the warning: in the second of the renewal time",
         ),
         pytest.param(
             ISSUED, failure("Unavailable", 9 * SECOND), NOW, NOW + 9 * SECOND, id="failed: at the next attempt"
