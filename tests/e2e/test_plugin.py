@@ -124,7 +124,7 @@ def test_forget_explains_and_asks(aws: Emulator, namespace: Namespace, plugin: P
     assert (result.code, "Aborted" in result.err) == (1, True)
     assert "Secret source contains a CONSUMED token" in result.out
     assert namespace.get("secret", "source-keyturn")
-    assert "is not a token Secret" in plugin.fail("forget", "source", "--yes")
+    assert "is not a Keyturn token Secret" in plugin.fail("forget", "source", "--yes")
 
 
 def test_forget_starts_from_the_new_source(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:

@@ -99,7 +99,7 @@ def test_namespace_without_rights_does_not_stop_the_others(
         namespace.kubectl("delete", "rolebindings", "--all")
         with installation.running() as operator:
             other.issue(aws)
-            assert "cannot list resource" in readiness(operator)
+            until(lambda: "cannot list resource" in readiness(operator))
 
             del binding["metadata"]["uid"], binding["metadata"]["resourceVersion"]
             namespace.apply(binding)

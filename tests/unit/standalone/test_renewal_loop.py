@@ -305,7 +305,7 @@ async def test_bug_is_logged_and_cached_credentials_are_served(
 def store_with_bug(method: str) -> type[FileStore]:
     """Return a FileStore in which this method has a bug."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("planted-secret")
 
     return type("BuggyStore", (FileStore,), {method: fail})
