@@ -178,6 +178,9 @@ class _RequestCollector(Collector):
             "1 for the current status and reason of the condition.",
             *("condition", "status", "reason"),
         )
+        info = _family(
+            "keyturn_request_info", "Reasons of the conditions Ready and Renewed.", "ready_reason", "renewed_reason"
+        )
         failed_attempts = _family("keyturn_request_failed_attempts", "Number of consecutive failed attempts.")
         suspended = _family("keyturn_request_suspended", "1 if spec.suspend is true.")
         for request in self._series():
@@ -186,6 +189,8 @@ class _RequestCollector(Collector):
                 time: datetime | None = getattr(request, field)
                 if time:
                     family.add_metric(labels, time.timestamp())
+            reasons = {kind: reason for kind, _, reason in request.conditions}
+            info.add_metric((*labels, reasons.get("Ready", ""), reasons.get("Renewed", "")), 1)
             for labels_of_condition in request.conditions:
                 condition.add_metric((*labels, *labels_of_condition), 1)
             failed_attempts.add_metric(labels, request.failed_attempts)
@@ -195,7 +200,7 @@ class _RequestCollector(Collector):
         )
         for state, number in self._work_queue().items():
             states.add_metric((state,), number)
-        yield from (*times.values(), condition, failed_attempts, suspended, states)
+        yield from (*times.values(), info, condition, failed_attempts, suspended, states)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

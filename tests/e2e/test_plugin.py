@@ -53,11 +53,28 @@ def test_watch_shows_each_change(aws: Emulator, namespace: Namespace, plugin: Pl
     namespace.issue(aws)
 
     with plugin.watching("status", "--watch") as rows:
+        assert next(rows).split()[:3] == ["TIME", "NAME", "READY"]
         assert next(rows).split()[1:4] == ["acme", "True", "Issued"]
         namespace.request_renewal("acme", "now")
         assert any(row.split()[3] == "Renewed" for row in rows)
     with plugin.watching("status", "acme", "--watch", "-o", "json") as objects:
         assert json.loads(next(objects))["status"]["revision"] == 2
+
+
+def test_requests_are_selected_as_with_kubectl(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+    namespace.issue(aws)
+    namespace.issue(aws, "other")
+    namespace.kubectl("label", "treq", "acme", "team=shop")
+
+    assert plugin.succeed("status", "-l", "team=shop", "-o", "name") == "tokenrequests.keyturn.dev/acme\n"
+    assert [row.split()[0] for row in plugin.succeed("status", "treq/acme", "other").splitlines()[1:]] == [
+        "acme",
+        "other",
+    ]
+    assert plugin.succeed("suspend", "tokenrequests.keyturn.dev/acme") == "acme: suspended\n"
+    assert plugin.succeed("resume", "-l", "team=shop") == "acme: resumed\n"
+    before_the_command = plugin.kubectl("keyturn", "--namespace", namespace.name, "status", "-o", "name")
+    assert len(before_the_command.out.splitlines()) == 2
 
 
 def test_missing_request_has_a_suggestion(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from keyturn.api.base import EXPECTATION, GROUP, ApiStruct, Rule, api_structs, in_re2
-from keyturn.api.token_request import KIND, PLURAL, VERSION, TokenRequest
+from keyturn.api.token_request import KIND, PLURAL, SHORT_NAME, VERSION, TokenRequest
 
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -42,7 +42,7 @@ def crd() -> dict[str, Any]:
         "schema": {"openAPIV3Schema": schema()},
     }
     names = {"plural": PLURAL, "singular": KIND.lower(), "kind": KIND, "listKind": f"{KIND}List",
-             "shortNames": ["treq"], "categories": ["keyturn"]}  # fmt: skip
+             "shortNames": [SHORT_NAME], "categories": ["keyturn"]}  # fmt: skip
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -29,6 +29,7 @@ from keyturn.api.validation import check_spec_bytes, spec_bytes, validation_mess
 
 KIND = "TokenRequest"
 PLURAL = "tokenrequests"
+SHORT_NAME = "treq"
 VERSION = "v1alpha1"
 # Secret types.
 OPAQUE, DOCKER, DOCKER_LEGACY = "Opaque", "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"

@@ -35,6 +35,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
 }
 
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
 class LazyGroup(click.Group):
     """A group that imports the module of a command when the command is called."""
 
@@ -52,6 +55,18 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib  # noqa: PLC0415 - an SDK that runs `keyturn credential-process` waits for every import
+
+            if close := difflib.get_close_matches(args[0], self._lazy_commands, n=1):
+                raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         # click's own implementation would import every command to get its summary.
         with formatter.section("Commands"):
@@ -62,7 +77,7 @@ def now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the real clock
 
 
-@click.group(cls=LazyGroup, lazy_commands=COMMANDS)
+@click.group(cls=LazyGroup, lazy_commands=COMMANDS, context_settings=HELP_OPTIONS)
 @click.version_option(__version__, prog_name="keyturn")
 def main() -> None:
     """Keep short-lived AWS credentials fresh."""

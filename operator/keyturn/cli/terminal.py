@@ -18,3 +18,8 @@ def printable(text: str) -> str:
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines to stdout or stderr, each of them escaped. JSON stays valid: only its strings can need escapes."""
     click.echo("\n".join(map(printable, lines)), err=err)  # noqa: TID251 - escaped
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a help text: examples, which click does not wrap."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))

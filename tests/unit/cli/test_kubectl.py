@@ -50,11 +50,15 @@ def test_check_behaves_like_keyturn_check(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["status", "acme", "-A"], "NAME and --all-namespaces cannot be combined", id="a name and -A"),
-        pytest.param(["renew"], "specify either NAMEs or --all", id="no name"),
-        pytest.param(["renew", "acme", "--all"], "specify either NAMEs or --all", id="a name and --all"),
+        pytest.param(
+            ["status", "acme", "-A"], "NAMEs cannot be combined with --selector or --all-namespaces", id="a name and -A"
+        ),
+        pytest.param(["renew"], "specify either NAMEs, --selector or --all", id="no name"),
+        pytest.param(["renew", "acme", "--all"], "specify either NAMEs, --selector or --all", id="a name and --all"),
+        pytest.param(["status", "secret/acme"], "secret is not a TokenRequest", id="another type"),
+        pytest.param(["renew", "acme", "--timeout", "5x"], "5x is not a duration", id="a duration"),
         pytest.param(["inspect"], "Missing argument 'SECRET'", id="no Secret"),
-        pytest.param(["statsu"], "No such command 'statsu'", id="a typo"),
+        pytest.param(["statsu"], "No such command 'statsu'. Did you mean status?", id="a typo"),
     ],
 )
 def test_wrong_arguments_are_a_usage_error(arguments: list[str], message: str) -> None:

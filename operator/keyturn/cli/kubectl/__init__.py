@@ -13,7 +13,8 @@ from click.shell_completion import ShellComplete
 
 from keyturn import __version__
 from keyturn.cli import COMMANDS as KEYTURN_COMMANDS
-from keyturn.cli import LazyCommand, LazyGroup
+from keyturn.cli import HELP_OPTIONS, LazyCommand, LazyGroup
+from keyturn.cli.kubectl.cluster import kubectl_flags
 from keyturn.cli.terminal import echo, printable
 
 COMMANDS: Mapping[str, LazyCommand] = {
@@ -41,9 +42,10 @@ _COMPLETION_VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"
 _NO_FILE_COMPLETION = ":4"
 
 
-@click.group(cls=LazyGroup, lazy_commands=COMMANDS)
+@click.group(cls=LazyGroup, lazy_commands=COMMANDS, context_settings=HELP_OPTIONS)
 @click.version_option(__version__, prog_name="kubectl keyturn")
-def plugin() -> None:
+@kubectl_flags
+def plugin(**_: str | None) -> None:
     """Inspect and renew the short-lived AWS credentials that Keyturn keeps fresh."""
 
 

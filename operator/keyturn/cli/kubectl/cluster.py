@@ -127,22 +127,31 @@ def cluster_options(command: Command) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_cluster(**params: Any) -> Any:
-        return command(cluster=_cluster(params), **{key: params[key] for key in params.keys() - _FLAGS})
+        # As in kubectl, the flags may also be before the command.
+        before = click.get_current_context().find_root().params
+        flags = {flag: params[flag] or before.get(flag) for flag in _FLAGS}
+        return command(cluster=_cluster(flags), **{key: params[key] for key in params.keys() - _FLAGS})
 
+    return kubectl_flags(with_cluster)
+
+
+def kubectl_flags(command: Command) -> Command:
+    """Add kubectl's flags for the cluster and the namespace."""
     for names, text in (
         (("-n", "--namespace"), "Namespace. Default: that of the context."),
         (("--context",), "Context of the kubeconfig. Default: the current one."),
         (("--kubeconfig",), "Path of the kubeconfig. Default: that of kubectl."),
     ):
-        with_cluster = click.option(*names, help=text)(with_cluster)
-    return with_cluster
+        command = click.option(*names, help=text)(command)
+    return command
 
 
 def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     """Return a click completion function for the names of this kind."""
 
     def complete(context: click.Context, _: click.Parameter, prefix: str) -> list[CompletionItem]:
-        names = _cluster(context.params).names(kind, "--request-timeout=2s")
+        flags = context.find_root().params | {key: value for key, value in context.params.items() if value}
+        names = _cluster(flags).names(kind, "--request-timeout=2s")
         return [CompletionItem(name) for name in names if name.startswith(prefix)]
 
     return complete

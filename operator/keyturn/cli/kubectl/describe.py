@@ -1,6 +1,6 @@
 """Describes a TokenRequest as text: its pipeline, its times, the result of the last attempt, and advice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,9 @@ _IDENTIFYING_FIELDS = (
     "role_arn", "token_url", "license_arn", "client_id", "domain", "identity_pool_id", "registry_ids",
 )  # fmt: skip
 _OVERDUE = timedelta(minutes=1)
+_HEADER = ("NAMESPACE", "NAME", "READY", "REASON", "EXPIRES", "RENEWAL", "LAST ATTEMPT", "NEXT ATTEMPT")
+_WIDE = ("FAILURES", "PRINCIPAL")
+_LEAST_WIDTH = 8
 _OPERATOR_HINT = "is an operator running for this namespace?"
 
 
@@ -78,15 +81,33 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
     yield from (row("Note", advice) for advice in view.advice)
 
 
-def table(views: list[RequestView], now: datetime, *, namespaces: bool) -> Iterator[str]:
-    """Yield a table of many TokenRequests, with a column of namespaces if requested."""
-    header = ("NAMESPACE", "NAME", "READY", "REASON", "EXPIRES", "RENEWAL", "LAST ATTEMPT", "NEXT ATTEMPT")
-    lines = [header, *(table_row(view, now) for view in views)]
-    if not namespaces:
-        lines = [cells[1:] for cells in lines]
+def table(views: list[RequestView], now: datetime, *, namespaces: bool, wide: bool = False) -> Iterator[str]:
+    """Yield a table of TokenRequests, with a column of namespaces or more details if requested."""
+    lines = [_HEADER + _WIDE, *(table_row(view, now) for view in views)]
+    columns = slice(0 if namespaces else 1, None if wide else len(_HEADER))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for cells in lines:
-        yield "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        yield _joined(cells[columns], widths[columns])
+
+
+class WatchRows:
+    """Rows of a table that grows, with the time of each. The columns fit the TokenRequests that exist at the start."""
+
+    def __init__(self, views: list[RequestView], now: datetime, *, namespaces: bool) -> None:
+        self._columns = slice(0 if namespaces else 1, len(_HEADER))
+        lines = [_HEADER + _WIDE, *(table_row(view, now) for view in views)]
+        # Reasons and times that appear later may be longer than those of now.
+        self._widths = [max(_LEAST_WIDTH, *map(len, column)) for column in zip(*lines, strict=True)]
+        self.header = f"{'TIME':<11}{_joined(_HEADER[self._columns], self._widths[self._columns])}"
+
+    def row(self, view: RequestView, now: datetime) -> str:
+        """Return a row for what a TokenRequest is like now. The time is UTC."""
+        cells = table_row(view, now)[self._columns]
+        return f"{now:%H:%M:%SZ}  {_joined(cells, self._widths[self._columns])}"
+
+
+def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def row(name: str, value: str) -> str:
@@ -95,7 +116,7 @@ def row(name: str, value: str) -> str:
 
 
 def table_row(view: RequestView, now: datetime) -> tuple[str, ...]:
-    """Return the cells of one TokenRequest in the table."""
+    """Return the cells of one TokenRequest: the columns of a table, then those of a wide one."""
     status, (ready, reason) = view.status, view.condition("Ready")
     expires = read_time(status.expiration_time)
     # Without a running operator, nothing sets Ready to False.
@@ -114,6 +135,8 @@ def table_row(view: RequestView, now: datetime) -> tuple[str, ...]:
         _cell(status.renewal_time, now),
         last_attempt,
         _cell(status.next_attempt_time, now),
+        str(status.failed_attempts),
+        status.principal or "-",
     )
 
 

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from keyturn.cli.kubectl import COMMANDS
-from keyturn.cli.terminal import echo
+from keyturn.cli.terminal import echo, examples
 
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
@@ -17,7 +17,12 @@ def _complete(_: click.Context, __: click.Parameter, prefix: str) -> list[Comple
     return [CompletionItem(name) for name in _entries() if name.lower().startswith(prefix.lower())]
 
 
-@click.command(help=COMMANDS["explain"].summary)
+@click.command(
+    help=COMMANDS["explain"].summary,
+    epilog=examples(
+        "kubectl keyturn explain               # all reasons and alerts", "kubectl keyturn explain SourceInvalid"
+    ),
+)
 @click.argument("reason", required=False, shell_complete=_complete)
 def explain(reason: str | None) -> None:
     entries = _entries()

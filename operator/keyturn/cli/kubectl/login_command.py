@@ -19,14 +19,17 @@ from keyturn.cli.login.issuer import IssuerHttp
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import plan_login
 from keyturn.cli.login.sign_in import LoginOptions, prepare
-from keyturn.cli.terminal import echo, printable
+from keyturn.cli.terminal import echo, examples, printable
 
 # Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=keyturn-login", "--filename=-")
 _RENEWAL_SECONDS, _POLL_SECONDS = 60, 1
 
 
-@click.command(help=COMMANDS["login"].summary)
+@click.command(
+    help=COMMANDS["login"].summary,
+    epilog=examples("kubectl keyturn login acme", "kubectl keyturn login acme --device --yes"),
+)
 @click.argument("name", shell_complete=completing(REQUESTS))
 @click.option("--wait/--no-wait", default=True, help="Wait for the renewal after the sign-in; exit with 1 if it fails.")
 @login_options

@@ -16,7 +16,7 @@ from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options
 from keyturn.cli.kubectl.describe import view_request
-from keyturn.cli.terminal import echo
+from keyturn.cli.terminal import echo, examples
 
 # As in the chart's Deployment.
 _SELECTOR = "app.kubernetes.io/name=keyturn"
@@ -61,7 +61,7 @@ class Finding(NamedTuple):
     text: str
 
 
-@click.command(help=COMMANDS["version"].summary)
+@click.command(help=COMMANDS["version"].summary, epilog=examples("kubectl keyturn version"))
 @cluster_options
 def version(cluster: Cluster) -> None:
     echo(f"Client: {__version__}")
@@ -74,7 +74,7 @@ def version(cluster: Cluster) -> None:
         echo("Operator: none was installed with the chart", err=True)
 
 
-@click.command(help=COMMANDS["doctor"].summary)
+@click.command(help=COMMANDS["doctor"].summary, epilog=examples("kubectl keyturn doctor"))
 @cluster_options
 def doctor(cluster: Cluster) -> None:
     findings: list[Finding] = []

@@ -1,69 +1,75 @@
 """kubectl keyturn status, renew, suspend, resume and events."""
 
-from collections.abc import Callable
+import re
 
 import click
 import msgspec
 
 from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.cli import now
+from keyturn.cli.durations import Seconds
 from keyturn.cli.kubectl import COMMANDS
-from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
-from keyturn.cli.kubectl.describe import RequestView, describe, table, table_row, view_request
-from keyturn.cli.terminal import echo, printable
+from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options
+from keyturn.cli.kubectl.describe import RequestView, WatchRows, describe, table, view_request
+from keyturn.cli.kubectl.selection import Selection, changing, reading
+from keyturn.cli.terminal import echo, examples, printable
+
+_EVENT_OBJECT = re.compile(r" tokenrequest/(\S+) ", re.IGNORECASE)
 
 
-@click.command(help=COMMANDS["status"].summary)
-@click.argument("name", required=False, shell_complete=completing(REQUESTS))
-@click.option("-A", "--all-namespaces", is_flag=True, help="List TokenRequests in all namespaces.")
+@click.command(
+    help=COMMANDS["status"].summary,
+    epilog=examples(
+        "kubectl keyturn status                  # a table of the namespace",
+        "kubectl keyturn status -A -l team=shop  # of all namespaces, by label",
+        "kubectl keyturn status acme -o json",
+        "kubectl keyturn status acme --watch",
+    ),
+)
+@reading
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["text", "json", "yaml"]),
+    type=click.Choice(["text", "wide", "name", "json", "yaml"]),
     default="text",
     show_default=True,
     help="Output format.",
 )
 @click.option("-w", "--watch", is_flag=True, help="Continue to watch, and show each change.")
 @cluster_options
-def status(cluster: Cluster, name: str | None, output: str, *, all_namespaces: bool, watch: bool) -> None:
-    if name and all_namespaces:
-        raise click.UsageError("NAME and --all-namespaces cannot be combined")
+def status(cluster: Cluster, selection: Selection, output: str, *, watch: bool) -> None:
+    if watch and (len(selection.names) > 1 or output in ("name", "wide")):
+        raise click.UsageError("--watch needs at most one NAME, and -o text, json or yaml")
     # Read first, because a watch of an object that does not exist would wait forever.
-    request = cluster.get(REQUESTS, name) if name else None
-    selection = ["--all-namespaces"] if all_namespaces else [f"--field-selector=metadata.name={name}"] if name else []
+    views = [view_request(body, now()) for body in selection.read(cluster)]
+    is_single = len(selection.names) == 1
     if watch:
-        for changed in cluster.watch(REQUESTS, *selection):
-            view = view_request(changed, now())
-            if output == "text" and not name:
-                echo("   ".join(table_row(view, now())))
-            else:
-                _show(view, output, in_stream=True)
-    elif request:
-        _show(view_request(request, now()), output)
+        _watch(cluster, selection, output, views)
+    elif output == "name":
+        echo(*(f"{REQUESTS}/{view.name}" for view in views))
+    elif output in ("json", "yaml"):
+        _write(views[0] if is_single else views, output)
+    elif is_single and output == "text":
+        echo(*describe(views[0], now()))
+    elif views:
+        echo(*table(views, now(), namespaces=selection.all_namespaces, wide=output == "wide"))
     else:
-        views = [view_request(body, now()) for body in cluster.list_objects(REQUESTS, *selection)]
-        if output != "text":
-            _write(views, output)
-        elif views:
-            echo(*table(views, now(), namespaces=all_namespaces))
-        else:
-            echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
+        echo("No TokenRequests found in this namespace; -A lists all namespaces.", err=True)
 
 
-@click.command(help=COMMANDS["renew"].summary)
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completing(REQUESTS))
-@click.option("--all", "select_all", is_flag=True, help="Renew all TokenRequests in the namespace.")
+@click.command(
+    help=COMMANDS["renew"].summary,
+    epilog=examples("kubectl keyturn renew acme --wait --timeout 2m", "kubectl keyturn renew -l team=shop"),
+)
+@changing
 @click.option("--wait", is_flag=True, help="Wait for the attempt to finish; exit with 1 if it fails.")
-@click.option("--timeout", type=click.IntRange(1), default=60, show_default=True, help="Timeout for --wait in seconds.")
+@click.option("--timeout", type=Seconds(), default="60s", show_default=True, help="Timeout for --wait.")
 @cluster_options
-def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: bool, timeout: int) -> None:
-    if select_all == bool(names):
-        raise click.UsageError("specify either NAMEs or --all")
-    requests = cluster.list_objects(REQUESTS) if select_all else [cluster.get(REQUESTS, name) for name in names]
+def renew(cluster: Cluster, selection: Selection, *, wait: bool, timeout: int) -> None:
+    requests = selection.read(cluster)
     suspended = [body["metadata"]["name"] for body in requests if body["spec"].get("suspend")]
-    if suspended and not select_all:
-        raise ClusterError(f"{', '.join(suspended)}: suspended; set spec.suspend to false to renew")
+    if suspended and selection.names:
+        raise ClusterError(f"{', '.join(suspended)}: suspended; run `kubectl keyturn resume` first")
     active = [body["metadata"]["name"] for body in requests if not body["spec"].get("suspend")]
     if not active:
         raise ClusterError("no TokenRequest to renew in this namespace")
@@ -85,47 +91,49 @@ def renew(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, wait: b
         raise ClusterError("\n".join(failures))
 
 
-def _selecting(command: Callable[..., None]) -> Callable[..., None]:
-    names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completing(REQUESTS))
-    select_all = click.option("--all", "select_all", is_flag=True, help="Select all TokenRequests in the namespace.")
-    return names(select_all(cluster_options(command)))
-
-
-@click.command(help=COMMANDS["suspend"].summary)
-@_selecting
-def suspend(cluster: Cluster, names: tuple[str, ...], *, select_all: bool) -> None:
-    _set_suspend(cluster, names, select_all=select_all, value=True)
-
-
-@click.command(help=COMMANDS["resume"].summary)
-@_selecting
-def resume(cluster: Cluster, names: tuple[str, ...], *, select_all: bool) -> None:
-    _set_suspend(cluster, names, select_all=select_all, value=False)
-
-
-@click.command(help=COMMANDS["events"].summary)
-@click.argument("name", required=False, shell_complete=completing(REQUESTS))
-@click.option("-A", "--all-namespaces", is_flag=True, help="Show the Events of TokenRequests in all namespaces.")
+@click.command(
+    help=COMMANDS["suspend"].summary,
+    epilog=examples("kubectl keyturn suspend acme", "kubectl keyturn suspend --all"),
+)
+@changing
 @cluster_options
-def events(cluster: Cluster, name: str | None, *, all_namespaces: bool) -> None:
-    if name and all_namespaces:
-        raise click.UsageError("NAME and --all-namespaces cannot be combined")
-    selector = "involvedObject.kind=TokenRequest"
-    if name:
-        cluster.get(REQUESTS, name)  # suggests a similar name
-        selector += f",involvedObject.name={name}"
-    output = cluster.run("get", "events", f"--field-selector={selector}", "--sort-by=.metadata.creationTimestamp",
-                         *(["--all-namespaces"] if all_namespaces else []))  # fmt: skip
-    echo(*(output or "No Events found; the API server keeps them for an hour.").removesuffix("\n").split("\n"))
+def suspend(cluster: Cluster, selection: Selection) -> None:
+    _set_suspend(cluster, selection, value=True)
 
 
-def _set_suspend(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, value: bool) -> None:
+@click.command(help=COMMANDS["resume"].summary, epilog=examples("kubectl keyturn resume acme"))
+@changing
+@cluster_options
+def resume(cluster: Cluster, selection: Selection) -> None:
+    _set_suspend(cluster, selection, value=False)
+
+
+@click.command(
+    help=COMMANDS["events"].summary,
+    epilog=examples("kubectl keyturn events acme", "kubectl keyturn events -A"),
+)
+@reading
+@cluster_options
+def events(cluster: Cluster, selection: Selection) -> None:
+    output = cluster.run("get", "events", "--field-selector=involvedObject.kind=TokenRequest",
+                         "--sort-by=.metadata.creationTimestamp",
+                         *(["--all-namespaces"] if selection.all_namespaces else []))  # fmt: skip
+    header, *rows = output.splitlines() or [""]
+    if selection.names or selection.selector:
+        # kubectl selects Events by one name only, and not by the labels of the object.
+        names = {body["metadata"]["name"] for body in selection.read(cluster)}
+        rows = [row for row in rows if (match := _EVENT_OBJECT.search(row)) and match[1] in names]
+    if rows:
+        echo(header, *rows)
+    else:
+        echo("No Events found; the API server keeps them for an hour.", err=True)
+
+
+def _set_suspend(cluster: Cluster, selection: Selection, *, value: bool) -> None:
     """Set spec.suspend. If GitOps manages the TokenRequest, its next sync reverts the change."""
-    if select_all == bool(names):
-        raise click.UsageError("specify either NAMEs or --all")
-    bodies = cluster.list_objects(REQUESTS) if select_all else [cluster.get(REQUESTS, name) for name in names]
+    bodies = selection.read(cluster)
     if not bodies:
-        raise ClusterError("no TokenRequests in this namespace")
+        raise ClusterError("no such TokenRequests in this namespace")
     for body in bodies:
         name, done = body["metadata"]["name"], "suspended" if value else "resumed"
         if bool(body["spec"].get("suspend")) == value:
@@ -135,11 +143,20 @@ def _set_suspend(cluster: Cluster, names: tuple[str, ...], *, select_all: bool, 
         echo(f"{name}: {done}")
 
 
-def _show(view: RequestView, output: str, *, in_stream: bool = False) -> None:
-    if output == "text":
-        echo(*describe(view, now()), *([""] if in_stream else []))
-    else:
-        _write(view, output, in_stream=in_stream)
+def _watch(cluster: Cluster, selection: Selection, output: str, views: list[RequestView]) -> None:
+    """Show each change until Ctrl-C, in columns that are wide enough for the TokenRequests that exist now."""
+    flags = [f"--field-selector=metadata.name={name}" for name in selection.names] or selection.flags
+    rows = WatchRows(views, now(), namespaces=selection.all_namespaces)
+    if output == "text" and not selection.names:
+        echo(rows.header)
+    for changed in cluster.watch(REQUESTS, *flags):
+        view = view_request(changed, now())
+        if output != "text":
+            _write(view, output, in_stream=True)
+        elif selection.names:
+            echo(*describe(view, now()), "")
+        else:
+            echo(rows.row(view, now()))
 
 
 def _write(value: RequestView | list[RequestView], output: str, *, in_stream: bool = False) -> None:

@@ -10,20 +10,20 @@ from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import row
 from keyturn.cli.kubectl.secret_view import describe, describe_family, read_secret
-from keyturn.cli.terminal import echo
+from keyturn.cli.terminal import echo, examples
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import unwrap
 from keyturn.core.token_family import TokenFamily, token_fingerprint
 
 
-@click.command(help=COMMANDS["inspect"].summary)
+@click.command(help=COMMANDS["inspect"].summary, epilog=examples("kubectl keyturn inspect acme-aws"))
 @click.argument("secret", shell_complete=completing("secret"))
 @cluster_options
 def inspect(cluster: Cluster, secret: str) -> None:
     echo(*describe(read_secret(cluster, secret), now()))
 
 
-@click.command(help=COMMANDS["forget"].summary)
+@click.command(help=COMMANDS["forget"].summary, epilog=examples("kubectl keyturn forget acme-license-keyturn"))
 @click.argument("secret", shell_complete=completing("secret"))
 @click.option("-y", "--yes", is_flag=True, help="Delete without confirmation.")
 @cluster_options

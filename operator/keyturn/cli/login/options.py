@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from keyturn.cli.durations import Seconds
 from keyturn.cli.login.sign_in import LoginOptions
 from keyturn.cli.options import FILE
 
@@ -41,8 +42,8 @@ def login_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--device", is_flag=True, help="Sign in on any device, by entering a code (RFC 8628)."),
         click.option("--browser/--no-browser", "open_browser", default=True, help="Open a browser, or only print the"
                      " URL."),
-        click.option("--timeout", "timeout_seconds", type=click.IntRange(1), default=300, show_default=True,
-                     help="How long to wait for the sign-in, in seconds."),
+        click.option("--timeout", "timeout_seconds", type=Seconds(), default="5m", show_default=True,
+                     help="How long to wait for the sign-in."),
         click.option("--ca-file", type=FILE, help="CA certificates (PEM) of the issuer. Default: caBundleFrom of the"
                      " TokenRequest, otherwise those of the system."),
         click.option("-y", "--yes", is_flag=True, help="Store the result without confirmation."),

@@ -4,9 +4,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.api.status import Status
+from keyturn.api.status import Status, read_status
 from keyturn.api.token_request import RENEW_REQUESTED
-from keyturn.cli.kubectl.describe import absolute_and_relative, describe, relative, table, table_row, view_request
+from keyturn.cli.kubectl.describe import (
+    WatchRows,
+    absolute_and_relative,
+    describe,
+    relative,
+    table,
+    table_row,
+    view_request,
+)
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.state import Failure
 from keyturn.core.status import Outcome, report
@@ -166,7 +174,7 @@ def test_advice_describes_the_problem(body: dict[str, Any], advice: str | None) 
 def test_table_row_summarizes_the_request(body: dict[str, Any], cells: str) -> None:
     row = table_row(view_request(body, LATER), LATER)
 
-    assert "|".join((" ".join(row[:4]), *row[4:])) == cells
+    assert "|".join((" ".join(row[:4]), *row[4:8])) == cells
 
 
 @pytest.mark.parametrize(("namespaces", "header"), [(True, "NAMESPACE   NAME"), (False, "NAME   READY")])
@@ -175,6 +183,22 @@ def test_table_is_aligned(*, namespaces: bool, header: str) -> None:
 
     assert first.startswith(header)
     assert first.index("REASON") == second.index("Issued")
+
+
+def test_wide_table_shows_failures_and_principal() -> None:
+    header, row = table([view_request(RENEWED, LATER)], LATER, namespaces=False, wide=True)
+
+    assert header.split()[-2:] == ["FAILURES", "PRINCIPAL"]
+    assert row[header.index("FAILURES") :].split()[0] == "0"
+    assert row[header.index("PRINCIPAL") :] == read_status(RENEWED).principal
+
+
+def test_rows_of_a_watch_are_aligned_with_their_header() -> None:
+    rows = WatchRows([view_request(RENEWED, LATER)], LATER, namespaces=False)
+
+    assert rows.header.startswith("TIME       NAME")
+    assert rows.row(view_request(RENEWED, LATER), LATER).startswith(f"{LATER:%H:%M:%SZ}  acme")
+    assert rows.header.index("REASON") == rows.row(view_request(RENEWED, LATER), LATER).index("Issued")
 
 
 def test_past_expiration_is_shown_as_ago() -> None:
