@@ -6,7 +6,7 @@ import yaml
 from click.testing import Result
 
 from keyturn.api.exchanges.registry import EXCHANGES
-from keyturn.cli.documents import dump_document
+from keyturn.cli.documents import dump_document, read_documents
 from tests.support.cases import cases
 from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
@@ -25,6 +25,15 @@ def check(*arguments: str, stdin: str = "") -> Result:
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_every_exchange_is_in_an_example(exchange: str) -> None:
     assert any(f"- {exchange}:" in path.read_text() for path in EXAMPLES), "add a manifest to examples/"
+
+
+def test_examples_can_be_applied_together() -> None:
+    documents = [document.body for path in EXAMPLES for document in read_documents(str(path))]
+    by_name = {(body["kind"], body["metadata"]["name"]): body for body in documents}
+
+    assert [
+        body["metadata"]["name"] for body in documents if by_name[body["kind"], body["metadata"]["name"]] != body
+    ] == []
 
 
 def test_valid_manifests_print_only_the_counts() -> None:
