@@ -60,10 +60,13 @@ def view_request(body: Mapping[str, Any], now: datetime) -> RequestView:
 
 def describe(view: RequestView, now: datetime) -> Iterator[str]:
     """Yield the lines that describe one TokenRequest."""
-    status = view.status
+    status, renewed = view.status, view.status.condition("Renewed")
     yield f"TokenRequest {view.namespace}/{view.name}"
     for condition in status.conditions:
-        yield row(condition.type, f"{condition.status} {condition.reason}: {condition.message}")
+        # After a failure, that of Renewed begins with the message of the other conditions.
+        is_repeated = renewed and condition is not renewed and renewed.message.startswith(condition.message)
+        details = " (see Renewed)" if is_repeated else f": {condition.message}"
+        yield row(condition.type, f"{condition.status} {condition.reason}{details}")
     for number, step in enumerate(view.pipeline):
         yield row("Pipeline" if number == 0 else "", step)
     times = {
@@ -72,8 +75,9 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
         "Source expires": status.source_expiration_time,
     }  # fmt: skip
     yield from (row(name, absolute_and_relative(time, now)) for name, time in times.items() if time)
-    if status.failed_attempts:
-        yield row("Failures", f"{status.failed_attempts} in a row")
+    if status.failed_attempts and renewed:
+        since = absolute_and_relative(renewed.last_transition_time, now)
+        yield row("Failures", f"{status.failed_attempts} in a row, since {since}")
     if status.principal:
         yield row("Principal", status.principal)
     if status.revision:

@@ -84,9 +84,10 @@ def test_renewed_request_is_described_completely() -> None:
 @cases(
     "body, line",
     {
-        "repeated failures": (failed(UNREACHABLE), "Failures        3 in a row"),
+        "repeated failures": (failed(UNREACHABLE), "Failures        3 in a row, since 2026-01-02T03:09:05Z (in 0s)"),
         "next attempt": (failed(UNREACHABLE), "Next attempt    2026-01-02T03:10:05Z (in 1m)"),
-        "stalled": (failed(DENIED), "Stalled         True AccessDenied: STS"),
+        "stalled": (failed(DENIED), "Renewed         False AccessDenied: STS"),
+        "a message that several conditions have": (failed(DENIED), "Stalled         True AccessDenied (see Renewed)"),
         "AWS request ID": (failed(DENIED), "id-9"),
         "source expires": (
             reconciled(Outcome(NOW, SOURCE_EXPIRING)),
