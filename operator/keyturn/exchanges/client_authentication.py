@@ -1,10 +1,7 @@
 """OAuth client authentication: with a secret, an assertion that the client signs, or a token from another issuer."""
 
-import base64
-from urllib.parse import quote_plus
-
 from keyturn.api.exchanges.oauth import OauthTokenSpec
-from keyturn.api.exchanges.oauth_client import ClientAssertionSource
+from keyturn.api.exchanges.oauth_client import ClientAssertionSource, basic_authorization
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
@@ -30,8 +27,7 @@ async def authenticate_client(
     """
     method, client_id = spec.authentication, spec.client_id or ""
     if method == "client_secret_basic":
-        pair = f"{quote_plus(client_id)}:{quote_plus(await _secret(call, spec.client_secret_from))}"
-        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}, []
+        return {"Authorization": basic_authorization(client_id, await _secret(call, spec.client_secret_from))}, []
     fields: Fields = [("client_id", client_id)] if client_id else []
     if method == "client_secret_post":
         fields.append(("client_secret", await _secret(call, spec.client_secret_from)))

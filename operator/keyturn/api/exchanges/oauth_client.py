@@ -1,6 +1,8 @@
 """How an OAuth client authenticates: with a secret, an assertion that it signs, or a token from another issuer."""
 
+import base64
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import quote_plus
 
 from msgspec import Meta
 
@@ -250,3 +252,9 @@ CLIENT_RULES = (
         ),
     ),
 )
+
+
+def basic_authorization(client_id: str, secret: str) -> str:
+    """Return the Authorization header of client_secret_basic: form-encoded, then base64 (RFC 6749 section 2.3.1)."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()

@@ -15,10 +15,9 @@ from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, view_request
-from keyturn.cli.login.issuer import IssuerHttp
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import plan_login
-from keyturn.cli.login.sign_in import LoginOptions, prepare
+from keyturn.cli.login.sign_in import LoginOptions, open_session
 from keyturn.cli.terminal import echo, examples, printable
 
 # Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
@@ -41,9 +40,7 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     except InvalidSpecError as error:
         raise ClusterError(f"{name}: {error.message}") from None
     plan = plan_login(request)
-    ca_bundle = ca_file.read_text() if ca_file else _read(cluster, plan.ca_bundle_ref)
-    client_secret = _read(cluster, plan.client_secret_ref) or ""
-    session = prepare(plan, options, IssuerHttp(ca_bundle), client_secret.strip())
+    session = open_session(plan, options, ca_file, lambda ref: _read(cluster, ref))
     # Before the sign-in: a refresh token that cannot be stored would be lost.
     cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
     keys = " and ".join(ref.key for ref in plan.stores.values())
@@ -84,10 +81,8 @@ def _secret(stores: Mapping[str, SecretKeyRef], values: Mapping[str, str]) -> st
     return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
 
-def _read(cluster: Cluster, ref: ValueRef | None) -> str | None:
-    """Read a value that the TokenRequest refers to; None if it refers to none. Raises ClusterError."""
-    if ref is None:
-        return None
+def _read(cluster: Cluster, ref: ValueRef) -> str:
+    """Read a value that the TokenRequest refers to. Raises ClusterError."""
     kind = "secret" if isinstance(ref, SecretKeyRef) else "configmap"
     value = (cluster.get(kind, ref.name).get("data") or {}).get(ref.key)
     if value is None:

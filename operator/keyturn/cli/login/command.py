@@ -10,12 +10,12 @@ from keyturn.api.source import ValueRef
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
-from keyturn.cli.login.issuer import IssuerHttp
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import LoginError, plan_login
-from keyturn.cli.login.sign_in import LoginOptions, prepare
+from keyturn.cli.login.sign_in import LoginOptions, open_session
 from keyturn.cli.options import DIRECTORY
 from keyturn.cli.terminal import echo, printable
+from keyturn.standalone.atomic_files import replace_file
 
 
 @click.command(help=COMMANDS["login"].summary)
@@ -24,9 +24,7 @@ from keyturn.cli.terminal import echo, printable
 @login_options
 def login(options: LoginOptions, filename: str, sources_dir: Path, ca_file: Path | None, *, yes: bool) -> None:
     plan = plan_login(_read_request(filename))
-    ca_bundle = ca_file.read_text() if ca_file else _read(sources_dir, plan.ca_bundle_ref)
-    client_secret = _read(sources_dir, plan.client_secret_ref) or ""
-    session = prepare(plan, options, IssuerHttp(ca_bundle), client_secret.strip())
+    session = open_session(plan, options, ca_file, lambda ref: _read(sources_dir, ref))
     files = {name: sources_dir / ref.name / ref.key for name, ref in plan.stores.items()}
     if not yes:
         click.confirm(printable(f"Sign in and write {' and '.join(map(str, files.values()))}?"), abort=True, err=True)
@@ -36,10 +34,7 @@ def login(options: LoginOptions, filename: str, sources_dir: Path, ca_file: Path
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="..keyturn-", dir=next(iter(files.values())).parent) as directory:
             for name, value in session.run().items():
-                new = Path(directory, name)
-                new.touch(mode=0o600)
-                new.write_text(value)
-                new.replace(files[name])
+                replace_file(files[name], value.encode(), Path(directory, name))
     except OSError as error:
         raise LoginError(f"{error.filename}: {error.strerror}") from None
     echo(*(f"{file} written" for file in files.values()))
@@ -59,10 +54,8 @@ def _read_request(filename: str) -> Request:
     return requests[0]
 
 
-def _read(sources_dir: Path, ref: ValueRef | None) -> str | None:
-    """Read a value that the TokenRequest refers to; None if it refers to none. Raises LoginError."""
-    if ref is None:
-        return None
+def _read(sources_dir: Path, ref: ValueRef) -> str:
+    """Read a value that the TokenRequest refers to. Raises LoginError."""
     try:
         return (sources_dir / ref.name / ref.key).read_text()
     except OSError as error:

@@ -1,6 +1,5 @@
 """HTTP requests to an issuer during a sign-in, with the standard library, and the discovery of its endpoints."""
 
-import base64
 import http.client
 import json
 import ssl
@@ -11,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Self
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import urlsplit
 
+from keyturn.api.exchanges.oauth_client import basic_authorization
 from keyturn.cli.login.plan import LoginError
 
 _TIMEOUT_SECONDS = 30
@@ -68,8 +68,7 @@ class Client:
     def create(cls, method: str, client_id: str, secret: str) -> Self:
         """Return a client for an authentication method of oauthToken."""
         if method == "client_secret_basic":
-            pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-            return cls(headers={"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()})
+            return cls(headers={"Authorization": basic_authorization(client_id, secret)})
         identity = {"client_id": client_id}
         return cls(fields=identity | {"client_secret": secret} if method == "client_secret_post" else identity)
 

@@ -1,9 +1,11 @@
 """Signs a person in, with a browser on this machine or on another device, and returns what to store."""
 
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from keyturn.api.source import ValueRef
 from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
 from keyturn.cli.login.device_flow import instructions, poll, request_device_code
 from keyturn.cli.login.issuer import Client, Endpoints, IssuerHttp, Response, discover, refusal
@@ -115,6 +117,18 @@ class SignIn:
         if not self.endpoints.token_url:
             raise LoginError("the token endpoint is not known: set --issuer to read it from the issuer's metadata")
         return self.endpoints.token_url
+
+
+def open_session(
+    plan: LoginPlan, options: LoginOptions, ca_file: Path | None, read: Callable[[ValueRef], str]
+) -> SignIn:
+    """Prepare a sign-in with the values that the TokenRequest refers to, which `read` reads. Raises LoginError."""
+    if ca_file:
+        ca_bundle: str | None = ca_file.read_text()
+    else:
+        ca_bundle = read(plan.ca_bundle_ref) if plan.ca_bundle_ref else None
+    client_secret = read(plan.client_secret_ref) if plan.client_secret_ref else ""
+    return prepare(plan, options, IssuerHttp(ca_bundle), client_secret.strip())
 
 
 def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, client_secret: str) -> SignIn:
