@@ -35,16 +35,11 @@ def browser(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def request(namespace: Namespace, issuer: Issuer, **spec: Any) -> None:
     """Create a TokenRequest whose source Secret does not exist yet."""
     namespace.put_secret("client", {"secret": issuer.client_secret, "ca": issuer.ca})
-    refresh = {
-        "tokenUrl": issuer.token_url,
-        "grantType": "refresh_token",
-        "clientId": issuer.client_id,
-        "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}},
-        "caBundleFrom": {"secretKeyRef": {"name": "client", "key": "ca"}},
-    }
     source = {"token": {"secretKeyRef": {"name": "signed-in", "key": "refresh_token"}}}
     target: dict[str, Any] = {"formats": [{"token": {}}]}
-    namespace.apply(token_request("app", source=source, exchanges=[{"oauthToken": refresh}], target=target, **spec))
+    namespace.apply(
+        token_request("app", source=source, exchanges=[issuer.refresh_step("client")], target=target, **spec)
+    )
 
 
 @pytest.mark.usefixtures("loopback_operator", "browser")

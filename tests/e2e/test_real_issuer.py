@@ -28,15 +28,8 @@ def sign_in(namespace: Namespace, issuer: Issuer, *, jwt: bool = False) -> None:
 
 
 def request(issuer: Issuer, name: str, *exchanges: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    refresh = {
-        "tokenUrl": issuer.token_url,
-        "grantType": "refresh_token",
-        "clientId": issuer.client_id,
-        "clientSecretFrom": {"secretKeyRef": {"name": "issuer", "key": "secret"}},
-        "caBundleFrom": {"secretKeyRef": {"name": "issuer", "key": "ca"}},
-    }
     source = {"token": {"secretKeyRef": {"name": "source", "key": "refresh_token"}}}
-    return token_request(name, source=source, exchanges=[{"oauthToken": refresh}, *exchanges], **spec)
+    return token_request(name, source=source, exchanges=[issuer.refresh_step("issuer"), *exchanges], **spec)
 
 
 def renew(namespace: Namespace, revision: int) -> None:

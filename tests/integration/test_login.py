@@ -38,15 +38,8 @@ class Login:
         client = self.directory / "sources" / "client"
         client.mkdir(parents=True)
         (client / "secret").write_text(self.issuer.client_secret)
-        (client / "ca.crt").write_text(self.issuer.ca)
-        step = {
-            "tokenUrl": self.issuer.token_url,
-            "grantType": "refresh_token",
-            "clientId": self.issuer.client_id,
-            "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}},
-            "caBundleFrom": {"secretKeyRef": {"name": "client", "key": "ca.crt"}},
-        }
-        request = manifest(exchanges=[{"oauthToken": step}], target={"formats": [{"token": {}}]})
+        (client / "ca").write_text(self.issuer.ca)
+        request = manifest(exchanges=[self.issuer.refresh_step("client")], target={"formats": [{"token": {}}]})
         (self.directory / "request.yaml").write_text(yaml.safe_dump(request))
 
     def start(self, *options: str, **environment: str) -> "subprocess.Popen[str]":

@@ -33,6 +33,17 @@ class Issuer:
     def token_url(self) -> str:
         return f"{self.url}/token"
 
+    def refresh_step(self, secret: str) -> dict[str, Any]:
+        """Return an exchange of a refresh token; the Secret has the keys `secret` (of the client) and `ca`."""
+        step = {
+            "tokenUrl": self.token_url,
+            "grantType": "refresh_token",
+            "clientId": self.client_id,
+            "clientSecretFrom": {"secretKeyRef": {"name": secret, "key": "secret"}},
+            "caBundleFrom": {"secretKeyRef": {"name": secret, "key": "ca"}},
+        }
+        return {"oauthToken": step}
+
     def refresh_token(self, *, jwt: bool = False) -> str:
         """Issue the first refresh token of a family; with `jwt` its access tokens are JWTs for AUDIENCE."""
         return send(f"{self.url}/issue{'/jwt' * jwt}", self.ca, form={}).text
