@@ -56,7 +56,7 @@ def operations() -> dict[str, AwsOperation]:
 def fields(exchange: str) -> str:
     """Return the table of the fields of an exchange with the parameters that they become, then the other parameters."""
     data = DATA[exchange]
-    aliases, notes, others = (data.get(name, {}) for name in ("fields", "notes", "parameters"))
+    aliases, notes, others = (data.get(name) or {} for name in ("fields", "notes", "parameters"))
     known = _parameters(exchange, "input")
     rows, used = [], set[str]()
     for path, node, required in _fields(exchange):
@@ -78,10 +78,14 @@ def fields(exchange: str) -> str:
 def response(exchange: str) -> str:
     """Return the table of the members of a response."""
     members: Mapping[str, str] = DATA[exchange]["response"]
-    leaves = {it.name for it in _parameters(exchange, "output") if it.is_leaf}
-    _require(not leaves or leaves == members.keys(), f"{exchange}.response differs: {leaves ^ members.keys()}")
-    rows = [(name if name.startswith("`") else f"`{name}`", text) for name, text in members.items()]
-    return _table(("response", "where it goes"), rows)
+    leaves = {it.name: it.limits for it in _parameters(exchange, "output") if it.is_leaf}
+    _require(not leaves or leaves.keys() == members.keys(), f"{exchange}.response: {leaves.keys() ^ members.keys()}")
+    if not leaves:
+        return _table(
+            ("response", "where it goes"), [(_code(*name.split(", ")), text) for name, text in members.items()]
+        )
+    rows = [(f"`{name}`", leaves[name], text) for name, text in members.items()]
+    return _table(("response", "limits of AWS", "where it goes"), rows)
 
 
 def errors(*exchanges: str) -> str:
@@ -106,8 +110,8 @@ def errors(*exchanges: str) -> str:
 
 def common() -> str:
     """Return the table of the error codes that any AWS service may return."""
-    throttled, clock = ", ".join(map("`{}`".format, aws_errors._COMMON)), sorted(aws_errors._CLOCK_CODES)
-    rows = [(throttled, "`Throttled`"), (", ".join(map("`{}`".format, clock)), "`ClockSkew`")]
+    throttled, clock = _code(*aws_errors._COMMON), _code(*sorted(aws_errors._CLOCK_CODES))
+    rows = [(throttled, "`Throttled`"), (clock, "`ClockSkew`")]
     return _table(("code", "reason"), rows)
 
 
@@ -144,8 +148,8 @@ def page(text: str) -> str:
 
 def missing() -> set[str]:
     """Return the tables that no page has: fields, response and errors of each exchange."""
-    found = BLOCK.findall("".join(path.read_text() for path in pages()))
-    shown = {f"{table} {name}" for _, table, names, _ in found for name in names.split()}
+    blocks = BLOCK.findall("".join(path.read_text() for path in pages()))
+    shown = {f"{table} {name}" for _, table, names, _ in blocks for name in names.split()}
     return {f"{table} {name}" for table in ("fields", "response", "errors") for name in EXCHANGES} - shown
 
 
@@ -166,13 +170,13 @@ def _parameters(exchange: str, side: str) -> tuple[Parameter, ...]:
     """Return the parameters of an exchange's operations, or the members of their responses."""
     if exchange == "oauthToken":
         return tuple(Parameter("", name) for name in PROTOCOL_PARAMETERS) if side == "input" else ()
-    found: list[Parameter] = []
+    parameters: list[Parameter] = []
     for title in DATA[exchange]["operations"]:
         operation = operations()[title]
         model = Session().get_service_model(operation.service)
         name = next(name for name in model.operation_names if xform_name(name) == operation.name)
-        found += _members(title, getattr(model.operation_model(name), f"{side}_shape"))
-    return tuple(found)
+        parameters += _members(title, getattr(model.operation_model(name), f"{side}_shape"))
+    return tuple(parameters)
 
 
 def _members(title: str, shape: Any, at: str = "") -> Iterator[Parameter]:
@@ -250,6 +254,10 @@ def _short(title: str) -> str:
 
 def _examples(exchange: str) -> list[Path]:
     return [path for path in sorted((ROOT / "examples").glob("*.yaml")) if f"- {exchange}:" in path.read_text()]
+
+
+def _code(*words: str) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def _cell(text: str) -> str:
