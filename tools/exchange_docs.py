@@ -123,7 +123,7 @@ def overview() -> str:
         needed = [*exchange.REQUIRES] + (["token (by grant)"] if exchange.CEL_REQUIRES_TOKEN else [])
         produced = [*exchange.PRODUCES] + (["ID token"] if exchange.PRODUCES_ID_TOKEN else [])
         examples = [f"[{path.stem}](../../examples/{path.name})" for path in _examples(name)]
-        rows.append((f"[`{name}`]({page})", ", ".join(needed) or "—", ", ".join(produced), ", ".join(examples)))
+        rows.append((f"[`{name}`]({page})", _kinds(needed) or "—", _kinds(produced), ", ".join(examples)))
     return _table(("exchange", "requires", "produces", "examples"), rows)
 
 
@@ -254,6 +254,10 @@ def _short(title: str) -> str:
 
 def _examples(exchange: str) -> list[Path]:
     return [path for path in sorted((ROOT / "examples").glob("*.yaml")) if f"- {exchange}:" in path.read_text()]
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda it: f" {it[0].lower()}", ", ".join(kinds))
 
 
 def _code(*words: str) -> str:
