@@ -222,22 +222,26 @@ def test_status_takes_half_a_second(aws: Emulator, namespace: Namespace, plugin:
     assert min(plugin("status", "acme").cpu_seconds for _ in range(5)) < 0.5
 
 
-def test_documented_commands_work(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+def test_examples_work(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws, "portal"))
-    namespace.issue(aws, "acme-billing", secret="acme-billing-aws")
+    namespace.put_token(aws.oauth_refresh_token(), name="acme-license", key="refresh_token")
+    source = {"token": {"secretKeyRef": {"name": "acme-license", "key": "refresh_token"}}}
+    namespace.apply(rotating_request(aws, "portal", source=source))
+    namespace.issue(aws, secret="acme-aws")
+    namespace.kubectl("label", "treq", "acme", "team=shop")
     namespace.wait_until_ready("portal")
-    block = re.search(r"```sh\n(kubectl keyturn.*?)```", DOC.read_text(), re.DOTALL)
-    assert block
-    commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
+    blocks = re.findall(r"```sh\n(.*?)```", DOC.read_text(), re.DOTALL)
+    examples = re.findall(r"^kubectl keyturn (.*)$", "".join(blocks), re.MULTILINE)
 
-    assert {words[0] for words in commands} == set(COMMANDS)
-    for words in commands:
-        if words[0] in ("check", "explain"):
-            assert plugin.kubectl("keyturn", *words).code == 0
+    assert {example.split()[0] for example in examples} == set(COMMANDS) - {"check"}
+    for example in examples:
+        words = shlex.split(example, comments=True)
         # test_login.py runs `login` with an issuer.
+        if words[0] == "explain":
+            assert plugin.kubectl("keyturn", *words).code == 0
         elif words[0] != "login" and "--watch" not in words:
-            plugin.succeed(*words)
+            result = plugin(*words, stdin="y\n")
+            assert result.code == 0, (example, result.err)
 
 
 def test_cluster_without_the_crd_is_reported(installed: ControlPlane, plugin: Plugin) -> None:

@@ -12,11 +12,15 @@ MAX_PRINCIPAL_LENGTH, MAX_RENEW_REQUEST_LENGTH = 2048, 128
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
+ConditionType = Literal["Ready", "Renewed", "Stalled"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
 class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A condition, with the fields of Kubernetes' metav1.Condition."""
 
-    type: Annotated[Literal["Ready", "Renewed", "Stalled"], Meta(description="Ready, Renewed or Stalled.")]
-    status: Annotated[Literal["True", "False", "Unknown"], Meta(description="True, False or Unknown.")]
+    type: Annotated[ConditionType, Meta(description="Ready, Renewed or Stalled.")]
+    status: Annotated[ConditionStatus, Meta(description="True, False or Unknown.")]
     reason: Annotated[str, Meta(max_length=1024, description="Reason for the last transition, in CamelCase.")]
     message: Annotated[str, Meta(max_length=32768, description="Details of the last transition.")]
     last_transition_time: Annotated[

@@ -74,7 +74,13 @@ def version(cluster: Cluster) -> None:
         echo("Operator: none was installed with the chart", err=True)
 
 
-@click.command(help=COMMANDS["doctor"].summary, epilog=examples("kubectl keyturn doctor"))
+_DOCTOR_HELP = """
+
+It checks the CRD, the operators and their Leases, your permissions, the clock, and the TokenRequests of the namespace.
+"""
+
+
+@click.command(help=COMMANDS["doctor"].summary + _DOCTOR_HELP, epilog=examples("kubectl keyturn doctor"))
 @cluster_options
 def doctor(cluster: Cluster) -> None:
     findings: list[Finding] = []
