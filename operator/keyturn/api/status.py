@@ -37,7 +37,14 @@ class LastError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     reason: Annotated[str, Meta(max_length=128, description="One of the reasons of the condition Renewed.")]
     message: Annotated[str, Meta(max_length=1024, description="What failed.")]
-    # Encoded even if it is null: in a merge patch, only null removes an old ID.
+    # Encoded even if they are null: in a merge patch, only null removes an old value.
+    field: (
+        Annotated[
+            str,
+            Meta(max_length=128, description="Exchange that failed, if one did, such as spec.exchanges[1].assumeRole."),
+        ]
+        | None
+    ) = None
     request_id: Annotated[str, Meta(max_length=256, description="The AWS request ID.")] | None = None
 
 

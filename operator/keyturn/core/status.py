@@ -102,7 +102,12 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
     last_error = None
     if failure:
         reason, message, request_id = failure.error.reason, failure.error.message, failure.error.request_id
-        last_error = LastError(reason=reason, message=message[:_LONGEST_MESSAGE], request_id=request_id[:256] or None)
+        last_error = LastError(
+            reason=reason,
+            message=message[:_LONGEST_MESSAGE],
+            field=failure.field or None,
+            request_id=request_id[:256] or None,
+        )
     conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
     status = Status(
         observed_generation=request.generation,
