@@ -3,9 +3,10 @@
 import difflib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tools.reference import api, chart, cli, conditions, metrics, names, settings
+from tools.reference import api, chart, cli, conditions, metrics, names, schemas, settings
 
 ROOT = Path(__file__).parents[2]
 PAGES: dict[str, Callable[[], str]] = {
@@ -17,6 +18,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/metrics.md": metrics.page,
     "docs/reference/settings.md": settings.page,
     "charts/keyturn/values.schema.json": chart.schema,
+    **{f"docs/reference/schemas/{name}.json": partial(schemas.schema, name) for name in schemas.OUTPUTS},
 }
 
 
