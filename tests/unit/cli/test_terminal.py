@@ -20,6 +20,7 @@ from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily
 from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
+from tests.support.json_schema import load_valid
 
 # Clears the screen, sets the title of the window, turns the direction of text, starts a control sequence with one
 # character, and forges a line.
@@ -138,6 +139,16 @@ def test_plugin_escapes_text_of_the_cluster(printed: Any, arguments: list[str], 
 
     assert output
     assert is_printable(output)
+
+
+def test_doctor_has_exit_code_1_after_an_error(run_plugin: RunPlugin) -> None:
+    cluster_without_leases = {"items": [], "spec": {"versions": []}}
+    result = run_plugin(cluster_without_leases, "doctor", "-o", "json")
+    levels = {finding["message"]: finding["level"] for finding in load_valid("doctor", result.output)["findings"]}
+
+    assert levels["no operator renews its Lease: none is running"] == "error"
+    assert result.exit_code == 1
+    assert run_plugin("error: forbidden", "doctor").exit_code == 0
 
 
 def test_deeply_nested_object_is_an_error_in_one_line(run_plugin: RunPlugin) -> None:
