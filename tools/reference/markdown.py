@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 
 def plain(text: str) -> str:
-    """Return text on one line that may be part of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Return text on one line that may be part of a table. Text in backticks is code, which has no entities."""
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
 
 def code(text: object) -> str:

@@ -1,6 +1,7 @@
 """Tables of a command's options."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -20,15 +21,24 @@ def options_table(context: click.Context, omitted: click.Command | None = None) 
 
 
 def _cells(option: click.Option, context: click.Context, *, has_variables: bool) -> Iterator[str]:
-    limits = option.type if isinstance(option.type, click.IntRange) else None
-    metavar = "" if option.is_flag else " INTEGER" if limits else f" {option.make_metavar(context)}"
+    kind = option.type
+    # No `|` in code: GitHub and Python-Markdown disagree on how to escape it in a table.
+    metavars = {click.IntRange: "INTEGER", click.Choice: "VALUE"}
+    metavar = "" if option.is_flag else f" {metavars.get(type(kind)) or option.make_metavar(context)}"
     names = [*sorted(option.opts, key=len), *option.secondary_opts]
     yield ", ".join(code(name) for name in [*names[:-1], f"{names[-1]}{metavar}"])
     if has_variables:
         variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
         yield ", ".join(map(code, variables))
     yield "required" if option.required else code(_default(option))
-    yield plain(option.help or "") + (f" {limits.min} to {limits.max}." if limits else "")
+    yield " ".join((plain(option.help or ""), *_allowed(kind)))
+
+
+def _allowed(kind: click.ParamType[Any]) -> Iterator[str]:
+    if isinstance(kind, click.IntRange):
+        yield f"{kind.min} to {kind.max}."
+    if isinstance(kind, click.Choice):
+        yield f"One of {', '.join(map(code, kind.choices))}."
 
 
 def _default(option: click.Option) -> str:
