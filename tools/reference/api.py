@@ -90,9 +90,13 @@ def _row(field: Field, section: str) -> tuple[str, ...]:
     path, node, required = field
     name = path.removeprefix(f"{section}.")
     link = f" See [`{path}`](#{anchor(path)})." if path in sections() else ""
-    kind = node["type"] + (f" of {node['items']['type']}" if "items" in node else "")
     text = plain(node.get("description", "") or _inner(node).get("description", ""))
-    return code(name), f"{kind}{', required' if required else ''}", limits(node), f"{text}{link}"
+    return code(name), f"{kind(node)}{', required' if required else ''}", limits(node), f"{text}{link}"
+
+
+def kind(node: Node) -> str:
+    """Describe the type of a field."""
+    return str(node["type"]) + (f" of {node['items']['type']}" if "items" in node else "")
 
 
 def limits(node: Node) -> str:

@@ -35,7 +35,8 @@ class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     fips: Annotated[bool, Meta(description="Whether to call AWS's FIPS hosts.")] = False
     dual_stack: Annotated[bool, Meta(description="Whether to call AWS's dual-stack hosts (IPv4 and IPv6).")] = False
     proxy: Annotated[
-        str | None, Meta(description="URL of a proxy for AWS. Default: the proxy of the environment. No password.")
+        str | None,
+        Meta(description="URL of a proxy for AWS, without a password. Default: the proxy of the environment."),
     ] = None
     ca_bundle: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
@@ -88,8 +89,8 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
     proxy: Annotated[
         str | None,
         Meta(
-            description="URL of a proxy for issuers; requires `issuers.allowedHosts`. Default: the proxy of the"
-            " environment if `issuers.allowedHosts` is set, otherwise none. No password."
+            description="URL of a proxy for issuers, without a password; requires `issuers.allowedHosts`. Default: the"
+            " proxy of the environment if `issuers.allowedHosts` is set, otherwise none."
         ),
     ] = None
     allowed_private_networks: Annotated[
