@@ -25,11 +25,12 @@ def test_page_lists_every_setting_with_its_default() -> None:
     }
 
 
-def test_example_on_the_page_is_valid() -> None:
-    example = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+def test_examples_on_the_page_are_valid() -> None:
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)]
+    settings = [parse_settings(block["config"]) for block in blocks if "config" in block]
 
-    assert example
-    assert parse_settings(yaml.safe_load(example[1])) != Settings()
+    assert len(settings) > 3
+    assert Settings() not in settings
 
 
 @pytest.mark.parametrize("content", [None, {}, {"aws": {}}, {"renewal": {"minIntervalSeconds": 10}}])
