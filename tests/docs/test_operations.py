@@ -83,6 +83,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
                 LICENSE_TOKEN=aws.refresh_token(),
                 KEYTURN_CONFIG=str(config),
                 BACKUP_DIRECTORY=str(directory),
+                HOME=str(directory),
             )
 
 
