@@ -22,6 +22,7 @@ from tests.support.cluster.page import ROOT, shell_blocks
 from tests.support.cluster.sources import USER_KEYS
 from tests.support.controlplane import binary
 from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import ACCOUNT_TRUST_POLICY
 from tests.support.processes import until
 
 EXAMPLES = ROOT / "examples"
@@ -44,7 +45,7 @@ def apply_request(example: str, namespace: Namespace) -> str:
     namespace.put_secret("base-aws", USER_KEYS)
     namespace.apply(request)
     name = str(request["metadata"]["name"])
-    namespace.wait_until_ready(name)
+    namespace.wait_for_revision(1, name)
     return name
 
 
@@ -56,9 +57,8 @@ def metadata(namespace: Namespace, secret: str) -> dict[str, Any]:
 @pytest.fixture
 def roles(aws: Emulator) -> None:
     """The roles of the examples."""
-    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     for role in ("Reports", "ImagePuller"):
-        aws.role(role, trust, max_session_seconds=43200)
+        aws.role(role, *ACCOUNT_TRUST_POLICY["Statement"], max_session_seconds=43200)
 
 
 @pytest.mark.usefixtures("roles", "own_operator")
