@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,23 +39,17 @@ PAGES = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Shell:
-    """A shell with kubectl, helm and keyturn on its PATH."""
+def environment(plane: ControlPlane, **variables: str) -> dict[str, str]:
+    """Return the variables of a shell with kubectl, helm and keyturn on its PATH."""
+    directories = [Path(sys.executable), *(binary(name) for name in ("helm", "kubectl"))]
+    path = os.pathsep.join([*(str(it.parent) for it in directories), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "KUBECONFIG": str(plane.kubeconfig)} | variables
 
-    plane: ControlPlane
-    variables: Mapping[str, str]
 
-    @classmethod
-    def of(cls, plane: ControlPlane, **variables: str) -> "Shell":
-        directories = [Path(sys.executable), *(binary(name) for name in ("helm", "kubectl"))]
-        path = os.pathsep.join([*(str(it.parent) for it in directories), os.environ["PATH"]])
-        return cls(plane, os.environ | {"PATH": path, "KUBECONFIG": str(plane.kubeconfig)} | variables)
-
-    def run(self, block: str) -> str:
-        """Run a block. A command that does not end by itself is stopped after three seconds."""
-        block = re.sub(r"^(keyturn run -f .*)$", r"timeout 3 \1 || test $? = 124", block, flags=re.MULTILINE)
-        return run_command(block, self.variables)
+def run(block: str, variables: Mapping[str, str]) -> str:
+    """Run a block. A command that does not end by itself is stopped after three seconds."""
+    block = re.sub(r"^(keyturn run -f .*)$", r"timeout 3 \1 || test $? = 124", block, flags=re.MULTILINE)
+    return run_command(block, variables)
 
 
 def install(plane: ControlPlane) -> None:
@@ -65,8 +58,8 @@ def install(plane: ControlPlane) -> None:
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A cluster with a release, its operator, and the TokenRequest acme-billing, which is Ready."""
+def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a shell in a cluster with a release, its operator and the TokenRequest acme-billing."""
     directory = tmp_path_factory.mktemp("plane")
     with ControlPlane.started(directory) as plane, running_emulator() as aws:
         install(plane)
@@ -82,7 +75,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         with running_operator(plane, aws, directory):
             plane.kubectl("apply", "-f", str(ROOT / "examples" / "license-manager.yaml"))
             default.wait_until_ready("acme-billing")
-            yield Shell.of(
+            yield environment(
                 plane,
                 LICENSE_TOKEN=aws.refresh_token(),
                 KEYTURN_CONFIG=str(config),
@@ -93,10 +86,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_run(page: str, shell: Shell) -> None:
+def test_commands_run(page: str, variables: dict[str, str]) -> None:
     blocks = shell_blocks(page)
     for block in blocks:
-        shell.run(block)
+        run(block, variables)
 
     assert blocks
 
@@ -109,13 +102,12 @@ def test_tenancy_commands_run(tmp_path: Path) -> None:
         install(plane)
         helm("uninstall", "keyturn", "--namespace=keyturn", kubeconfig=plane.kubeconfig)
         plane.kubectl("create", "namespace", "registries")
-        shell = Shell.of(plane)
-        outputs = [shell.run(block) for block in shell_blocks("docs/operations/tenancy.md")]
+        outputs = [run(block, environment(plane)) for block in shell_blocks("docs/operations/tenancy.md")]
         member = ("auth", "can-i", "--as=someone", "--as-group=billing-team")
         denied = [("create", "tokenrequests", "-n", "registries"), ("list", "secrets", "-n", "billing")]
-        answers = [plane.kubectl(*member, *words, check=False).split() for words in denied]
+        denials = [plane.kubectl(*member, *words, check=False).split() for words in denied]
         created = json.loads(plane.kubectl("get", "roles", "--all-namespaces", "-o", "json"))["items"]
 
     assert "yes\n" in outputs
-    assert [answer[0] for answer in answers] == ["no", "no"]
+    assert [line[0] for line in denials] == ["no", "no"]
     assert {"keyturn-user", "registries-reader", "keyturn"} <= {role["metadata"]["name"] for role in created}
