@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def shell_blocks(page: str) -> list[str]:
-    blocks: list[str] = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    """Return the shell blocks of a page without those below a comment, such as `<!-- not tested: needs AWS -->`."""
+    blocks: list[str] = re.findall(r"(?<!-->\n)```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     return blocks
 
 
