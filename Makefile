@@ -37,7 +37,7 @@ generate: dev  ## regenerate the CRD, docs/reference, the text of `explain` and 
 	cp docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
 docs: dev  ## build the site of docs/ in build/site (needs npm); SOURCE_URL=https://.../blob/main/ links to the repository
-	$(PYTHON) -m venv build/docs && $(VENV)/uv pip sync --quiet --python build/docs/bin/python --require-hashes requirements/docs.txt
+	$(VENV)/uv venv --quiet --allow-existing --python $(VENV)/python build/docs && $(VENV)/uv pip sync --quiet --python build/docs/bin/python --require-hashes requirements/docs.txt
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict
 
 requirements: dev  ## update the pinned dependencies
