@@ -20,6 +20,8 @@ TESTED = {
     *(f"docs/operations/{name}.md" for name in ("configuration", "proxies", "security", "gitops", "tenancy")),
     *(f"docs/operations/{name}.md" for name in ("backup-and-restore", "migrating-from-eso", "ci-and-cron")),
     "docs/operations/troubleshooting.md",
+    # Generated from the help texts: tests/unit/cli/test_help.py parses their examples.
+    "docs/reference/cli.md",
 }
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 
