@@ -1,6 +1,7 @@
 # Recipes are one or two lines; anything longer is a program in tools/ or tests/.
 PYTHON ?= python3
 VENV   := .venv/bin
+SITE   ?= build/site
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help dev fix check verify generate docs requirements test test-unit test-long demo playground demo-standalone image sbom bench bench-gate soak clean
@@ -36,7 +37,7 @@ generate: dev  ## regenerate the CRD, docs/reference, the text of `explain` and 
 
 docs: dev  ## build the site of docs/ in build/site (needs npm); SOURCE_URL=https://.../blob/main/ links to the repository
 	$(VENV)/uv venv --quiet --allow-existing --python $(VENV)/python build/docs && $(VENV)/uv pip sync --quiet --python build/docs/bin/python --require-hashes requirements/docs.txt
-	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict --site-dir $(SITE)
 
 requirements: dev  ## update the pinned dependencies
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
