@@ -7,7 +7,7 @@ run, does not import kopf and boto3.
 import importlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -15,10 +15,43 @@ from keyturn import __version__
 
 
 class LazyCommand(NamedTuple):
-    """A command: the module that defines it, under the command's own name, and its summary for `--help`."""
+    """A command: its module, its summary for `--help`, and the extra of the Python package that it needs."""
 
     module: str
     summary: str
+    extra: str = ""
+
+    def load(self, name: str) -> click.Command:
+        """Import the module and return the command that it defines under this name.
+
+        If a Python package is not installed, the returned command reports it: completion loads every command.
+        """
+        try:
+            command: click.Command = getattr(importlib.import_module(self.module), name.replace("-", "_"))
+        except ModuleNotFoundError as error:
+            if str(error.name).startswith("keyturn"):
+                raise
+            return self._unavailable(name, str(error.name))
+        return command
+
+    def _unavailable(self, name: str, module: str) -> click.Command:
+        def fail(**_: Any) -> NoReturn:
+            raise MissingExtraError(module, self.extra)
+
+        # Replaces --help too, which could not list the options.
+        arguments = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+        settings = {"ignore_unknown_options": True}
+        return click.Command(name, settings, fail, [arguments], self.summary, add_help_option=False)
+
+
+class MissingExtraError(click.ClickException):
+    """A command cannot be imported. `extra` is the extra of the Python package that has the module, or empty."""
+
+    exit_code = click.UsageError.exit_code
+
+    def __init__(self, module: str, extra: str) -> None:
+        package = f"'keyturn[{extra}]'" if extra else "keyturn"
+        super().__init__(f"this command needs the module {module}, which is not installed; run pip install {package}")
 
 
 COMMANDS: Mapping[str, LazyCommand] = {
@@ -26,8 +59,8 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "crd": LazyCommand("keyturn.cli.manifests", "Print the CustomResourceDefinition."),
     "inject": LazyCommand("keyturn.cli.manifests", "Add the sidecar to the Pods in manifests."),
     "login": LazyCommand("keyturn.cli.login.command", "Sign in for a TokenRequest that runs without a cluster."),
-    "operator": LazyCommand("keyturn.cli.operator", "Run the Kubernetes operator."),
-    "run": LazyCommand("keyturn.cli.run", "Renew one TokenRequest without a cluster."),
+    "operator": LazyCommand("keyturn.cli.operator", "Run the Kubernetes operator.", "operator"),
+    "run": LazyCommand("keyturn.cli.run", "Renew one TokenRequest without a cluster.", "standalone"),
     "sidecar": LazyCommand("keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod."),
     "credential-process": LazyCommand(
         "keyturn.cli.credential_process", "Print credentials for an AWS SDK's credential_process."
@@ -49,11 +82,8 @@ class LazyGroup(click.Group):
         return list(self._lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in self._lazy_commands:
-            return None
-        module = importlib.import_module(self._lazy_commands[cmd_name].module)
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        return command
+        command = self._lazy_commands.get(cmd_name)
+        return command.load(cmd_name) if command else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
