@@ -23,6 +23,7 @@ from keyturn.api.exchanges.oauth import PROTOCOL_PARAMETERS
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.exchanges import aws_errors, token_response
 from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification
+from tools.reference.api import bounds, length
 from tools.reference.markdown import code, plain, table
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +31,6 @@ DOCS = ROOT / "docs" / "exchanges"
 DATA: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 BLOCK = re.compile(r"(<!-- (\w+)((?: \w+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MEANING = ("reason", "hint in the message")
-_UNITS = {"string": " characters", "array": " items", "list": " items", "object": " entries", "map": " entries"}
-_LIMITS = {"string": "Length", "array": "Items", "object": "Properties"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,7 @@ def overview() -> str:
     return table(("exchange", "requires", "produces", "examples"), rows)
 
 
-TABLES: Mapping[str, Callable[..., str]] = {
-    "fields": fields,
-    "response": response,
-    "errors": errors,
-    "common": common,
-    "overview": overview,
-}
+TABLES: Mapping[str, Callable[..., str]] = {it.__name__: it for it in (fields, response, errors, common, overview)}
 
 
 def pages() -> list[Path]:
@@ -182,7 +175,7 @@ def _members(title: str, shape: Any, at: str = "") -> Iterator[Parameter]:
         inner = element if element is not None and element.type_name == "structure" else member
         is_leaf = inner.type_name != "structure"
         ranges = [
-            _range(it.type_name, it.metadata.get("min"), it.metadata.get("max")) for it in (member, element) if it
+            length(it.type_name, it.metadata.get("min"), it.metadata.get("max")) for it in (member, element) if it
         ]
         yield Parameter(title, f"{at}{name}", ", ".join(filter(None, ranges)), is_leaf)
         yield from _members(title, inner, f"{at}{name}{'.' if inner is member else '[].'}")
@@ -206,29 +199,8 @@ def _shown(matching: Sequence[Parameter], exchange: str) -> str:
 
 def _limits(node: Mapping[str, Any], matching: Sequence[Parameter]) -> str:
     """Describe the limits that the API server enforces, and those of AWS's model if they differ."""
-    ranges = [_schema_range(node), _schema_range(node.get("items", {}))]
-    ranges += [
-        "one of " + ", ".join(f"`{value}`" for value in it["enum"])
-        for it in (node, node.get("items", {}))
-        if "enum" in it
-    ]
-    own, model = ", ".join(filter(None, ranges)), matching[0].limits if matching else ""
+    own, model = bounds(node) if node else "", matching[0].limits if matching else ""
     return own if model in own else f"{own}{'; ' if own else ''}AWS: {model}"
-
-
-def _schema_range(node: Mapping[str, Any]) -> str:
-    kind = node.get("type", "")
-    names = ("minimum", "maximum") if kind == "integer" else (f"min{_LIMITS.get(kind)}", f"max{_LIMITS.get(kind)}")
-    return _range(kind, *(node.get(name) for name in names))
-
-
-def _range(kind: str, low: int | None, high: int | None) -> str:
-    unit = _UNITS.get(kind, "")
-    if high is None:
-        return f"at least {low}{unit}" if low and low > 1 else ""
-    if low == high:
-        return f"{low}{unit}"
-    return f"{low} to {high}{unit}" if low else f"up to {high}{unit}"
 
 
 def _description(node: Mapping[str, Any]) -> str:
