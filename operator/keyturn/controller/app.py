@@ -309,7 +309,7 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
             await kube_config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, YAMLError) as error:
+    except (ConfigException, OSError, UnicodeError, YAMLError) as error:
         source = kubeconfig or os.environ.get("KUBECONFIG") or "not running in a pod, and --kubeconfig is not set"
         raise NoClusterError(f"no cluster: {source}: {error}") from error
     except TypeError as error:
