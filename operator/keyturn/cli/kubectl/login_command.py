@@ -4,17 +4,20 @@ import base64
 import json
 import time
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 
 import click
 
 from keyturn.api.base import InvalidSpecError
+from keyturn.api.exchanges.oauth_client import ClientServiceAccountSpec
 from keyturn.api.source import SOURCE_LABEL, SecretKeyRef, ValueRef
 from keyturn.api.token_request import parse
 from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, view_request
+from keyturn.cli.login.client import Values
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import plan_login
 from keyturn.cli.login.sign_in import LoginOptions, open_session
@@ -40,7 +43,8 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     except InvalidSpecError as error:
         raise ClusterError(f"{name}: {error.message}") from None
     plan = plan_login(request)
-    session = open_session(plan, options, ca_file, lambda ref: _read(cluster, ref))
+    values = Values(cache(partial(_read, cluster)), partial(_create_token, cluster))
+    session = open_session(plan, options, ca_file, values)
     # Before the sign-in: a refresh token that cannot be stored would be lost.
     cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
     keys = " and ".join(ref.key for ref in plan.stores.values())
@@ -87,4 +91,15 @@ def _read(cluster: Cluster, ref: ValueRef) -> str:
     value = (cluster.get(kind, ref.name).get("data") or {}).get(ref.key)
     if value is None:
         raise ClusterError(f"{kind} {ref.name} has no key {ref.key}")
-    return base64.b64decode(value).decode() if kind == "secret" else str(value)
+    try:
+        return base64.b64decode(value).decode() if kind == "secret" else str(value)
+    except UnicodeError:
+        raise ClusterError(f"key {ref.key} of {kind} {ref.name} is not text") from None
+
+
+def _create_token(cluster: Cluster, account: ClientServiceAccountSpec) -> str:
+    """Create a token of a ServiceAccount with the user's permissions. Raises ClusterError."""
+    flags = [f"--audience={audience}" for audience in account.audiences]
+    if account.expiration_seconds:
+        flags.append(f"--duration={account.expiration_seconds}s")
+    return cluster.run("create", "token", account.name, *flags).strip()
