@@ -123,7 +123,7 @@ def open_session(plan: LoginPlan, options: LoginOptions, ca_file: Path | None, v
         ca_bundle = values.read(plan.ca_bundle_ref) if plan.ca_bundle_ref else None
     session = prepare(plan, options, IssuerHttp(ca_bundle), values)
     if plan.exchanges_code:
-        # Before the sign-in, which would be in vain without the client's secret or key.
+        # Before the person signs in: without the client's secret or key, the sign-in would fail.
         session.authenticate()
     return session
 
