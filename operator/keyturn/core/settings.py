@@ -145,6 +145,16 @@ class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     min_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
 
 
+class DocsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Where the documentation is published.
+
+    Conditions and Events that report a problem end with `troubleshooting_url`, the URL of
+    docs/operations/troubleshooting.md, and the section about their reason.
+    """
+
+    troubleshooting_url: Annotated[Url, Meta(max_length=256)] | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The content of the file."""
 
@@ -152,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     issuers: IssuerSettings = IssuerSettings()
     renewal: RenewalSettings = RenewalSettings()
     sources: SourceSettings = SourceSettings()
+    docs: DocsSettings = DocsSettings()
 
 
 def parse_settings(content: Any) -> Settings:

@@ -88,7 +88,7 @@ RENDERINGS: dict[str, Values] = {
         "serviceMonitor": _monitor("service-monitor", 23),
         "prometheusRule": {
             "enabled": True, "namespace": "rule-namespace", "additionalLabels": {"label-of": "rule"},
-            "disabledAlerts": ["KeyturnExpired"], "runbookUrl": "https://docs.test/",
+            "disabledAlerts": ["KeyturnExpired"],
         },
         "grafanaDashboard": {
             "enabled": True, "namespace": "dashboard-namespace", "sidecarLabel": "dashboard-label",
