@@ -15,7 +15,7 @@ from tests.support.processes import until
 from tools.playground.files import owned_file
 
 Run = Callable[[str], str]
-INSTALL = "helm upgrade --install keyturn charts/keyturn --namespace keyturn --create-namespace"
+INSTALL = "helm upgrade --install keyturn charts/keyturn -n keyturn --create-namespace --set image.repository=keyturn"
 
 
 @pytest.fixture
