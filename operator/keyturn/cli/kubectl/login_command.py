@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -43,15 +44,19 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     except InvalidSpecError as error:
         raise ClusterError(f"{name}: {error.message}") from None
     plan = plan_login(request)
-    values = Values(cache(partial(_read, cluster)), partial(_create_token, cluster))
-    session = open_session(plan, options, ca_file, values)
+    client_values = Values(cache(partial(_read, cluster)), partial(_create_token, cluster))
+    session = open_session(plan, options, ca_file, client_values)
     # Before the sign-in: a refresh token that cannot be stored would be lost.
     cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
     keys = " and ".join(ref.key for ref in plan.stores.values())
     if not yes:
         question = f"Sign in and write {keys} to Secret {request.namespace}/{plan.secret_name}?"
         click.confirm(printable(question), abort=True, err=True)
-    cluster.run(*_APPLY, stdin=_secret(plan.stores, session.run()))
+    values = session.run()
+    # The attempts during the sign-in could not use its result. An error must not prevent that it is stored.
+    with suppress(ClusterError):
+        body = cluster.get(REQUESTS, name)
+    cluster.run(*_APPLY, stdin=_secret(plan.stores, values))
     echo(f"Secret {plan.secret_name} written")
     if request.spec.suspend:
         echo(f"{name} is suspended: spec.suspend is true", err=True)
