@@ -26,7 +26,7 @@ from keyturn.cli.terminal import echo, examples, printable
 
 # Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=keyturn-login", "--filename=-")
-_RENEWAL_SECONDS, _POLL_SECONDS = 60, 1
+_RENEWAL_SECONDS, _NEXT_ATTEMPT_SECONDS, _POLL_SECONDS = 60, 10, 1
 
 
 @click.command(
@@ -71,15 +71,18 @@ def _wait_for_attempt(cluster: Cluster, name: str, before: RequestView) -> None:
         return view.status.last_attempt_time, view.status.failed_attempts, view.status.revision
 
     deadline = time.monotonic() + _RENEWAL_SECONDS
+    problem = f"not renewed within {_RENEWAL_SECONDS} s; is an operator running for this namespace?"
     while time.monotonic() < deadline:
         view = view_request(cluster.get(REQUESTS, name), now())
         if attempt(view) != attempt(before):
-            if view.last_error:
-                raise ClusterError(printable(f"{name}: {view.last_error}"))
-            echo(f"{name}: renewed, valid until {view.status.expiration_time}")
-            return
+            if not view.last_error:
+                echo(f"{name}: renewed, valid until {view.status.expiration_time}")
+                return
+            # The attempt may have begun before the Secret was written; the next one then follows at once.
+            before, problem = view, view.last_error
+            deadline = min(deadline, time.monotonic() + _NEXT_ATTEMPT_SECONDS)
         time.sleep(_POLL_SECONDS)
-    raise ClusterError(f"{name}: not renewed within {_RENEWAL_SECONDS} s; is an operator running for this namespace?")
+    raise ClusterError(printable(f"{name}: {problem}"))
 
 
 def _secret(stores: Mapping[str, SecretKeyRef], values: Mapping[str, str]) -> str:
