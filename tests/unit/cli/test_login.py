@@ -3,6 +3,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -48,12 +49,14 @@ class Issuer(IssuerHttp):
     def __init__(self, documents: dict[str, Any] | None = None, *responses: Response | LoginError) -> None:
         self.documents, self.responses = documents or {}, list(responses)
         self.forms: list[Mapping[str, str]] = []
+        self.clients: list[Client] = []
 
     def get(self, url: str) -> Response:
         return Response(200, self.documents[url]) if url in self.documents else Response(404, {})
 
-    def post(self, _url: str, form: Mapping[str, str], _client: Client) -> Response:
+    def post(self, _url: str, form: Mapping[str, str], client: Client) -> Response:
         self.forms.append(form)
+        self.clients.append(client)
         response = self.responses.pop(0)
         if isinstance(response, LoginError):
             raise response
@@ -279,6 +282,14 @@ def test_device_code_is_polled_as_often_as_the_issuer_allows() -> None:
         [5, 5, 10, 20, 20],
         tokens,
     )
+
+
+def test_client_authenticates_again_at_each_poll() -> None:
+    issuer = Issuer({}, Response(400, {"error": "authorization_pending"}), Response(200, {"refresh_token": "t"}))
+    clients = [Client(secret="first"), Client(secret="second")]
+    poll(issuer, TOKEN_URL, Response(200, {"device_code": "d"}), partial(next, iter(clients)), sleep=lambda _: None)
+
+    assert issuer.clients == clients
 
 
 def test_polling_ends_with_the_device_code() -> None:
