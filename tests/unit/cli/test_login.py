@@ -1,6 +1,7 @@
 import http.client
 import json
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import jwt
 import pytest
 
 from keyturn.api.source import SecretKeyRef
-from keyturn.cli import now
+from keyturn.cli import MissingExtraError, now
 from keyturn.cli.login.client import Client, Values, authenticate
 from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
 from keyturn.cli.login.device_flow import poll
@@ -130,6 +131,14 @@ def test_client_with_a_key_signs_a_new_assertion_for_each_request() -> None:
 )
 def test_client_with_an_assertion_of_another_issuer_sends_it(source: dict[str, Any], assertion: str) -> None:
     assert client(key_client(clientAssertionFrom=source)).fields["client_assertion"] == assertion
+
+
+def test_client_with_a_key_names_the_extra_that_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keyturn.exchanges.client_assertion", raising=False)
+    monkeypatch.setitem(sys.modules, "jwt", None)
+
+    with pytest.raises(MissingExtraError, match=r"pip install 'keyturn\[standalone\]'"):
+        client(key_client(clientKeyFrom=secret_at("client", "key")))
 
 
 def test_client_whose_key_is_not_a_key_is_refused() -> None:

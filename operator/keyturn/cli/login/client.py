@@ -13,6 +13,7 @@ from keyturn.api.exchanges.oauth_client import (
     basic_authorization,
 )
 from keyturn.api.source import SecretValue, ValueRef
+from keyturn.cli import MissingExtraError
 from keyturn.cli.login.plan import LoginError
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import unwrap
@@ -64,8 +65,10 @@ def _assertion(spec: OauthTokenSpec, values: Values, now: datetime) -> str:
             "the client authenticates with a token of an earlier exchange (clientAssertionFrom.pipeline), which a"
             " sign-in does not have"
         )
-    from keyturn.exchanges.client_assertion import signed_assertion  # noqa: PLC0415 - few clients sign
-
+    try:
+        from keyturn.exchanges.client_assertion import signed_assertion  # noqa: PLC0415 - few clients sign
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "standalone") from None
     certificate = spec.client_certificate_from
     certificate_text = _read(values, certificate) if certificate else None
     return signed_assertion(spec, _read(values, spec.client_key_from), certificate_text, now)
