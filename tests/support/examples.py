@@ -36,6 +36,10 @@ ISSUER_ALIASES = (
     _KEYCLOAK,
     f"{_KEYCLOAK}/protocol/openid-connect/token",
     "https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/oauth2/v2.0/token",
+    "https://acme.okta.com/oauth2/default/v1/token",
+    "https://acme.eu.auth0.com/oauth/token",
+    "https://oauth2.googleapis.com/token",
+    "https://github.com/login/oauth/access_token",
     _ENTRA,
 )
 ISSUER_HOSTS = sorted({urlsplit(alias).hostname or "" for alias in ISSUER_ALIASES if alias.startswith("https://")})
@@ -133,14 +137,40 @@ def _login(setup: ExampleSetup) -> Values:
     return {"login": {"id_token": setup.aws.id_token()}}
 
 
-def _batch(setup: ExampleSetup) -> Values:
+def _client_with_key(setup: ExampleSetup, client_id: str, secret: str) -> Values:
     key = ec.generate_private_key(ec.SECP256R1())
     public_key = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    setup.aws.oauth_client("batch-jobs", public_key=public_key)
+    setup.aws.oauth_client(client_id, public_key=public_key)
+    return {secret: {"tls.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()}}
+
+
+def _batch(setup: ExampleSetup) -> Values:
     setup.trust_issuer(_AUDIENCE)
     ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "private-ca"}}
     setup.namespace.apply(ca | {"data": {"ca.crt": setup.aws.ca}})
-    return {"batch-client": {"tls.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()}}
+    return _client_with_key(setup, "batch-jobs", "batch-client")
+
+
+def _okta(setup: ExampleSetup) -> Values:
+    return _client_with_key(setup, "0oa1b2c3d4e5f6g7h8i9", "okta-client")
+
+
+def _auth0(setup: ExampleSetup) -> Values:
+    setup.aws.oauth_client("1a2b3c4d5e6f", client_secret="secret")
+    return {"auth0-client": {"client_secret": "secret"}}
+
+
+def _google(setup: ExampleSetup) -> Values:
+    client = "123456789012-abc123.apps.googleusercontent.com"
+    setup.aws.oauth_client(client, client_secret="secret")
+    token = setup.aws.oauth_refresh_token(client, "openid https://www.googleapis.com/auth/drive.readonly")
+    return {"google-user": {"refresh_token": token}, "google-client": {"client_secret": "secret"}}
+
+
+def _github(setup: ExampleSetup) -> Values:
+    setup.aws.oauth_client("Iv23liAbCdEfGhIjKlMn", client_secret="secret")
+    token = setup.aws.oauth_refresh_token("Iv23liAbCdEfGhIjKlMn")
+    return {"github-user": {"refresh_token": token}, "github-client": {"client_secret": "secret"}}
 
 
 def _billing(setup: ExampleSetup) -> Values:
@@ -187,17 +217,21 @@ def _federated_client(setup: ExampleSetup) -> Values:
 
 _PREPARE: Mapping[str, Callable[[ExampleSetup], Values]] = {
     "ambient": lambda _: {},
+    "auth0": _auth0,
     "client-credentials": _batch,
     "cognito": _login,
     "cognito-basic-flow": _login,
     "cross-account": lambda _: {"base-aws": USER_KEYS, "partner-secret": {"external_id": _EXTERNAL_ID}},
     "entra-workload-identity": _federated_client,
+    "github-app": _github,
+    "google": _google,
     "identity-center": _sign_in,
     "identity-center-exchange": _portal,
     "identity-center-trusted-issuer": _reader,
     "keycloak-federated-client": _federated_client,
     "license-manager": _license,
     "oauth-refresh-token": _billing,
+    "okta": _okta,
     "service-account": _account,
     "token-exchange": _orders,
     "web-identity-token": _license,

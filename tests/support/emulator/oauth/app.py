@@ -23,7 +23,7 @@ def make_issuer_app(state: State) -> web.Application:
     app[STATE] = state
     app.router.add_get("/jwks", _public_keys)
     # Issuers have different paths before it.
-    app.router.add_post("/{path:(.*/)?}token", _token)
+    app.router.add_post("/{path:(.*[/_])?}token", _token)
     return app
 
 
