@@ -136,13 +136,6 @@ def page(path: Path) -> str:
     return BLOCK.sub(lambda it: f"{it[1]}\n{TABLES[it[2]](*it[3].split())}\n{it[4]}", path.read_text())
 
 
-def missing() -> set[str]:
-    """Return the tables that no page has: fields, response and errors of each exchange."""
-    blocks = BLOCK.findall("".join(path.read_text() for path in pages()))
-    shown = {f"{kind} {name}" for _, kind, names, _ in blocks for name in names.split()}
-    return {f"{kind} {name}" for kind in ("fields", "response", "errors") for name in EXCHANGES} - shown
-
-
 def _fields(exchange: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
     """Yield path, schema and whether it is required for the fields of an exchange and of the objects in its lists."""
     node = schema()["properties"]["spec"]["properties"]["exchanges"]["items"]["properties"][exchange]
