@@ -22,6 +22,7 @@ from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew
+from keyturn.exchanges.bounded_socket import open_bounded_socket
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
 from keyturn.exchanges.ssrf import AddressFilter
 from keyturn.exchanges.transmission import Transmission
@@ -232,7 +233,7 @@ class IssuerClient:
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
             # The filter does not apply to a proxy, which resolves the host itself.
-            socket_factory=None if request.proxy else AddressFilter(self._settings).open_socket,
+            socket_factory=open_bounded_socket if request.proxy else AddressFilter(self._settings).open_socket,
             ssl=request.form.trusted or True,
             force_close=True,
             use_dns_cache=False,

@@ -6,6 +6,7 @@ import socket
 from aiohttp import AddrInfoType
 
 from keyturn.core.settings import IssuerSettings
+from keyturn.exchanges.bounded_socket import open_bounded_socket
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, even by the settings.
@@ -33,10 +34,10 @@ class AddressFilter:
 
     def open_socket(self, address_info: AddrInfoType) -> socket.socket:
         """Open a socket for aiohttp, not yet connected; raises OSError if the address is not allowed."""
-        family, kind, protocol, _, address = address_info
+        address = address_info[4]
         if not self.is_allowed(ipaddress.ip_address(str(address[0]).partition("%")[0])):
             raise OSError(None, "the address is not allowed")
-        return socket.socket(family, kind, protocol)
+        return open_bounded_socket(address_info)
 
     def is_allowed_host(self, host: str) -> bool:
         """Whether the host of a URL may be connected to; the addresses of a name are checked when it is."""

@@ -1,0 +1,44 @@
+"""A socket for connections to issuers, which receives a limited number of bytes."""
+
+import socket
+from typing import Any
+
+from aiohttp import AddrInfoType
+
+# The largest body, and twice as much for TLS, headers and the encoding of the body.
+MAX_RECEIVED_BYTES = 192 * 1024
+
+
+class BoundedSocket(socket.socket):
+    """Fails after MAX_RECEIVED_BYTES, which are counted below TLS.
+
+    A limit on the body does not bound the work: interim responses, extensions of chunks and empty members of gzip are
+    not part of it. A few MB of them per second would keep the event loop busy.
+    """
+
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
+        self._remaining = MAX_RECEIVED_BYTES
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Receive at most the remaining bytes; raises ConnectionAbortedError if there are none."""
+        received = super().recv(min(size, self._limit()), flags)
+        self._remaining -= len(received)
+        return received
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0, /) -> int:
+        """Receive at most the remaining bytes into a buffer; raises ConnectionAbortedError if there are none."""
+        received = super().recv_into(buffer, min(size or len(buffer), self._limit()), flags)
+        self._remaining -= received
+        return received
+
+    def _limit(self) -> int:
+        if self._remaining <= 0:
+            raise ConnectionAbortedError("the response is too large")
+        return self._remaining
+
+
+def open_bounded_socket(address_info: AddrInfoType) -> socket.socket:
+    """Open a socket for aiohttp, not yet connected."""
+    family, kind, protocol, *_ = address_info
+    return BoundedSocket(family, kind, protocol)
