@@ -32,7 +32,8 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     trusted = await _trusted_certificates(call, spec)
     issuer_client, consumes = call.context.issuer_client, call.consumes
     sends_token = bool(values.refresh_token) or "token" in spec.required_kinds
-    request = issuer_client.prepare(Form(spec.token_url, fields + client_fields, headers, trusted, consumes))
+    form = Form(spec.token_url, fields + client_fields, headers, trusted, consumes, call.namespace)
+    request = issuer_client.prepare(form)
 
     async def send(transmission: Transmission) -> PipelineValues:
         response = await issuer_client.post("oauthToken", request, transmission)

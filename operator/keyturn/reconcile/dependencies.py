@@ -262,9 +262,9 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
     allow_ambient = bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
-    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies)
+    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies, workers=threads)
     context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
-    with closing(aws):
+    with closing(aws), closing(issuer_client):
         yield Dependencies(
             store=stores.targets,
             tokens=stores.tokens,
