@@ -228,6 +228,7 @@ class Operator:
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,
             free_worker=work_queue.free_worker,
+            regain_worker=work_queue.regain_worker,
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:
