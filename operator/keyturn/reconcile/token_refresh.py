@@ -113,15 +113,13 @@ async def _exchange_and_save(
             else:
                 await _withdraw_intent(deps, request, intended, _family(stored).intent)
             raise
-    # It contains the certificates that the issuer is verified with, and the save may take forever.
-    del send
+    del send  # It contains the issuer's CA certificates, and the save may take forever.
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
     token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
     expires_at = stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
-    family = _family(intended).rotated(
-        token_fingerprint(token, *token_secret_name(request)) if token else "", expires_at
-    )
+    fingerprint = token_fingerprint(token, *token_secret_name(request)) if token else ""
+    family = _family(intended).rotated(fingerprint, expires_at)
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
     deps.token_locks.observe(token_secret_name(request), None)

@@ -61,7 +61,7 @@ async def test_endless_response_is_cut(start: bytes, repeated: bytes) -> None:
 
     assert "TimeoutError" not in raised.value.message
     assert raised.value.outcome_unknown
-    # What was on its way was sent in vain.
+    # Some bytes were on their way when the connection was closed.
     assert bytes_sent < 40 * MAX_RECEIVED_BYTES
 
 
