@@ -93,7 +93,7 @@ def test_readme_commands_install_upgrade_and_uninstall(empty: ControlPlane) -> N
 
 
 def test_documented_upgrade_command_keeps_the_values(empty: ControlPlane) -> None:
-    page = (CHART.parents[1] / "docs" / "operations" / "support-policy.md").read_text()
+    page = (CHART.parents[1] / "docs" / "operations" / "upgrading.md").read_text()
     [command] = re.findall(r"^helm (upgrade keyturn .*)$", page, re.MULTILINE)
     words = [str(CHART) if it == "charts/keyturn" else it for it in shlex.split(command)]
     install(empty, {"concurrent": 7})

@@ -87,7 +87,11 @@ class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
     ) = None
     suspend: (
         Annotated[
-            bool, Meta(description="Stop renewals and drift correction. The Secret is left unchanged. Default: false.")
+            bool,
+            Meta(
+                description="Whether to stop renewals and drift correction. The Secret is left"
+                " unchanged. Default: false."
+            ),
         ]
         | None
     ) = None
@@ -176,7 +180,7 @@ class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
         return frozenset({*self.source.secrets, *token_secrets, *exchange_secrets})
 
 
-class Metadata(msgspec.Struct, frozen=True, rename="camel"):
+class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The fields of Kubernetes' ObjectMeta that Keyturn reads."""
 
     name: Name

@@ -118,8 +118,7 @@ async def _exchange_and_save(
     # single-use credential is consumed.
     token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
     expires_at = stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
-    fingerprint = token_fingerprint(token, *token_secret_name(request)) if token else ""
-    family = _family(intended).rotated(fingerprint, expires_at)
+    family = _family(intended).rotated(token and token_fingerprint(token, *token_secret_name(request)), expires_at)
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
     deps.token_locks.observe(token_secret_name(request), None)
