@@ -26,12 +26,13 @@ check: dev  ## check format, lint, types, import contracts and security
 
 verify: check  ## check, and verify that generated files are up to date
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
+	diff -u crds/keyturn.dev_tokenrequests.yaml charts/keyturn/files/tokenrequests.yaml
 	$(VENV)/python -m tools.chart_docs --check
 	for page in api metrics; do $(VENV)/python -m tools.reference $$page | diff -u docs/reference/$$page.md - || exit 1; done
 	diff -u docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
 generate: dev  ## regenerate the CRD, docs/reference, the text of `explain` and the chart's README and schema
-	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
+	$(VENV)/python -m keyturn crd | tee crds/keyturn.dev_tokenrequests.yaml > charts/keyturn/files/tokenrequests.yaml
 	$(VENV)/python -m tools.chart_docs
 	for page in api metrics; do $(VENV)/python -m tools.reference $$page > docs/reference/$$page.md || exit 1; done
 	cp docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
