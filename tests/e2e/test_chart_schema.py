@@ -66,6 +66,18 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         {"podDisruptionBudget": {"enabled": True, "minAvailable": 1, "maxUnavailable": 1}},
         "set either minAvailable or maxUnavailable, not both",
     ),
+    "no image": (
+        {"image": {"repository": ""}},
+        "image.repository is empty, .* build the image with the Dockerfile, push it to a registry",
+    ),
+    "a proxy for issuers that may be anywhere": (
+        {"config": {"issuers": {"proxy": "http://proxy.example"}}},
+        "config.issuers.proxy requires config.issuers.allowedHosts",
+    ),
+    "ServiceAccounts without the right to create their tokens": (
+        {"rbac": {"serviceAccountTokenNames": ["app"]}},
+        "rbac.serviceAccountTokenNames has no effect without rbac.serviceAccountTokens=true",
+    ),
     "two monitors": (
         {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
         "serviceMonitor and podMonitor cannot both be enabled",
@@ -96,16 +108,18 @@ def test_optional_values_can_be_null(*, enabled: bool) -> None:
 
 
 def test_lint_succeeds() -> None:
-    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART), values={})
 
 
 def notes(values: Values) -> str:
     """NOTES.txt of a release with these values."""
-    return helm("install", "keyturn", str(CHART), "--dry-run=client", values=values).partition("NOTES:")[2]
+    command = ("install", "keyturn", str(CHART), "--dry-run=client", "--kube-version=1.36.0")
+    return helm(*command, values=values).partition("NOTES:")[2]
 
 
 SCOPED = {"watchNamespaces": ["billing", "web"], "namespaceOverride": "blue", "secrets": {"watch": False}}
 NOTES: dict[str, tuple[Values, str]] = {
+    "image": ({"image": {"repository": "registry.test/keyturn"}}, "Image: registry.test/keyturn:0.1.0"),
     "hints": ({}, "serviceMonitor.enabled=true"),
     "namespaces": (SCOPED, "watches the namespaces billing, web"),
     "command": (SCOPED, "kubectl --namespace blue rollout status deployment/keyturn"),
@@ -116,7 +130,7 @@ NOTES: dict[str, tuple[Values, str]] = {
         {"proxy": {"existingSecret": "a"}},
         "list their hosts in config.issuers.allowedHosts",
     ),
-    "no injection": ({"injection": {"enabled": True}}, "this cluster does not serve MutatingAdmissionPolicy"),
+    "injection": ({"injection": {"enabled": True}}, "The sidecar is injected into pods with the annotation"),
 }
 
 

@@ -57,4 +57,4 @@ class Release:
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
         config = {"aws": {"endpoints": endpoints(self.endpoint)}, "renewal": {"minIntervalSeconds": 1}}
         image = {"repository": _REPOSITORY, "tag": _TAG}
-        return {"image": image, "injection": {"enabled": True}, "config": config, **more}
+        return {"image": image, "injection": {"enabled": True, "image": IMAGE}, "config": config, **more}
