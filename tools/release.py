@@ -29,7 +29,8 @@ def build() -> None:
     home = yaml.safe_load((CHART / "Chart.yaml").read_text())["home"]
     if os.environ.get("GITHUB_REF_TYPE") == "tag" and ("not released" in heading or "OWNER" in home):
         sys.exit("before a release, replace OWNER/REPOSITORY in all files, and write the date into CHANGELOG.md")
-    subprocess.run(["make", "check-dist", "sbom", "docs"], cwd=ROOT, check=True)
+    source = f"SOURCE_URL={home}/blob/v{__version__}/"
+    subprocess.run(["make", "dist", "check-dist", "sbom", "docs", source], cwd=ROOT, check=True)
     shutil.rmtree(RELEASE, ignore_errors=True)
     RELEASE.mkdir(parents=True)
     sources = (ROOT / "crds").iterdir(), (BUILD / "dist").iterdir(), (BUILD / name for name in _SBOMS)
