@@ -32,7 +32,7 @@ SCOPED: Values = {"watchNamespaces": ["billing"]}
 def own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A separate cluster, because these tests delete the CRD that all other tests need."""
     with ControlPlane.started(tmp_path_factory.mktemp("chart")) as plane:
-        for namespace in ("keyturn", "billing", "other"):
+        for namespace in ("keyturn", "billing", "web", "other"):
             plane.kubectl("create", "namespace", namespace)
         yield plane
 

@@ -59,7 +59,7 @@ ADDED: dict[str, list[str]] = {
         "name: full-name\n", 'image: "keyturn:own-tag"', "--no-leader-elect", "type: Recreate",
         "--watch-namespace=billing\n            - --watch-namespace=other", "serviceAccountName: default",
         "priorityClassName: global-priority", "dnsPolicy: Default", "- port: http\n        protocol: TCP\n  egress:",
-        "port: 6443", "  minAvailable: 1\n", '"image": dyn("keyturn:own-tag")',
+        "port: 6443", "  minAvailable: 1\n", '"image": dyn("keyturn-sidecar:own-tag")',
         "- key: kubernetes.io/metadata.name\n        operator: In\n        values:\n        - billing",
         "name: full-name-metrics", "kind: PodMonitor", "namespace: pod-monitor-namespace", "label-of: pod-monitor",
         "interval: 31s", "scrapeTimeout: 30s", "honorLabels: false",
