@@ -12,7 +12,7 @@ MAX_PRINCIPAL_LENGTH, MAX_RENEW_REQUEST_LENGTH = 2048, 128
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
-class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Condition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """A condition, with the fields of Kubernetes' metav1.Condition."""
 
     type: Annotated[Literal["Ready", "Renewed", "Stalled"], Meta(description="Ready, Renewed or Stalled.")]
@@ -28,7 +28,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     observed_generation: Annotated[int, Meta(description="The generation that the condition was computed from.")] = 0
 
 
-class LastError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class LastError(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """Why the last attempt failed."""
 
     reason: Annotated[str, Meta(max_length=128, description="One of the reasons of the condition Renewed.")]
@@ -37,7 +37,7 @@ class LastError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     request_id: Annotated[str, Meta(max_length=256, description="The AWS request ID.")] | None = None
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """Observed state. It never causes a renewal; after a restart Keyturn reads it to continue a wait."""
 
     observed_generation: Annotated[int, Meta(description="The generation that this status was computed from.")] = 0

@@ -176,7 +176,7 @@ class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
         return frozenset({*self.source.secrets, *token_secrets, *exchange_secrets})
 
 
-class Metadata(msgspec.Struct, frozen=True, rename="camel"):
+class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The fields of Kubernetes' ObjectMeta that Keyturn reads."""
 
     name: Name

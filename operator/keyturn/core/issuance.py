@@ -32,7 +32,7 @@ _SIGNATURE = re.compile(r',"key":([0-9]{1,9}),"mac":"([0-9a-f]{64})","digest":"[
 _GOLDEN = 0.6180339887
 
 
-class Issuance(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Issuance(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """What was issued, for which request and from which source. `jitter` in [0, 1) is drawn once per issuance.
 
     `source` is the fingerprint of the source, `source_warns` the time from which its expiry is reported. `keys` are the

@@ -25,7 +25,7 @@ _MAX_FINGERPRINTS, _MAX_REFUSALS = 100, 20
 _MAX_CHARACTERS = 32 * 1024
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Intent(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """A process is about to consume the token with the fingerprint `consumes`, or died while doing so.
 
     `final_attempt` is set for the single retry after another process died.
@@ -38,7 +38,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     final_attempt: bool = False
 
 
-class TokenFamily(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """The fingerprints of a family: `initial_tokens` from the source, `consumed` ones, and the `live` one.
 
     `expires` is when the live token expires, as stated by the response that it came with. `refused_attempts` identifies

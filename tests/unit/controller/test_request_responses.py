@@ -120,6 +120,13 @@ async def test_list_is_reported_after_its_last_page() -> None:
     assert kopf_client.lists == [({"a", "b", "c"}, "")]
 
 
+async def test_known_object_is_listed_but_does_not_reach_kopf() -> None:
+    async with connected(FakeApi({ALL: page("known", "new")})) as kopf_client:
+        assert await kopf_client.uids(ALL) == ["new"]
+
+    assert kopf_client.lists == [({"known", "new"}, "")]
+
+
 async def test_list_of_a_namespace_is_reported_for_it() -> None:
     async with connected(FakeApi({BILLING: page("a")})) as kopf_client:
         kopf_client.secrets_listed["billing"].set()
@@ -271,8 +278,8 @@ async def test_change_of_a_known_object_is_replaced_by_a_bookmark() -> None:
     # kopf resumes at the version of the last line that it has received.
     assert received[0] == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}}
     assert [each["type"] for each in received[1:]] == ["MODIFIED", "ADDED", "DELETED"]
-    assert [metadata["uid"] for metadata in kopf_client.known] == ["known", "new"]
-    assert changed.items() <= kopf_client.known[0].items()
+    assert [metadata["uid"] for metadata in kopf_client.known] == ["known", "known", "new"]
+    assert changed.items() <= kopf_client.known[1].items()
 
 
 async def test_known_object_with_a_lower_version_ends_the_watch() -> None:
