@@ -33,7 +33,7 @@ def build() -> None:
     subprocess.run(["make", "dist", "check-dist", "sbom", "docs", source], cwd=ROOT, check=True)
     shutil.rmtree(RELEASE, ignore_errors=True)
     RELEASE.mkdir(parents=True)
-    sources = (ROOT / "crds").iterdir(), (BUILD / "dist").iterdir(), (BUILD / name for name in _SBOMS)
+    sources = (ROOT / "crds").iterdir(), (BUILD / "dist").glob("keyturn-*"), (BUILD / name for name in _SBOMS)
     for path in (path for paths in sources for path in paths):
         shutil.copy(path, RELEASE)
     package_chart(home, notes)
