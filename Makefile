@@ -1,9 +1,10 @@
 # Recipes are one or two lines; anything longer is a program in tools/ or tests/.
 PYTHON ?= python3
 VENV   := .venv/bin
+SITE   ?= build/site
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help dev fix check verify generate requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom release-dry-run bench bench-gate soak clean
+.PHONY: help dev fix check verify generate docs requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom release-dry-run bench bench-gate soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -27,19 +28,22 @@ check: dev  ## check format, lint, types, import contracts and security
 verify: check  ## check, and verify that generated files are up to date
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
 	diff -u crds/keyturn.dev_tokenrequests.yaml charts/keyturn/files/tokenrequests.yaml
-	$(VENV)/python -m tools.chart_docs --check
-	for page in api metrics; do $(VENV)/python -m tools.reference $$page | diff -u docs/reference/$$page.md - || exit 1; done
+	$(VENV)/python -m tools.reference --check
 	diff -u docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
-generate: dev  ## regenerate the CRD, docs/reference, the text of `explain` and the chart's README and schema
+generate: dev  ## regenerate the CRD, docs/reference, the text of `explain` and the chart's schema
 	$(VENV)/python -m keyturn crd | tee crds/keyturn.dev_tokenrequests.yaml > charts/keyturn/files/tokenrequests.yaml
-	$(VENV)/python -m tools.chart_docs
-	for page in api metrics; do $(VENV)/python -m tools.reference $$page > docs/reference/$$page.md || exit 1; done
+	$(VENV)/python -m tools.reference
 	cp docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
+
+docs: dev  ## build the site of docs/ in build/site (needs npm); SOURCE_URL=https://.../blob/main/ links to the repository
+	$(VENV)/uv venv --quiet --allow-existing --python $(VENV)/python build/docs && $(VENV)/uv pip sync --quiet --python build/docs/bin/python --require-hashes requirements/docs.txt
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict --site-dir $(SITE)
 
 requirements: dev  ## update the pinned dependencies
 	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
+	$(COMPILE) --group docs -o requirements/docs.txt
 
 test-unit: dev  ## run the unit tests (less than a minute)
 	$(VENV)/pytest -q -n 2 tests/unit -m "not long"

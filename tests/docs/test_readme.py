@@ -1,4 +1,4 @@
-"""The commands of the README run in their order, unchanged."""
+"""The commands of the README and of the installation page run in their order, unchanged."""
 
 import os
 import re
@@ -34,13 +34,17 @@ def own_plane(tmp_path: Path) -> Iterator[ControlPlane]:
         yield plane
 
 
-def test_commands_for_a_cluster_run(own_plane: ControlPlane, aws: Emulator, tmp_path: Path) -> None:
+@pytest.fixture
+def variables(own_plane: ControlPlane) -> dict[str, str]:
+    """The environment of a shell with helm and kubectl."""
     path = os.pathsep.join({str(binary(name).parent) for name in ("helm", "kubectl")} | {os.environ["PATH"]})
-    variables = os.environ | {
-        "PATH": path,
-        "KUBECONFIG": str(own_plane.kubeconfig),
-        "LICENSE_TOKEN": aws.refresh_token(),
-    }
+    return os.environ | {"PATH": path, "KUBECONFIG": str(own_plane.kubeconfig)}
+
+
+def test_commands_for_a_cluster_run(
+    own_plane: ControlPlane, variables: dict[str, str], aws: Emulator, tmp_path: Path
+) -> None:
+    variables["LICENSE_TOKEN"] = aws.refresh_token()
 
     run_command(_CLUSTER[0], variables)
     assert _CLUSTER[0].startswith("helm install")
@@ -49,6 +53,14 @@ def test_commands_for_a_cluster_run(own_plane: ControlPlane, aws: Emulator, tmp_
         outputs = [run_command(command, variables) for command in _CLUSTER[1:]]
 
     assert any("acme-billing" in text and "True" in text and "Issued" in text for text in outputs)
+
+
+def test_installation_commands_run_and_leave_nothing(own_plane: ControlPlane, variables: dict[str, str]) -> None:
+    outputs = [run_command(block, variables) for block in shell_blocks("docs/installation.md")]
+
+    assert "TokenRequest" in outputs[0]
+    left = own_plane.kubectl("get", "crd,namespaces,clusterroles,clusterrolebindings,leases", "-A", "-o", "name")
+    assert "keyturn" not in left
 
 
 def run_demo(**variables: str) -> str:

@@ -111,7 +111,7 @@ def test_check_in_the_notes_succeeds_if_an_operator_reconciles(
 
 
 def test_documented_upgrade_command_keeps_the_values(empty: ControlPlane) -> None:
-    page = (CHART.parents[1] / "docs" / "operations" / "support-policy.md").read_text()
+    page = (CHART.parents[1] / "docs" / "operations" / "upgrading.md").read_text()
     [command] = re.findall(r"^helm (upgrade keyturn .*)$", page, re.MULTILINE)
     words = [str(CHART) if it == "charts/keyturn" else it for it in shlex.split(command)]
     install(empty, {"concurrent": 7})

@@ -12,7 +12,7 @@ import yaml
 
 from tests.support.cluster.chart import CHART, NEWEST, RIGHTS, HelmError, Values, chart_objects, helm
 from tests.support.cluster.chart_values import DIGEST, RENDERINGS
-from tools.chart_docs.__main__ import values as documented_values
+from tools.reference.chart import values as documented_values
 
 CRD = Path(__file__).parents[2] / "crds" / "keyturn.dev_tokenrequests.yaml"
 # Which set of values adds which text, and which removes it.

@@ -16,6 +16,7 @@ from tests.support.cluster.plugin import Plugin, user
 from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
+from tests.support.json_schema import load_valid
 from tests.support.processes import until
 
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -42,11 +43,12 @@ def test_status_without_a_name_is_a_table(aws: Emulator, namespace: Namespace, p
 
 def test_status_is_available_as_json_and_yaml(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     namespace.issue(aws)
-    view = json.loads(plugin.succeed("status", "acme", "-o", "json"))
+    view = load_valid("status", plugin.succeed("status", "acme", "-o", "json"))
 
     assert (view["name"], view["status"]["secretName"], len(view["pipeline"])) == ("acme", "acme", 4)
     assert yaml.safe_load(plugin.succeed("status", "acme", "-o", "yaml")) == view
-    assert json.loads(plugin.succeed("status", "-o", "json")) == [view]
+    assert load_valid("status", plugin.succeed("status", "-o", "json")) == [view]
+    load_valid("doctor", plugin.succeed("doctor", "-o", "json"))
 
 
 def test_watch_shows_each_change(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -58,7 +60,7 @@ def test_watch_shows_each_change(aws: Emulator, namespace: Namespace, plugin: Pl
         namespace.request_renewal("acme", "now")
         assert any(row.split()[3] == "Renewed" for row in rows)
     with plugin.watching("status", "acme", "--watch", "-o", "json") as objects:
-        assert json.loads(next(objects))["status"]["revision"] == 2
+        assert load_valid("status", next(objects))["status"]["revision"] == 2
 
 
 def test_requests_are_selected_as_with_kubectl(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -105,6 +107,7 @@ def test_renew_wait_reports_the_failure(aws: Emulator, namespace: Namespace, plu
 
     assert plugin.succeed("renew", "acme") == "renewal requested: acme\n"
     assert "acme: Secret license does not exist" in plugin.fail("renew", "acme", "--wait")
+    assert "token: key license_token of Secret license  <-- failed: SourceNotFound" in plugin.succeed("status", "acme")
 
 
 def test_renew_wait_times_out(loopback_operator: Operator, aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -222,22 +225,26 @@ def test_status_takes_half_a_second(aws: Emulator, namespace: Namespace, plugin:
     assert min(plugin("status", "acme").cpu_seconds for _ in range(5)) < 0.5
 
 
-def test_documented_commands_work(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
+def test_examples_work(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
     sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws, "portal"))
-    namespace.issue(aws, "acme-billing", secret="acme-billing-aws")
+    namespace.put_token(aws.oauth_refresh_token(), name="acme-license", key="refresh_token")
+    source = {"token": {"secretKeyRef": {"name": "acme-license", "key": "refresh_token"}}}
+    namespace.apply(rotating_request(aws, "portal", source=source))
+    namespace.issue(aws, secret="acme-aws")
+    namespace.kubectl("label", "treq", "acme", "team=shop")
     namespace.wait_until_ready("portal")
-    block = re.search(r"```sh\n(kubectl keyturn.*?)```", DOC.read_text(), re.DOTALL)
-    assert block
-    commands = [shlex.split(line, comments=True)[2:] for line in block[1].splitlines()]
+    blocks = re.findall(r"```sh\n(.*?)```", DOC.read_text(), re.DOTALL)
+    examples = re.findall(r"^kubectl keyturn (.*)$", "".join(blocks), re.MULTILINE)
 
-    assert {words[0] for words in commands} == set(COMMANDS)
-    for words in commands:
-        if words[0] in ("check", "explain"):
-            assert plugin.kubectl("keyturn", *words).code == 0
+    assert {example.split()[0] for example in examples} == set(COMMANDS) - {"check"}
+    for example in examples:
+        words = shlex.split(example, comments=True)
         # test_login.py runs `login` with an issuer.
+        if words[0] == "explain":
+            assert plugin.kubectl("keyturn", *words).code == 0
         elif words[0] != "login" and "--watch" not in words:
-            plugin.succeed(*words)
+            result = plugin(*words, stdin="y\n")
+            assert result.code == 0, (example, result.err)
 
 
 def test_cluster_without_the_crd_is_reported(installed: ControlPlane, plugin: Plugin) -> None:
@@ -308,3 +315,5 @@ def test_version_shows_the_operators(namespace: Namespace, plugin: Plugin) -> No
     output = plugin.succeed("version")
     assert re.match(r"Client: [0-9.]+\n", output)
     assert f"Operator {namespace.name}/keyturn: 9.8.7\n" in output
+    versions = load_valid("version", plugin.succeed("version", "-o", "json"))
+    assert "9.8.7" in [operator["version"] for operator in versions["operators"]]

@@ -105,8 +105,8 @@ _EXACTLY_ONE = "exactly one of "
 ARE_RULES_DEFERRED: ContextVar[bool] = ContextVar("ARE_RULES_DEFERRED", default=False)
 
 
-# gc=False, here and in other structs of which there is one per TokenRequest: they cannot be part of a reference cycle, and
-# a collection that scans 100,000 requests stops everything for seconds.
+# gc=False, here and in other structs of which there is one per TokenRequest: they cannot be part of a reference cycle,
+# and a collection that scans 100,000 requests stops everything for seconds.
 class ApiStruct(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Base of all API types. Unknown fields are errors: ignoring one could grant more than the user intended."""
 

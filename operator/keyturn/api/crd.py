@@ -54,7 +54,7 @@ def crd() -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """Return the structural schema of a TokenRequest."""
     _, components = msgspec.json.schema_components((TokenRequest,), ref_template="{name}")
-    root = _structural(components["TokenRequest"], components)
+    root = structural_schema(components["TokenRequest"], components)
     root["properties"] |= {
         "apiVersion": {"type": "string", "description": "Version of the schema: keyturn.dev/v1alpha1."},
         "kind": {"type": "string", "description": "Kind of the object: TokenRequest."},
@@ -69,16 +69,16 @@ def schema() -> dict[str, Any]:
     return root
 
 
-def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+def structural_schema(node: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     """Inline references, turn "X or null" into X, and drop keywords that a structural schema must not contain."""
     if "$ref" in node:
         name = node["$ref"]
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        return _structural(components[name] | rest, components)
+        return structural_schema(components[name] | rest, components)
     if "anyOf" in node:
         member = next(option for option in node["anyOf"] if option != {"type": "null"})
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
-        return _structural(member | rest, components)
+        return structural_schema(member | rest, components)
     structural = {key: _child(key, value, components) for key, value in node.items() if key not in ("title", "default")}
     if structural.get("additionalProperties") is False:
         del structural["additionalProperties"]
@@ -97,9 +97,9 @@ def _structural(node: dict[str, Any], components: dict[str, Any]) -> dict[str, A
 
 def _child(key: str, value: Any, components: dict[str, Any]) -> Any:
     if key == "properties":
-        return {name: _structural(child, components) for name, child in value.items()}
+        return {name: structural_schema(child, components) for name, child in value.items()}
     if key in ("items", "additionalProperties") and isinstance(value, dict):
-        return _structural(value, components)
+        return structural_schema(value, components)
     return value
 
 

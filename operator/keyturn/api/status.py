@@ -12,20 +12,34 @@ MAX_PRINCIPAL_LENGTH, MAX_RENEW_REQUEST_LENGTH = 2048, 128
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
+ConditionType = Literal["Ready", "Renewed", "Stalled"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
 class Condition(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
     """A condition, with the fields of Kubernetes' metav1.Condition."""
 
-    type: Annotated[Literal["Ready", "Renewed", "Stalled"], Meta(description="Ready, Renewed or Stalled.")]
-    status: Annotated[Literal["True", "False", "Unknown"], Meta(description="True, False or Unknown.")]
-    reason: Annotated[str, Meta(max_length=1024, description="Reason for the last transition, in CamelCase.")]
-    message: Annotated[str, Meta(max_length=32768, description="Details of the last transition.")]
+    type: Annotated[ConditionType, Meta(description="Ready, Renewed or Stalled.")]
+    status: Annotated[ConditionStatus, Meta(description="True, False or Unknown.")]
+    reason: Annotated[
+        str,
+        Meta(
+            max_length=1024, description="Reason for the status of the condition, in CamelCase, such as SourceInvalid."
+        ),
+    ]
+    message: Annotated[
+        str, Meta(max_length=32768, description="Details of the reason, for people. Programs must not parse it.")
+    ]
     last_transition_time: Annotated[
         str,
         Meta(
-            extra_json_schema={"format": "date-time"}, description="Time at which the status of the condition changed."
+            extra_json_schema={"format": "date-time"},
+            description="Time at which the status of the condition last changed.",
         ),
     ]
-    observed_generation: Annotated[int, Meta(description="The generation that the condition was computed from.")] = 0
+    observed_generation: Annotated[
+        int, Meta(description="The generation of the TokenRequest that the condition was computed from.")
+    ] = 0
 
 
 class LastError(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
@@ -33,14 +47,26 @@ class LastError(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="cam
 
     reason: Annotated[str, Meta(max_length=128, description="One of the reasons of the condition Renewed.")]
     message: Annotated[str, Meta(max_length=1024, description="What failed.")]
-    # Encoded even if it is null: in a merge patch, only null removes an old ID.
-    request_id: Annotated[str, Meta(max_length=256, description="The AWS request ID.")] | None = None
+    # Encoded even if they are null: in a merge patch, only null removes an old value.
+    field: (
+        Annotated[
+            str,
+            Meta(max_length=128, description="Exchange that failed, if one did, such as spec.exchanges[1].assumeRole."),
+        ]
+        | None
+    ) = None
+    request_id: (
+        Annotated[str, Meta(max_length=256, description="The request ID with which AWS support can find the call.")]
+        | None
+    ) = None
 
 
 class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """Observed state. It never causes a renewal; after a restart Keyturn reads it to continue a wait."""
 
-    observed_generation: Annotated[int, Meta(description="The generation that this status was computed from.")] = 0
+    observed_generation: Annotated[
+        int, Meta(description="The generation of the TokenRequest that this status was computed from.")
+    ] = 0
     conditions: Annotated[
         tuple[Condition, ...],
         Meta(
@@ -50,37 +76,50 @@ class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"
         ),
     ] = ()
     secret_name: Annotated[str, Meta(description="Name of the Secret with the credentials.")] | None = None
-    issue_time: Annotated[Time, Meta(description="Time at which the current credentials were issued.")] = None
+    issue_time: Annotated[Time, Meta(description="Time at which Keyturn issued the credentials in the Secret.")] = None
     expiration_time: Annotated[
-        Time, Meta(description="Time at which the current credentials expire (the earliest, if they differ).")
+        Time, Meta(description="Time at which the credentials in the Secret expire (the earliest, if they differ).")
     ] = None
-    renewal_time: Annotated[Time, Meta(description="Time of the next scheduled renewal.")] = None
-    last_attempt_time: Annotated[Time, Meta(description="Time of the last renewal attempt.")] = None
-    next_attempt_time: Annotated[Time, Meta(description="Time of the next attempt, after a failure.")] = None
-    last_error: Annotated[LastError, Meta(description="Last error, until an attempt succeeds.")] | None = None
-    failed_attempts: Annotated[int, Meta(ge=0, description="Number of consecutive failed attempts.")] = 0
+    renewal_time: Annotated[
+        Time, Meta(description="Time at which Keyturn renews the credentials, if nothing changes before.")
+    ] = None
+    last_attempt_time: Annotated[
+        Time, Meta(description="Time at which Keyturn last tried to renew the credentials.")
+    ] = None
+    next_attempt_time: Annotated[Time, Meta(description="Time at which Keyturn tries again after a failure.")] = None
+    last_error: (
+        Annotated[LastError, Meta(description="Why the last attempt failed, until an attempt succeeds.")] | None
+    ) = None
+    failed_attempts: Annotated[int, Meta(ge=0, description="Number of attempts that have failed in a row.")] = 0
     # The issuance record has the same limits: one with a number outside of them could not be read back.
     revision: Annotated[
-        int, Meta(ge=0, le=MAX_REVISION, description="Number of times that credentials were issued.")
+        int,
+        Meta(
+            ge=0,
+            le=MAX_REVISION,
+            description="Number of times that Keyturn has issued credentials for this TokenRequest.",
+        ),
     ] = 0
     principal: (
         Annotated[
             str,
             Meta(
-                max_length=MAX_PRINCIPAL_LENGTH, description="Principal of the current credentials, as AWS reports it."
+                max_length=MAX_PRINCIPAL_LENGTH,
+                description="Principal of the credentials in the Secret, as AWS reports it, such as the ARN"
+                " of an assumed role.",
             ),
         ]
         | None
     ) = None
     source_expiration_time: Annotated[
-        Time, Meta(description="Time at which the source credential expires, if it is known.")
+        Time, Meta(description="Time at which the source credential, such as a refresh token, expires, if it is known.")
     ] = None
     last_handled_renew_request: (
         Annotated[
             str,
             Meta(
                 max_length=MAX_RENEW_REQUEST_LENGTH,
-                description="The last value of the annotation keyturn.dev/renew-requested-at that was handled.",
+                description="The last value of the annotation keyturn.dev/renew-requested-at that Keyturn has handled.",
             ),
         ]
         | None

@@ -34,7 +34,9 @@ class TargetSpec(ApiStruct, frozen=True):
     deletion_policy: (
         Annotated[
             Literal["Delete", "Retain"],
-            Meta(description="Whether to delete the Secret with the TokenRequest or retain it. Default: Delete."),
+            Meta(
+                description="Whether Keyturn deletes the Secret with the TokenRequest, or retains it. Default: Delete."
+            ),
         ]
         | None
     ) = None
@@ -74,7 +76,8 @@ class RenewalSpec(ApiStruct, frozen=True):
                 DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                description="How long before expiry to renew, such as 20m or 1h30m. Limited to 95% of the actual"
+                description="How long before the credentials expire Keyturn renews them, such as 20m or 1h30m."
+                " Limited to 95% of the actual"
                 " lifetime. If it is not shorter than the actual lifetime, half of the lifetime is used.",
             ),
         ]
@@ -83,7 +86,10 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before_percentage: (
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
-            Meta(description="How long before expiry to renew, as a percentage of the lifetime. Limited to 95."),
+            Meta(
+                description="How long before the credentials expire Keyturn renews them, as a percentage of the"
+                " lifetime, such as 50. Limited to 95."
+            ),
         ]
         | None
     ) = None

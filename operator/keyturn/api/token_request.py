@@ -87,7 +87,11 @@ class TokenRequestSpec(ApiStruct, frozen=True, kw_only=True):
     ) = None
     suspend: (
         Annotated[
-            bool, Meta(description="Stop renewals and drift correction. The Secret is left unchanged. Default: false.")
+            bool,
+            Meta(
+                description="Whether to stop renewals and drift correction. The Secret is left"
+                " unchanged. Default: false."
+            ),
         ]
         | None
     ) = None

@@ -4,6 +4,7 @@ Each command is a module that is imported when the command is called, so that `k
 run, does not import kopf and boto3.
 """
 
+import copy
 import importlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,24 +16,57 @@ from keyturn import __version__
 
 
 class LazyCommand(NamedTuple):
-    """A command: the module that defines it, under the command's own name, and its summary for `--help`."""
+    """A command: the module that defines it, under the command's own name, and its summary for `--help`.
+
+    `failure` describes when the exit code is 1; empty if the command cannot fail.
+    """
 
     module: str
     summary: str
+    failure: str = ""
 
 
 COMMANDS: Mapping[str, LazyCommand] = {
-    "check": LazyCommand("keyturn.cli.check.command", "Check manifests of TokenRequests and Pods for mistakes."),
+    "check": LazyCommand(
+        "keyturn.cli.check.command",
+        "Check manifests of TokenRequests and Pods for mistakes.",
+        "if a file has an error, or with --strict also a warning",
+    ),
     "crd": LazyCommand("keyturn.cli.manifests", "Print the CustomResourceDefinition."),
-    "inject": LazyCommand("keyturn.cli.manifests", "Add the sidecar to the Pods in manifests."),
-    "login": LazyCommand("keyturn.cli.login.command", "Sign in for a TokenRequest that runs without a cluster."),
-    "operator": LazyCommand("keyturn.cli.operator", "Run the Kubernetes operator."),
-    "run": LazyCommand("keyturn.cli.run", "Renew one TokenRequest without a cluster."),
-    "sidecar": LazyCommand("keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod."),
+    "inject": LazyCommand(
+        "keyturn.cli.manifests",
+        "Add the sidecar to the Pods in manifests.",
+        "if a manifest cannot be read or the sidecar cannot be added",
+    ),
+    "login": LazyCommand(
+        "keyturn.cli.login.command",
+        "Sign in for a TokenRequest that runs without a cluster.",
+        "if the sign-in fails or the token cannot be stored",
+    ),
+    "operator": LazyCommand(
+        "keyturn.cli.operator",
+        "Run the Kubernetes operator.",
+        "if the operator cannot start or loses its Lease",
+    ),
+    "run": LazyCommand(
+        "keyturn.cli.run",
+        "Renew one TokenRequest without a cluster.",
+        "if it cannot start, or with --once if there are no usable credentials",
+    ),
+    "sidecar": LazyCommand(
+        "keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod.", "if the sidecar cannot start"
+    ),
     "credential-process": LazyCommand(
-        "keyturn.cli.credential_process", "Print credentials for an AWS SDK's credential_process."
+        "keyturn.cli.credential_process",
+        "Print credentials for an AWS SDK's credential_process.",
+        "if there are no valid credentials",
     ),
 }
+
+
+def exit_codes(failure: str) -> str:
+    """Return the sentence for `--help`."""
+    return f"Exit code: 0 on success, {f'1 {failure}, ' if failure else ''}2 for an invalid command line."
 
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
@@ -51,8 +85,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in self._lazy_commands:
             return None
-        module = importlib.import_module(self._lazy_commands[cmd_name].module)
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        lazy = self._lazy_commands[cmd_name]
+        command: click.Command = copy.copy(getattr(importlib.import_module(lazy.module), cmd_name.replace("-", "_")))
+        command.epilog = "\n\n".join(filter(None, (command.epilog, exit_codes(lazy.failure))))
         return command
 
     def resolve_command(

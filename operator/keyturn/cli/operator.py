@@ -37,9 +37,16 @@ from keyturn.sidecar.http_server import BindError
     help="Kubeconfig file. Default: the file in KUBECONFIG or, if unset, the Pod's service account.",
 )
 @option("--concurrent", type=click.IntRange(1, 256), default=16, help="Maximum number of concurrent reconciliations.")
-@option("--http-bind-address", default=":8080", metavar="HOST:PORT", help="Address of /metrics, /healthz and /readyz.")
+@option(
+    "--http-bind-address",
+    default=":8080",
+    metavar="HOST:PORT",
+    help="Address of /metrics, /healthz and /readyz. Without a host: all addresses of the Pod.",
+)
 @option("--leader-elect/--no-leader-elect", default=True, help="Renew only while holding the Lease.")
-@option("--lease-name", default="keyturn", help="Name of the Lease.")
+@option(
+    "--lease-name", default="keyturn", help="Name of the Lease. With its namespace, it identifies the installation."
+)
 @option("--lease-namespace", help="Namespace of the Lease. Default: the Pod's own.")
 @option("--issuance-key-secret", help="Secret with the keys that sign issuance records. Default: LEASE-issuance-key.")
 @option(

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from keyturn.cli import COMMANDS, exit_codes
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -21,7 +23,10 @@ class _NonEmptyPath(click.Path):
 
 
 # `keyturn sidecar --help` shows the help of the selected mode, whose command does not have this option.
-MODE_HELP = "--mode [reader|standalone] or KEYTURN_MODE selects the mode of the sidecar. Default: reader."
+MODE_HELP = (
+    "--mode [reader|standalone] or KEYTURN_MODE selects the mode of the sidecar. Default: reader.\n\n"
+    + exit_codes(COMMANDS["sidecar"].failure)
+)
 
 FILE = _NonEmptyPath(dir_okay=False, path_type=Path)
 DIRECTORY = _NonEmptyPath(file_okay=False, path_type=Path)

@@ -52,12 +52,28 @@ def _file_options(command: Command) -> Command:
             type=FILE,
             help="Projected token, for token.serviceAccount and clientAssertionFrom.serviceAccount.",
         ),
-        option("--state-dir", type=DIRECTORY, help="Directory for rotated refresh tokens; it must survive restarts."),
-        option("--output-dir", type=DIRECTORY, help="Directory for the formats, laid out like a Secret volume."),
+        option(
+            "--state-dir",
+            type=DIRECTORY,
+            help="Directory for rotated refresh tokens, and for records of single-use credentials that have been used."
+            " It must survive restarts. Required for a source that is consumed.",
+        ),
+        option(
+            "--output-dir",
+            type=DIRECTORY,
+            help="Directory for the formats, laid out like a Secret volume: all files change at once.",
+        ),
         option(
             "--sources-dir", type=DIRECTORY, help="Directory with a file NAME/KEY for each Secret or ConfigMap key."
         ),
-        option("--filename", "-f", "manifest", type=FILE, required=True, help="Manifest of the TokenRequest."),
+        option(
+            "--filename",
+            "-f",
+            "manifest",
+            type=FILE,
+            required=True,
+            help="Manifest of the TokenRequest; a change is applied within a second.",
+        ),
     ):
         command = add(command)
     return command

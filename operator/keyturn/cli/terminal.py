@@ -1,8 +1,26 @@
 """Output for a terminal, which text from the cluster or from a file must not control."""
 
 import json
+import os
+import sys
+from typing import Literal, Self, TextIO
 
 import click
+
+Color = Literal["red", "yellow", ""]
+
+
+class ColoredLine(str):
+    """A line that `echo` prints in a color, if it prints to a terminal. For everything else, it is the plain text."""
+
+    __slots__ = ("color",)
+    color: Color
+
+    def __new__(cls, text: str, color: Color) -> Self:
+        """Return the text with a color; without one if it is empty."""
+        line = super().__new__(cls, text)
+        line.color = color
+        return line
 
 
 def printable(text: str) -> str:
@@ -17,7 +35,18 @@ def printable(text: str) -> str:
 
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines to stdout or stderr, each of them escaped. JSON stays valid: only its strings can need escapes."""
-    click.echo("\n".join(map(printable, lines)), err=err)  # noqa: TID251 - escaped
+    has_color = _has_color(sys.stderr if err else sys.stdout)
+    texts = [_styled(line) if has_color and isinstance(line, ColoredLine) else printable(line) for line in lines]
+    click.echo("\n".join(texts), err=err)  # noqa: TID251 - escaped
+
+
+def _styled(line: ColoredLine) -> str:
+    return click.style(printable(line), fg=line.color) if line.color else printable(line)
+
+
+def _has_color(stream: TextIO) -> bool:
+    """Whether to print colors: to a terminal that has some, and without NO_COLOR (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def examples(*lines: str) -> str:

@@ -261,7 +261,12 @@ class Operator:
 
         boundary = Boundary("request_watch", f"the watch of {PLURAL}", metrics)
         responses = RequestResponses(
-            api, controller.on_request_list, boundary, secrets_listed, is_known=controller.is_known
+            api,
+            controller.on_request,
+            controller.on_request_list,
+            boundary,
+            secrets_listed,
+            is_known=controller.is_known,
         )
         all_watches = list(itertools.chain(*watches.values()))
         self._lists = [*(watch.unlisted for watch in all_watches), responses.unlisted]
@@ -271,7 +276,7 @@ class Operator:
             for watch in all_watches:
                 tasks.create_task(watch.run())
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
-            await watch_requests(api, configuration, namespaces, controller.on_request, responses, self._on_signal)
+            await watch_requests(api, configuration, namespaces, responses, self._on_signal)
             # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
             raise asyncio.CancelledError
 

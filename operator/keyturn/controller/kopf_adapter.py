@@ -5,8 +5,8 @@ import contextlib
 import itertools
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, cast
 from uuid import uuid4
 
 import aiohttp
@@ -24,22 +24,14 @@ _UNTIL_SERVED_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
-class OnRequest(Protocol):
-    """Receives each TokenRequest."""
-
-    def __call__(self, body: dict[str, Any], *, alive: bool) -> Awaitable[None]:
-        """Handle a TokenRequest that exists, has changed or was deleted."""
-
-
 async def watch_requests(
     api: ApiClient,
     configuration: Configuration,
     namespaces: Sequence[str],
-    on_request: OnRequest,
     responses: RequestResponses,
     on_signal: Callable[[Callable[[], object]], None],
 ) -> None:
-    """Pass every TokenRequest and every change to `on_request` until a signal; `on_signal` registers the handler.
+    """Pass every TokenRequest and every change to `responses` until a signal; `on_signal` registers the handler.
 
     Waits for the CRD, and survives its deletion. Missed deletions are detected by the uids in the next list (see
     RequestResponses). Whatever exception ends kopf, it is started again.
@@ -50,7 +42,7 @@ async def watch_requests(
     # Measured: create and update handlers make kopf write to each object, and daemons and timers add a finalizer.
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def _(event: Any, **_: Any) -> None:
-        await on_request(event["object"], alive=event["type"] != "DELETED")
+        await responses.on_request(event["object"], alive=event["type"] != "DELETED")
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:

@@ -118,6 +118,7 @@ def restored_failure(status: Status) -> Failure | None:
         generation=status.observed_generation,
         handled_renew_request=status.last_handled_renew_request or "",
         failed_at=read_time(status.last_attempt_time),
+        field=error.field or "",
         # Used only if the next error is also one that usually passes.
         transient_since=read_time(renewed.last_transition_time) if renewed and error.reason == "Unavailable" else None,
     )

@@ -32,6 +32,13 @@ _NO_CAUSE = Exception()
 _log = logging.getLogger(__name__)
 
 
+class OnRequest(Protocol):
+    """Receives each TokenRequest."""
+
+    def __call__(self, body: dict[str, Any], *, alive: bool) -> Awaitable[None]:
+        """Handle a TokenRequest that exists, has changed or was deleted."""
+
+
 class OnRequestList(Protocol):
     """Receives the uids of a full list."""
 
@@ -124,20 +131,23 @@ class RequestResponses:
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.
 
-    A change of an object whose metadata `is_known`, such as our own write of its status, becomes a bookmark, and a list
-    leaves such objects out. Otherwise, with 100,000 objects, kopf needs longer for a list than the API server keeps the
-    changes since then, so the next watch fails and kopf lists them again, without end.
+    The objects of a list go to `on_request` at once, and kopf receives none of them, because it needs 0.4 ms and 2 KiB
+    for each. With 100,000 objects, a list took longer than the API server keeps the changes since then, so the next
+    watch failed, and kopf listed again, without end. For the same reason, a change of an object whose metadata
+    `is_known`, such as our own write of its status, becomes a bookmark.
     """
 
     def __init__(
         self,
         api: ApiClient,
+        on_request: OnRequest,
         on_list: OnRequestList,
         boundary: Boundary,
         secrets_listed: Callable[[str], Awaitable[None]] = lambda _: asyncio.sleep(0),
         is_known: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     ) -> None:
         self._api = api
+        self.on_request = on_request
         self._on_list = on_list
         self._secrets_listed = secrets_listed
         self._is_known = is_known
@@ -190,9 +200,8 @@ class RequestResponses:
             else:
                 self._page_size.grow()
             items = list(self._read_all(page))
-            self._collect(path, page, items, first="continue" not in request.url.query)
-            unknown = [item for item in items if not self._is_known(msgspec.to_builtins(item.metadata))]
-            body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": unknown,
+            await self._collect(path, page, items, first="continue" not in request.url.query)
+            body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": [],
                     "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
             response.content = _Body(msgspec.json.encode(body))
             return response
@@ -205,7 +214,14 @@ class RequestResponses:
                 # One object must not hide all others.
                 self.boundary.report(error)
 
-    def _collect(self, path: str, page: Page, items: list[_Request], *, first: bool) -> None:
+    async def _collect(self, path: str, page: Page, items: list[_Request], *, first: bool) -> None:
+        for item in items:
+            try:
+                await self.on_request(msgspec.json.decode(msgspec.json.encode(item)), alive=True)
+            except Exception as error:  # noqa: BLE001 - one object must not hide all others
+                self.boundary.report(error)
+            # A page of 500 objects must not delay renewals.
+            await asyncio.sleep(0)
         uids = self._uids.pop(path, set()) if not first else set()
         uids |= {item.metadata.uid for item in items}
         if page.remaining:

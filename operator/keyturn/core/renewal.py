@@ -296,9 +296,9 @@ def _before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> da
 
 
 def after_failure(
-    request: Request, state: ReconcileState, error: KeyturnError, now: datetime, rand: float
+    request: Request, state: ReconcileState, error: KeyturnError, now: datetime, rand: float, field: str = ""
 ) -> tuple[ReconcileState, bool]:
-    """Return the state after an error, and whether it counts as an attempt.
+    """Return the state after an error, and whether it counts as an attempt. `field`: see Failure.
 
     The same refusal again, before the time of the next attempt and without an exchange, does not count. A refusal that
     usually passes counts as an outage until it has lasted for some minutes.
@@ -329,5 +329,6 @@ def after_failure(
         inputs=state.inputs,
         failed_at=now,
         transient_since=transient_since,
+        field=field,
     )
     return dataclasses.replace(state, failure=failure), True

@@ -23,17 +23,25 @@ _Service = Annotated[
 
 
 class AwsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """How to connect to AWS. `endpoints` maps a service, or service/region, to a URL that replaces AWS's own.
+    """How to connect to AWS."""
 
-    `fips` and `dual_stack` select AWS's own variants of its hosts. Without `proxy`, the proxy of the environment is
-    used. `ca_bundle` is a file of PEM certificates to trust instead of the default ones.
-    """
-
-    endpoints: dict[_Service, Url] = {}
-    fips: bool = False
-    dual_stack: bool = False
-    proxy: str | None = None
-    ca_bundle: Annotated[str, Meta(min_length=1)] | None = None
+    endpoints: Annotated[
+        dict[_Service, Url],
+        Meta(
+            description="URLs that replace AWS's own, by service (`sts`) or by service and region (`sts/eu-west-1`),"
+            " such as those of VPC endpoints."
+        ),
+    ] = {}
+    fips: Annotated[bool, Meta(description="Whether to call AWS's FIPS hosts.")] = False
+    dual_stack: Annotated[bool, Meta(description="Whether to call AWS's dual-stack hosts (IPv4 and IPv6).")] = False
+    proxy: Annotated[
+        str | None,
+        Meta(description="URL of a proxy for AWS, without a password. Default: the proxy of the environment."),
+    ] = None
+    ca_bundle: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Path of a file with CA certificates (PEM) to trust for AWS. Default: those of the AWS SDK."),
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse an invalid proxy."""
@@ -66,17 +74,41 @@ def _check_proxy(url: str | None) -> None:
 
 
 class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Which OAuth issuers may be called: `allowed_hosts` (empty for any), at public addresses or in private networks.
+    """Which OAuth issuers may be called, and how.
 
     A proxy resolves host names itself, so addresses cannot be checked: only `allowed_hosts` protects its network.
-    Without `allowed_hosts`, `proxy` is refused, and that of the environment is not used.
-    `max_concurrent_requests` is the limit for each issuer.
     """
 
-    allowed_hosts: tuple[_Host, ...] = ()
-    proxy: str | None = None
-    allowed_private_networks: tuple[_Network, ...] = ()
-    max_concurrent_requests: Annotated[int, Meta(ge=1, le=64)] = 2
+    allowed_hosts: Annotated[
+        tuple[_Host, ...],
+        Meta(
+            description="Hosts that oauthToken may call, such as `id.example.com`. If the list is empty, oauthToken may"
+            " call any host with a public address."
+        ),
+    ] = ()
+    proxy: Annotated[
+        str | None,
+        Meta(
+            description="URL of a proxy for issuers, without a password; requires `issuers.allowedHosts`. Default: the"
+            " proxy of the environment if `issuers.allowedHosts` is set, otherwise none."
+        ),
+    ] = None
+    allowed_private_networks: Annotated[
+        tuple[_Network, ...],
+        Meta(
+            description="Private networks in which issuers may be, such as `10.0.0.0/8`. The metadata address of a"
+            " cloud is never allowed."
+        ),
+    ] = ()
+    max_concurrent_requests: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Maximum number of concurrent requests to one token URL. Others wait in the work queue."
+            " Increase it if many TokenRequests with the same issuer are renewed late.",
+        ),
+    ] = 2
 
     def __post_init__(self) -> None:
         """Refuse invalid networks, which would otherwise fail at the first call, and a proxy without allowed hosts."""
@@ -100,10 +132,14 @@ _Text = Annotated[
 
 
 class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Namespaces that may assume roles with the operator's own AWS identity; * matches any characters."""
+    """Namespaces that may assume roles with the operator's own AWS identity."""
 
-    namespaces: Annotated[tuple[_Text, ...], Meta(min_length=1)]
-    roles: Annotated[tuple[_Text, ...], Meta(min_length=1)]
+    namespaces: Annotated[
+        tuple[_Text, ...], Meta(min_length=1, description="Names of namespaces; `*` matches any characters.")
+    ]
+    roles: Annotated[
+        tuple[_Text, ...], Meta(min_length=1, description="ARNs of IAM roles; `*` matches any characters.")
+    ]
 
     def is_met_by(self, namespace: str, role: str) -> bool:
         """Whether a TokenRequest in the namespace may assume the role."""
@@ -111,14 +147,29 @@ class AmbientRule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 
 class SourceSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What sources may use: ServiceAccount tokens for `audiences`, and the operator's own (`ambient`) AWS identity.
+    """What sources may use."""
 
-    With `require_label`, only Secrets with the label keyturn.dev/source: "true" are read.
-    """
-
-    audiences: tuple[_Text, ...] = ("sts.amazonaws.com",)
-    ambient: tuple[AmbientRule, ...] = ()
-    require_label: bool = False
+    audiences: Annotated[
+        tuple[_Text, ...],
+        Meta(
+            description="Audiences that ServiceAccount tokens may have (source.token.serviceAccount and"
+            " clientAssertionFrom.serviceAccount)."
+        ),
+    ] = ("sts.amazonaws.com",)
+    ambient: Annotated[
+        tuple[AmbientRule, ...],
+        Meta(
+            description="Namespaces that may use the operator's own AWS identity (source.credentials.ambient), and the"
+            " roles that they may assume with it. Default: none."
+        ),
+    ] = ()
+    require_label: Annotated[
+        bool,
+        Meta(
+            description="Whether the operator reads only Secrets with the label `keyturn.dev/source: "
+            '"true"`, for sources and for the values of exchanges.'
+        ),
+    ] = False
 
 
 def _is_match(pattern: str, text: str) -> bool:
@@ -140,9 +191,17 @@ def _is_match(pattern: str, text: str) -> bool:
 
 
 class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Limits on renewals: the minimum interval is this one or a twentieth of the lifetime, whichever is longer."""
+    """Limits on renewals."""
 
-    min_interval_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
+    min_interval_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Minimum time between two exchanges of a TokenRequest after changes by users. Between scheduled"
+            " renewals, it is a twentieth of the lifetime if that is longer.",
+        ),
+    ] = 10
 
 
 class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

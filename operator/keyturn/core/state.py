@@ -1,7 +1,8 @@
 """The state of a request between reconciliations, and its last failure."""
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from keyturn.api.source import ValueRef
@@ -17,7 +18,8 @@ class Failure:
     `inputs` is the hash of the spec, source and target at that attempt, None after a restart; if they change, the next
     attempt is made at once. If the clock shows a time before `failed_at`, it was set back, and `next_attempt_time` no
     longer counts. `values_read` are the fingerprints of the values that the exchanges of that attempt have read from
-    Secrets and ConfigMaps, `transient_since` is the first of the last failures in a row that usually pass.
+    Secrets and ConfigMaps, `transient_since` is the first of the last failures in a row that usually pass. `field` is
+    the path of the exchange that failed, empty if none did.
     """
 
     error: KeyturnError
@@ -27,8 +29,9 @@ class Failure:
     handled_renew_request: str = ""
     inputs: str | None = None
     failed_at: datetime | None = None
-    values_read: Mapping[ValueRef, str] = field(default_factory=dict)
+    values_read: Mapping[ValueRef, str] = dataclasses.field(default_factory=dict)
     transient_since: datetime | None = None
+    field: str = ""
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
         """Whether `error` is the same failure again, before the time of the next attempt."""

@@ -1,12 +1,12 @@
 """Status, conditions and Events of a TokenRequest, computed from the outcome of a reconciliation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from keyturn.api.status import Condition, LastError, Status
+from keyturn.api.status import Condition, ConditionStatus, ConditionType, LastError, Status
 from keyturn.api.times import human_duration, read_time, rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import REASONS, RefusedError
@@ -49,7 +49,38 @@ class Event:
 _LONGEST_MESSAGE = 1024  # the limit of a core/v1 Event, which repeats the message of its condition
 _LONGEST_ERROR = 700  # the part for the error, which the request ID and the time of the next attempt follow
 _UNVERIFIED = "IssuanceUnverified"
-_EVENT_TYPES = {"Issued": "Normal", "DriftCorrected": "Warning"}
+# The status of Ready by its reason. For the reason of a failure it is False, and Suspended leaves it as it is.
+READY_STATUS: Mapping[str, ConditionStatus] = {
+    "Issued": "True",
+    "Renewed": "True",
+    "SourceExpiring": "True",
+    "Expired": "False",
+    "DriftDetected": "False",
+    "Pending": "False",
+    WAITING_FOR_RENEWAL: "False",
+    "SecretDeleted": "False",
+    _UNVERIFIED: "Unknown",
+}
+# The status of Renewed by its reason. For the other reasons of failures it is False.
+RENEWED_STATUS: Mapping[str, ConditionStatus] = {
+    "Issued": "True",
+    "Renewed": "True",
+    "DriftCorrected": "True",
+    "Pending": "Unknown",
+    "RefreshOutcomeUnknown": "Unknown",
+}
+SUSPENDED = "Suspended"
+# The types of Events, by reason. The Events of failures, `ReasonPolicy.event`, are Warnings.
+EVENT_TYPES = {
+    "Issued": "Normal",
+    "Recovered": "Normal",
+    "DriftCorrected": "Warning",
+    "SecretDeleted": "Warning",
+    "Expired": "Warning",
+    "SourceExpiring": "Warning",
+    _UNVERIFIED: "Warning",
+}
+_EVENTS_AFTER_ISSUE, _EVENTS_OF_READY = ("Issued", "DriftCorrected"), ("Expired", "SourceExpiring", _UNVERIFIED)
 # Reason and message of Ready while there is no Secret for the current spec, by the reason of the postponed renewal.
 _POSTPONED = {
     WAITING_FOR_RENEWAL: (
@@ -71,7 +102,12 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
     last_error = None
     if failure:
         reason, message, request_id = failure.error.reason, failure.error.message, failure.error.request_id
-        last_error = LastError(reason=reason, message=message[:_LONGEST_MESSAGE], request_id=request_id[:256] or None)
+        last_error = LastError(
+            reason=reason,
+            message=message[:_LONGEST_MESSAGE],
+            field=failure.field or None,
+            request_id=request_id[:256] or None,
+        )
     conditions = [_ready(request, outcome), _renewed(request, previous, outcome), _stalled(outcome)]
     status = Status(
         observed_generation=request.generation,
@@ -101,9 +137,9 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
     """Return the status of a TokenRequest whose spec cannot be parsed."""
     reason = "InvalidSpec"
     conditions = (
-        _condition("Ready", "False", reason, message),
-        _condition("Renewed", "False", reason, message),
-        _condition("Stalled", "True", reason, message),
+        _condition("Ready", reason, message),
+        _condition("Renewed", reason, message),
+        _condition("Stalled", reason, message),
     )
     return msgspec.structs.replace(
         previous,
@@ -123,7 +159,7 @@ def expired(previous: Status, now: datetime) -> Status | None:
     if expiry is None or now < expiry or ready is None or ready.status != "True":
         return None
     message = f"credentials in Secret {previous.secret_name} expired at {rfc3339(expiry)}; they are being renewed"
-    condition = _condition("Ready", "False", "Expired", message)
+    condition = _condition("Ready", "Expired", message)
     conditions = tuple(
         _with_time(condition, previous, before.observed_generation, now) if before.type == "Ready" else before
         for before in previous.conditions
@@ -136,11 +172,11 @@ def after_bug(previous: Status, generation: int, failure: Failure, now: datetime
     expiry, ready = read_time(previous.expiration_time), previous.condition("Ready")
     reason, message = failure.error.reason, failure.error.message
     if expiry and now >= expiry:
-        ready = _condition("Ready", "False", "Expired", f"the credentials expired at {rfc3339(expiry)}")
+        ready = _condition("Ready", "Expired", f"the credentials expired at {rfc3339(expiry)}")
     elif expiry is None or ready is None or ready.status != "True" or previous.observed_generation != generation:
-        ready = _condition("Ready", "False", reason, message)
+        ready = _condition("Ready", reason, message)
     text = f"{message}; next attempt at {rfc3339(failure.next_attempt_time)}"
-    conditions = (ready, _condition("Renewed", "False", reason, text))
+    conditions = (ready, _condition("Renewed", reason, text))
     return msgspec.structs.replace(
         previous,
         observed_generation=generation,
@@ -160,19 +196,19 @@ def events(previous: Status, now: Status, outcome: Outcome) -> Iterator[Event]:
     is_same_secret = previous.expiration_time is not None and previous.secret_name == now.secret_name
     if is_same_secret and "SecretMissing" in (outcome.damage, outcome.reason):
         text = f"Secret {now.secret_name} was deleted{' and recreated' if outcome.reason else ''}"
-        yield Event("Warning", "SecretDeleted", ready.message if ready.reason == "SecretDeleted" else text)
+        yield _event("SecretDeleted", ready.message if ready.reason == "SecretDeleted" else text)
     if renewed.reason in REASONS and _event_reason(renewed) != _event_reason(renewed_before):
         yield Event("Warning", _event_reason(renewed), renewed.message)
     is_new = now.revision != previous.revision
-    if is_new and renewed.reason in _EVENT_TYPES:
-        yield Event(_EVENT_TYPES[renewed.reason], renewed.reason, renewed.message)
+    if is_new and renewed.reason in _EVENTS_AFTER_ISSUE:
+        yield _event(renewed.reason, renewed.message)
     if previous.failed_attempts and renewed.status == "True" and not (is_new and renewed.reason == "Issued"):
         failures = "1 failure" if previous.failed_attempts == 1 else f"{previous.failed_attempts} failures"
         verb = "renewed" if is_new else "recovered"
-        yield Event("Normal", "Recovered", f"{verb} after {failures}: {renewed.message}")
+        yield _event("Recovered", f"{verb} after {failures}: {renewed.message}")
     is_reported = ready_before is not None and ready_before.reason == ready.reason
-    if ready.reason in ("Expired", "SourceExpiring", _UNVERIFIED) and not is_reported:
-        yield Event("Warning", ready.reason, ready.message)
+    if ready.reason in _EVENTS_OF_READY and not is_reported:
+        yield _event(ready.reason, ready.message)
 
 
 def _event_reason(condition: Condition | None) -> str:
@@ -181,9 +217,8 @@ def _event_reason(condition: Condition | None) -> str:
 
 def _ready(request: Request, outcome: Outcome) -> Condition:
     issuance, secret = outcome.issuance, f"Secret {request.secret_name}"
-    status = "False"
     if outcome.damage == _UNVERIFIED:
-        status, reason = "Unknown", _UNVERIFIED
+        reason = _UNVERIFIED
         message = f"the issuance record on {secret} is not signed with a key of this operator; a renewal replaces it"
     elif issuance is None or not is_unchanged(request.request_hash, issuance.request_hash):
         reason, message = _not_written(outcome, secret)
@@ -193,14 +228,16 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
         reason, message = "DriftDetected", f"keys of {secret} were edited{_correction(outcome)}"
     elif issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
         expiry = rfc3339(issuance.source_expires)
-        status, reason = "True", "SourceExpiring"
+        reason = "SourceExpiring"
         message = f"the source credential expires at {expiry}; replace it before then"
     else:
-        status, reason = "True", "Issued" if issuance.revision == 1 else "Renewed"
+        reason = "Issued" if issuance.revision == 1 else "Renewed"
         message = f"{secret} is valid until {rfc3339(issuance.expires)}"
+    condition = _condition("Ready", reason, message)
     if request.spec.suspend:
-        reason, message = "Suspended", f"spec.suspend is set: no renewal and no drift correction. {message}"
-    return _condition("Ready", status, reason, message)
+        message = f"spec.suspend is set: no renewal and no drift correction. {message}"[:_LONGEST_MESSAGE]
+        return msgspec.structs.replace(condition, reason=SUSPENDED, message=message)
+    return condition
 
 
 def _not_written(outcome: Outcome, secret: str) -> tuple[str, str]:
@@ -224,20 +261,19 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     failure, issuance = outcome.failure, outcome.issuance
     if failure:
         error = failure.error
-        status = "Unknown" if error.reason == "RefreshOutcomeUnknown" else "False"
         message = f"{error.message[:_LONGEST_ERROR]}{_with_id(error.request_id)}"
         next_attempt = f"next attempt at {rfc3339(failure.next_attempt_time)}"
-        return _condition("Renewed", status, error.reason, f"{message}; {next_attempt}")
+        return _condition("Renewed", error.reason, f"{message}; {next_attempt}")
     before = previous.condition("Renewed")
     is_same_issue = issuance is None or (not outcome.reason and previous.renewal_time == _renewal_time(issuance))
     if before and before.status == "True" and is_same_issue:
         return before
     if issuance is None:
-        return _condition("Renewed", "Unknown", "Pending", "no renewal has been attempted yet")
+        return _condition("Renewed", "Pending", "no renewal has been attempted yet")
     reason = "Issued" if issuance.revision == 1 else "Renewed"
     if outcome.reason == "DriftDetected" and issuance.revision > 1:
         reason = "DriftCorrected"
-    return _condition("Renewed", "True", reason, _success(request, outcome, issuance))
+    return _condition("Renewed", reason, _success(request, outcome, issuance))
 
 
 def _stalled(outcome: Outcome) -> Condition | None:
@@ -248,7 +284,7 @@ def _stalled(outcome: Outcome) -> Condition | None:
     is_final = error.reason == "RefreshOutcomeUnknown" and isinstance(error, RefusedError)
     if not (REASONS[error.reason].stalled or is_final):
         return None
-    return _condition("Stalled", "True", error.reason, error.message)
+    return _condition("Stalled", error.reason, error.message)
 
 
 def _success(request: Request, outcome: Outcome, issuance: Issuance) -> str:
@@ -272,9 +308,14 @@ def _renewal_time(issuance: Issuance) -> str | None:
     return None if issuance.once else rfc3339(issuance.renew)
 
 
-def _condition(kind: str, status: str, reason: str, message: str) -> Condition:
-    text = message[:_LONGEST_MESSAGE]
-    return Condition(type=kind, status=status, reason=reason, message=text, last_transition_time="")  # type: ignore[arg-type]
+def _condition(kind: ConditionType, reason: str, message: str) -> Condition:
+    text, by_reason = message[:_LONGEST_MESSAGE], {"Ready": READY_STATUS, "Renewed": RENEWED_STATUS}
+    status: ConditionStatus = by_reason[kind].get(reason, "False") if kind in by_reason else "True"
+    return Condition(type=kind, status=status, reason=reason, message=text, last_transition_time="")
+
+
+def _event(reason: str, message: str) -> Event:
+    return Event(EVENT_TYPES[reason], reason, message)
 
 
 def _with_time(condition: Condition, previous: Status, generation: int, now: datetime) -> Condition:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import MAX_REVISION, Status
@@ -102,6 +103,15 @@ class _Begun:
     exchanges: Sequence[StepSpec]
 
 
+class _ExchangeError(Exception):
+    """An exchange that failed with an error; `field` is its path in the TokenRequest."""
+
+    def __init__(self, field: str, error: KeyturnError) -> None:
+        super().__init__(error.message)
+        self.field: Final = field
+        self.error: Final = error
+
+
 async def reconcile(
     deps: Dependencies,
     request: Request | InvalidRequest,
@@ -170,26 +180,27 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
             case Refuse(error):
                 return _failed(deps, request, state, error, now)
     except Exception as error:  # noqa: BLE001 - a bug is reported like a failure
-        return _failed(deps, request, state, _as_failure(deps, request, error), now)
+        return _failed(deps, request, state, error, now)
     return replace(state.with_issuance(outcome.issuance), failure=outcome.failure), outcome, requeue_at
 
 
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
     if isinstance(error, BeingDeletedError | LeaseLostError):
         raise error
+    if isinstance(error, _ExchangeError):
+        return error.error
     return error if isinstance(error, KeyturnError) else report_bug(deps.metrics, request.namespaced_name, error)
 
 
-def _failed(
-    deps: Dependencies, request: Request, state: ReconcileState, error: KeyturnError, now: datetime
-) -> _Attempt:
+def _failed(deps: Dependencies, request: Request, state: ReconcileState, problem: Exception, now: datetime) -> _Attempt:
+    error, field = _as_failure(deps, request, problem), problem.field if isinstance(problem, _ExchangeError) else ""
     if isinstance(error, ThrottledError) and error.nothing_sent:
         # Keyturn's own limit is not a failure. A long wait is divided, so that an expiry during it is reported.
         outcome = Outcome(now, state.issuance, failure=state.failure)
         return state, outcome, now + min(error.retry_after, _LONGEST_LIMIT_WAIT)
     # The state contains the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
-    state, tried = after_failure(request, state, error, now, deps.rand())
+    state, tried = after_failure(request, state, error, now, deps.rand(), field)
     if tried:
         # Not the reason of the error itself: a refusal that usually passes is reported as Unavailable at first.
         deps.metrics.renewals.labels("failure", state.failure.error.reason if state.failure else "").inc()
@@ -298,12 +309,14 @@ async def _exchange(
                 send = await deps.prepare(request, step, values)
                 with deps.reserve(request, step):
                     values = await send(Transmission())
-        except ThrottledError as error:
-            if error.nothing_sent and step is not request.spec.exchanges[0]:
+        except KeyturnError as failure:
+            error = failure
+            if isinstance(error, ThrottledError) and error.nothing_sent and step is not request.spec.exchanges[0]:
                 # The next attempt repeats the exchanges before this one, too.
                 wait = max(error.retry_after, deps.min_interval)
-                raise ThrottledError(error.message, retry_after=wait, nothing_sent=True) from None
-            raise
+                error = ThrottledError(error.message, retry_after=wait, nothing_sent=True)
+            number = next(number for number, it in enumerate(request.spec.exchanges) if it is step)
+            raise _ExchangeError(f"spec.exchanges[{number}].{step.name}", error) from None
         # The refresh token is already saved; a later step must not use it.
         values = replace(values, refresh_token=None)
     return values

@@ -2,15 +2,31 @@
 
 import re
 import subprocess
+import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+_BLOCK = re.compile(r"^(?: *<!-- ([^\n]+) -->\n)? *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ShellBlock:
+    """A shell block of a page, and the text of the HTML comment on the line before it."""
+
+    comment: str
+    commands: str
+
+
+def all_shell_blocks(page: str) -> list[ShellBlock]:
+    blocks = _BLOCK.findall((ROOT / page).read_text())
+    return [ShellBlock(comment, textwrap.dedent(commands)) for comment, commands in blocks]
 
 
 def shell_blocks(page: str) -> list[str]:
-    blocks: list[str] = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    return blocks
+    """Return the commands of the blocks without a comment, such as `<!-- not tested: needs AWS -->`."""
+    return [block.commands for block in all_shell_blocks(page) if not block.comment]
 
 
 def run_command(command: str, variables: Mapping[str, str]) -> str:

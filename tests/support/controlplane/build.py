@@ -51,9 +51,12 @@ def _kubernetes(package: str, usual_seconds: int, source: Path = HERE) -> Progra
 def _helm(major: str) -> Program:
     source, module = HERE / ("helm3" if major == "3" else "helm"), f"helm.sh/helm/v{major}"
     release = pinned_version(source, module)
-    return Program(
-        f"{module}/cmd/helm", source, f"helm-{release}", {f"{module}/internal/version.version": release}, 120
-    )
+    variables = {f"{module}/internal/version.version": release}
+    if major == "3":
+        # The version of Kubernetes to assume without a cluster. Helm 4 reads it from its build information.
+        _, minor, _ = pinned_version(source, "k8s.io/client-go").split(".")
+        variables |= {f"{module}/pkg/{package}.k8sVersionMinor": minor for package in ("chartutil", "lint/rules")}
+    return Program(f"{module}/cmd/helm", source, f"helm-{release}", variables, 120)
 
 
 PROGRAMS = {

@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,41 +55,6 @@ def test_invalid_settings_are_a_usage_error(tmp_path: Path) -> None:
 
     assert (result.exit_code, f"Invalid value for --config: {tmp_path / 'config.yaml'}" in result.output) == (2, True)
     assert "unknown field `endpoint` (at aws)" in result.output
-
-
-def documented_flags(command: str) -> list[tuple[str, str]]:
-    """Read the flags of a command and their defaults from its table in docs/operations/configuration.md."""
-    document = (ROOT / "docs" / "operations" / "configuration.md").read_text()
-    table = document.partition(f"| flag of `{command}` |")[2].partition("\n\n")[0]
-    return re.findall(r"^\| (`--.*?`) \| (.*?) \|", table, re.MULTILINE)
-
-
-def test_documentation_lists_the_operator_flags() -> None:
-    # Defaults that depend on the environment are documented in words.
-    defaults = {flag: None if "`" not in text else text.strip("`") for flag, text in documented_flags("operator")}
-
-    assert defaults == {
-        ", ".join(f"`{name}`" for name in (*flag.opts, *flag.secondary_opts)): (
-            str(flag.default).lower() if isinstance(flag.default, str | int) else None
-        )
-        for flag in operator.params
-        if isinstance(flag, click.Option)
-    }
-
-
-def test_documentation_lists_the_reader_flags() -> None:
-    assert {flag.strip("`"): None if it == "none" else it.strip("`") for flag, it in documented_flags("sidecar")} == {
-        flag.opts[0]: flag.default if isinstance(flag.default, str) else None
-        for flag in reader.params
-        if flag.opts[0] != "--help"
-    }
-
-
-def test_documentation_lists_the_run_flags() -> None:
-    listed = {name for flag, _ in documented_flags("run") for name in re.findall(r"--?[a-z-]+", flag)}
-    elsewhere = {"--config", "--log-level", "--log-format"}
-
-    assert listed - elsewhere == {flag for option in run.params for flag in option.opts} - elsewhere
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 import json
 import logging
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,12 @@ from click.testing import CliRunner, Result
 from keyturn.cli.documents import dump_document
 from keyturn.cli.kubectl import plugin
 from keyturn.cli.process import log_to_stderr
-from keyturn.cli.terminal import echo, printable
+from keyturn.cli.terminal import ColoredLine, echo, printable
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily
 from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
+from tests.support.json_schema import load_valid
 
 # Clears the screen, sets the title of the window, turns the direction of text, starts a control sequence with one
 # character, and forges a line.
@@ -82,6 +87,39 @@ def test_echo_keeps_the_lines_apart(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "one\\n\ntwo\n"
 
 
+def output_on_a_terminal(program: str, **environment: str) -> str:
+    """Run a Python program whose stdout is a terminal."""
+    terminal, its_end = pty.openpty()
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "NO_COLOR": ""} | environment
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        with os.fdopen(its_end, "wb") as stdout:
+            subprocess.run([sys.executable, "-c", program], stdout=stdout, env=variables, check=True)
+        return screen.read(10_000).decode()
+
+
+@pytest.mark.parametrize(
+    ("environment", "color"),
+    [
+        pytest.param({}, ("\x1b[31m", "\x1b[0m"), id="a terminal with colors"),
+        pytest.param({"NO_COLOR": "1"}, ("", ""), id="NO_COLOR"),
+        pytest.param({"TERM": "dumb"}, ("", ""), id="a terminal without colors"),
+    ],
+)
+def test_color_is_printed_to_terminals_only(environment: dict[str, str], color: tuple[str, str]) -> None:
+    program = (
+        "from keyturn.cli.terminal import *; echo('plain', ColoredLine('red\x1b[2J', 'red'), ColoredLine('x', ''))"
+    )
+    start, end = color
+
+    assert output_on_a_terminal(program, **environment) == f"plain\r\n{start}red\\u001b[2J{end}\r\nx\r\n"
+
+
+def test_color_is_not_printed_to_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(ColoredLine("red", "red"))
+
+    assert capsys.readouterr().out == "red\n"
+
+
 @pytest.mark.parametrize(
     ("printed", "arguments"),
     [
@@ -101,6 +139,16 @@ def test_plugin_escapes_text_of_the_cluster(printed: Any, arguments: list[str], 
 
     assert output
     assert is_printable(output)
+
+
+def test_doctor_has_exit_code_1_after_an_error(run_plugin: RunPlugin) -> None:
+    cluster_without_leases = {"items": [], "spec": {"versions": []}}
+    result = run_plugin(cluster_without_leases, "doctor", "-o", "json")
+    levels = {finding["message"]: finding["level"] for finding in load_valid("doctor", result.output)["findings"]}
+
+    assert levels["no operator renews its Lease: none is running"] == "error"
+    assert result.exit_code == 1
+    assert run_plugin("error: forbidden", "doctor").exit_code == 0
 
 
 def test_deeply_nested_object_is_an_error_in_one_line(run_plugin: RunPlugin) -> None:

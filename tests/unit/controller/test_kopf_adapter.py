@@ -36,6 +36,10 @@ GROUPS = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [{"name": "keytu
 KINDS = {"kind": "APIResourceList", "apiVersion": "v1", "resources": [{"name": "tokenrequests"}]}
 
 
+async def _ignore_request(body: dict[str, Any], *, alive: bool) -> None:
+    assert (body, alive) is None
+
+
 def _ignore(uids: AbstractSet[str], namespace: str) -> None:
     assert (uids, namespace) is None
 
@@ -92,7 +96,7 @@ async def test_kopf_uses_the_proxy_of_the_kubeconfig() -> None:
     async with served(response) as api:
         info = kopf.ConnectionInfo(server="http://cluster.example")
         configuration = Configuration(proxy=api._client.configuration.host)
-        responses = RequestResponses(api, _ignore, Boundary("request_watch", "the watch", Metrics()))
+        responses = RequestResponses(api, _ignore_request, _ignore, Boundary("request_watch", "the watch", Metrics()))
         async with kopf_session(info, configuration, responses).aiohttp_session as session:
             url = await (await session.get("http://cluster.example/version")).text()
 
@@ -115,7 +119,7 @@ async def behind_proxy(password: str) -> AsyncIterator[tuple[str, Configuration]
 
 def session_of(url: str, configuration: Configuration) -> aiohttp.ClientSession:
     api = ApiClient(cast("Any", None), ServiceHealth())
-    responses = RequestResponses(api, _ignore, Boundary("request_watch", "the watch", Metrics()))
+    responses = RequestResponses(api, _ignore_request, _ignore, Boundary("request_watch", "the watch", Metrics()))
     info = kopf.ConnectionInfo(server=url, insecure=True)
     return kopf_session(info, configuration, responses).aiohttp_session
 

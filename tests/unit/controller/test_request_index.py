@@ -1,3 +1,4 @@
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -92,9 +93,14 @@ def test_series_contain_times_conditions_and_suspension() -> None:
 
 def test_failure_is_restored_from_the_last_error() -> None:
     error = RefusedError("SourceInvalid", "no; really", request_id="id")
-    failure = restored_failure(report(REQUEST, FIRST, failed(error)))
+    outcome = failed(error)
+    assert outcome.failure
+    field = "spec.exchanges[1].assumeRoleWithWebIdentity"
+    outcome = dataclasses.replace(outcome, failure=dataclasses.replace(outcome.failure, field=field))
+    failure = restored_failure(report(REQUEST, FIRST, outcome))
 
     assert failure
+    assert failure.field == field
     assert (failure.error.reason, failure.error.message, failure.error.request_id) == (
         "SourceInvalid",
         "no; really",

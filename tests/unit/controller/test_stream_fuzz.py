@@ -70,6 +70,11 @@ async def lines(body: bytes) -> list[bytes]:
     return [each async for each in read_lines(Content(body), 100)]
 
 
+async def ignore_request(body: dict[str, Any], *, alive: bool) -> None:
+    assert body["metadata"]["uid"]
+    assert alive
+
+
 def ignore(uids: AbstractSet[str], namespace: str) -> None:
     assert isinstance(uids, AbstractSet)
     assert namespace in ("", "billing")
@@ -102,7 +107,7 @@ def test_object_is_as_requested_or_unavailable(content: bytes, method: str, is_e
 
 @given(st.lists(BYTES, max_size=3))
 def test_watch_of_requests_passes_only_objects_to_kopf(sent: list[bytes]) -> None:
-    responses = RequestResponses(ApiServer(), ignore, Boundary("request_watch", "the watch", Metrics()))
+    responses = RequestResponses(ApiServer(), ignore_request, ignore, Boundary("request_watch", "the watch", Metrics()))
 
     async def received() -> list[dict[str, Any]]:
         stream: Any = Content(b"\n".join([*sent, b""]))

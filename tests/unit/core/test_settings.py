@@ -2,7 +2,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import yaml
 
@@ -12,24 +11,12 @@ URL = "http://127.0.0.1:4566"
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "operations" / "configuration.md").read_text()
 
 
-def test_page_lists_every_setting_with_its_default() -> None:
-    documented = dict(re.findall(r"^\| `([a-zA-Z]+\.[a-zA-Z]+)` \| (.*?) \|", DOCUMENT, re.MULTILINE))
-    defaults = {
-        f"{part}.{name}": value
-        for part, values in msgspec.to_builtins(Settings()).items()
-        for name, value in values.items()
-    }
+def test_examples_on_the_page_are_valid() -> None:
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)]
+    settings = [parse_settings(block["config"]) for block in blocks if "config" in block]
 
-    assert {name: None if text == "none" else yaml.safe_load(text.strip("`")) for name, text in documented.items()} == {
-        name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
-    }
-
-
-def test_example_on_the_page_is_valid() -> None:
-    example = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
-
-    assert example
-    assert parse_settings(yaml.safe_load(example[1])) != Settings()
+    assert len(settings) > 3
+    assert Settings() not in settings
 
 
 @pytest.mark.parametrize("content", [None, {}, {"aws": {}}, {"renewal": {"minIntervalSeconds": 10}}])

@@ -37,6 +37,19 @@ async def test_failure_keeps_the_data_and_schedules_the_next_attempt() -> None:
     assert (outcome.failure.failed_attempts, outcome.failure.next_attempt_time) == (1, env.now + 2 * SECOND)
 
 
+async def test_failure_names_the_exchange() -> None:
+    env = await issued()
+    env.aws.failures = [UNREACHABLE]
+    first = await env.reconcile(request(), after=RENEWS_AFTER)
+    env.secrets.delete("license")
+    second = await env.reconcile(request(), after=HOUR)
+
+    assert first.status.last_error
+    assert first.status.last_error.field == "spec.exchanges[0].licenseManagerGetAccessToken"
+    assert second.status.last_error
+    assert (second.status.last_error.reason, second.status.last_error.field) == ("SourceNotFound", None)
+
+
 async def test_failed_request_is_retried_at_its_next_attempt_time() -> None:
     env = await issued()
     env.aws.failures = [UNREACHABLE]

@@ -29,7 +29,7 @@ RoleArn = Annotated[
         "the ARN of an IAM role, such as arn:aws:iam::111122223333:role/billing",
         min_length=20,
         max_length=2048,
-        description="ARN of the role.",
+        description="ARN of the role, such as arn:aws:iam::111122223333:role/billing.",
     ),
 ]
 # RFC 6749 section 3.3.

@@ -23,10 +23,10 @@ PackageFormat = Literal["npm", "pypi", "maven", "nuget", "generic", "ruby", "swi
 class Repository(ApiStruct, frozen=True):
     """A repository, and the package formats to get endpoints for."""
 
-    repository: Annotated[RepositoryName, Meta(description="Name of the repository.")]
+    repository: Annotated[RepositoryName, Meta(description="Name of the repository, such as pypi-store.")]
     formats: Annotated[
         tuple[PackageFormat, ...],
-        Meta(min_length=1, max_length=8, description="Package formats to get an endpoint for."),
+        Meta(min_length=1, max_length=8, description="Package formats to get an endpoint for, such as pypi and npm."),
     ]
     endpoint_type: (
         Annotated[
@@ -55,7 +55,7 @@ class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_onl
             "lower-case letters, digits and '-', with a letter at the start and a letter or digit at the end",
             min_length=2,
             max_length=50,
-            description="Name of the domain.",
+            description="Name of the domain, such as acme.",
         ),
     ]
     domain_owner: (
@@ -66,7 +66,8 @@ class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_onl
                 "12 digits",
                 min_length=12,
                 max_length=12,
-                description="AWS account that owns the domain. If set, endpoints are cached instead of requested at"
+                description="AWS account that owns the domain, such as 111122223333 (in quotes). If set, endpoints"
+                " are cached instead of requested at"
                 " each renewal. Default: the caller's account.",
             ),
         ]
@@ -78,7 +79,8 @@ class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_onl
             Meta(
                 ge=0,
                 le=43200,
-                description="Lifetime in seconds: 900 to 43200, or 0 to expire with the role session. Default: 43200.",
+                description="Lifetime of the token in seconds: 900 to 43200, or 0 to expire with the role"
+                " session. Default: 43200.",
             ),
         ]
         | None

@@ -25,7 +25,8 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             Meta(
                 min_length=1,
                 max_length=10,
-                description="AWS accounts of the registries. Default: the caller's account.",
+                description="AWS accounts of the registries, such as 111122223333 (in quotes). Default:"
+                " the caller's account.",
             ),
         ]
         | None
@@ -57,7 +58,7 @@ class EcrGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     public: (
         Annotated[
             bool,
-            Meta(description="Log in to the public registry public.ecr.aws, in us-east-1. Default: false."),
+            Meta(description="Whether to log in to the public registry public.ecr.aws, in us-east-1. Default: false."),
         ]
         | None
     ) = None

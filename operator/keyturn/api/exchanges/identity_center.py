@@ -85,7 +85,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             " arn:aws:sso::111122223333:application/ssoins-1111222233334444/apl-1111222233334444; the client ID of a"
             " public client, such as that of `aws sso login`, is not supported",
             max_length=2048,
-            description="ARN of the application.",
+            description="ARN of the application, such as arn:aws:sso::111122223333:application/ssoins-1111/apl-2222.",
         ),
     ]
     grant_type: Annotated[
@@ -104,7 +104,11 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
     scope: (
         Annotated[
             tuple[Scope, ...],
-            Meta(min_length=1, max_length=64, description="Scopes to request. Default: those of the application."),
+            Meta(
+                min_length=1,
+                max_length=64,
+                description="Scopes to request, such as sso:account:access. Default: those of the application.",
+            ),
         ]
         | None
     ) = None
@@ -117,7 +121,7 @@ class IdentityCenterCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
                 "printable ASCII characters without spaces",
                 min_length=1,
                 max_length=2048,
-                description="The redirect URI of the authorization request.",
+                description="The redirect URI of the authorization request, such as http://127.0.0.1/callback.",
             ),
         ]
         | None
@@ -191,9 +195,15 @@ class IdentityCenterGetRoleCredentialsSpec(AwsExchangeSpec, frozen=True, kw_only
             "letters, digits and _+=,.@-",
             min_length=1,
             max_length=64,
-            description="Name of a permission set that is assigned to the user.",
+            description="Name of a permission set that is assigned to the user, such as ReadOnlyAccess.",
         ),
     ]
     account_id: Annotated[
-        str, matching(r"^[0-9]{12}\Z", "12 digits", max_length=12, description="AWS account of the assignment.")
+        str,
+        matching(
+            r"^[0-9]{12}\Z",
+            "12 digits",
+            max_length=12,
+            description="AWS account of the assignment, such as 111122223333. Write it in quotes: it must be text.",
+        ),
     ]

@@ -63,7 +63,9 @@ class LicenseManagerCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
             _ARN,
             "an ARN, such as arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef",
             max_length=2048,
-            description="ARN of the license. It becomes the token's `aud` claim.",
+            description="ARN of the license, such as"
+            " arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef. It becomes the"
+            " token's `aud` claim.",
         ),
     ]
     role_arns: (
@@ -74,13 +76,17 @@ class LicenseManagerCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
                 ],
                 ...,
             ],
-            Meta(max_length=32, description="ARNs of the IAM roles to embed in the token."),
+            Meta(
+                max_length=32,
+                description="ARNs of the IAM roles to embed in the token, such as"
+                " arn:aws:iam::111122223333:role/billing.",
+            ),
         ]
         | None
     ) = None
     expiration_in_days: (
         # AWS documents no maximum; 20 years is the longest lifetime that an issuance record stores.
-        Annotated[int, Meta(ge=1, le=7300, description="Lifetime in days. Default: 365.")] | None
+        Annotated[int, Meta(ge=1, le=7300, description="Lifetime of the token in days. Default: 365.")] | None
     ) = None
     token_properties: (
         Annotated[
@@ -93,7 +99,8 @@ class LicenseManagerCreateTokenSpec(AwsExchangeSpec, frozen=True, kw_only=True):
         Annotated[
             RevokeSuperseded,
             Meta(
-                description="Delete tokens that this TokenRequest created earlier. Default: they stay valid until they"
+                description="Whether and when to delete the tokens that this TokenRequest created earlier. Default:"
+                " they stay valid until they"
                 " expire."
             ),
         ]

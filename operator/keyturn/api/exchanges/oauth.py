@@ -131,7 +131,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
             r"^https://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?\Z",
             "an https URL without a user name and a fragment, such as https://issuer.example.com/oauth2/token",
             max_length=2048,
-            description="URL of the token endpoint.",
+            description="URL of the token endpoint, such as https://issuer.example.com/oauth2/token.",
         ),
     ]
     grant_type: Annotated[
@@ -222,26 +222,47 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     ) = None
     client_assertion: ClientAssertionSpec | None = None
     scope: (
-        Annotated[tuple[Scope, ...], Meta(max_length=64, description="Scopes to request. Default: the issuer decides.")]
+        Annotated[
+            tuple[Scope, ...],
+            Meta(
+                max_length=64,
+                description="Scopes to request, such as openid and offline_access. Default: the issuer decides.",
+            ),
+        ]
         | None
     ) = None
     audience: (
         Annotated[
             tuple[Text, ...],
-            Meta(min_length=1, max_length=16, description="Audiences to request (RFC 8693 section 2.1)."),
+            Meta(
+                min_length=1,
+                max_length=16,
+                description="Audiences to request, such as https://api.example.com (RFC 8693 section 2.1).",
+            ),
         ]
         | None
     ) = None
     resource: (
         Annotated[
             tuple[_Resource, ...],
-            Meta(min_length=1, max_length=16, description="URIs of the resources to access (RFC 8707 section 2)."),
+            Meta(
+                min_length=1,
+                max_length=16,
+                description="URIs of the resources to access, such as https://api.example.com (RFC 8707 section 2).",
+            ),
         ]
         | None
     ) = None
     from_: TokenToRead | None = msgspec.field(default=None, name="from")
     subject_token_type: (
-        Annotated[_TokenType, Meta(description="Type of the token to exchange (RFC 8693 section 3).")] | None
+        Annotated[
+            _TokenType,
+            Meta(
+                description="Type of the token to exchange, such as urn:ietf:params:oauth:token-type:access_token"
+                " (RFC 8693 section 3)."
+            ),
+        ]
+        | None
     ) = None
     requested_token_type: (
         Annotated[
@@ -258,11 +279,21 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     actor_token_from: (
         Annotated[SecretValue, Meta(description="Token of the party that acts on behalf of the subject.")] | None
     ) = None
-    actor_token_type: Annotated[_TokenType, Meta(description="Type of the actor token.")] | None = None
+    actor_token_type: (
+        Annotated[
+            _TokenType,
+            Meta(description="Type of the actor token, such as urn:ietf:params:oauth:token-type:access_token."),
+        ]
+        | None
+    ) = None
     extra_parameters: (
         Annotated[
             dict[Annotated[str, Meta(max_length=128)], Text],
-            Meta(max_length=16, description="Issuer-specific parameters. Values must not be secret."),
+            Meta(
+                max_length=16,
+                description="Parameters that only this issuer has, such as `requested_token_use: on_behalf_of`."
+                " Values must not be secret.",
+            ),
         ]
         | None
     ) = None

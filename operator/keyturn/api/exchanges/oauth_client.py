@@ -36,7 +36,7 @@ class ClientAssertionSpec(ApiStruct, frozen=True):
     claims: (
         Annotated[
             dict[str, Text],
-            Meta(max_length=16, description="Additional claims. Values must not be secret."),
+            Meta(max_length=16, description="Additional claims, such as `tenant: shop`. Values must not be secret."),
         ]
         | None
     ) = None
@@ -141,7 +141,8 @@ class ClientServiceAccountSpec(ServiceAccountTokenSpec, frozen=True):
         Meta(
             min_length=1,
             max_length=4,
-            description="Audiences that the issuer accepts. The operator's settings must allow them.",
+            description="Audiences that the issuer accepts, such as api://AzureADTokenExchange. The operator's"
+            " settings must allow them.",
         ),
     ]
     expiration_seconds: (

@@ -12,7 +12,7 @@ from keyturn.api.source import SecretValue, SingleUseValue
 DEFAULT_ROLE_SECONDS = 3600
 DEFAULT_SESSION_SECONDS = 43200
 _RoleSeconds = Annotated[int, Meta(ge=900, le=43200)]
-_USER_SESSION = "Lifetime in seconds. Default: 43200."
+_USER_SESSION = "Lifetime of the credentials in seconds. Default: 43200."
 # The placeholders {namespace} and {name} cannot be confused with a name: AWS allows no braces.
 _NAME = (
     r"^([A-Za-z0-9_+=,.@-]|\{namespace\}|\{name\})*\Z",
@@ -53,7 +53,7 @@ class PolicyArn(ApiStruct, frozen=True):
             "the ARN of an IAM policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess",
             min_length=20,
             max_length=2048,
-            description="ARN of the policy.",
+            description="ARN of the policy, such as arn:aws:iam::aws:policy/ReadOnlyAccess.",
         ),
     ]
 
@@ -79,7 +79,10 @@ class Tag(ApiStruct, frozen=True):
     )
 
 
-Tags = Annotated[tuple[Tag, ...], Meta(max_length=50, description="Session tags.")]
+Tags = Annotated[
+    tuple[Tag, ...],
+    Meta(max_length=50, description="Session tags, for policies that compare them with tags of resources."),
+]
 # str.lower() also changes non-ASCII letters, unlike CEL's lowerAscii().
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 TAG_KEYS_RULE = Rule(
@@ -99,7 +102,8 @@ SerialNumber = Annotated[
         "letters, digits and _+=/:,.@-",
         min_length=9,
         max_length=256,
-        description="Serial number or ARN of the user's MFA device. Renewal requires a new code each time.",
+        description="Serial number or ARN of the user's MFA device, such as arn:aws:iam::111122223333:mfa/alice."
+        " Renewal requires a new code each time.",
     ),
 ]
 _MFA_RULE = Rule(
@@ -151,7 +155,10 @@ class AssumeRoleWithWebIdentitySpec(AwsExchangeSpec, frozen=True, kw_only=True):
     duration_seconds: (
         Annotated[
             _RoleSeconds,
-            Meta(description="Lifetime in seconds, up to the role's maximum session duration. Default: 3600."),
+            Meta(
+                description="Lifetime of the credentials in seconds, up to the role's maximum session"
+                " duration. Default: 3600."
+            ),
         ]
         | None
     ) = None
@@ -210,7 +217,8 @@ class AssumeRoleSpec(MfaExchangeSpec, frozen=True, kw_only=True):
         Annotated[
             _RoleSeconds,
             Meta(
-                description="Lifetime in seconds, up to the role's maximum session duration, or 3600 after another"
+                description="Lifetime of the credentials in seconds, up to the role's maximum session duration,"
+                " or 3600 after another"
                 " role (role chaining). Default: 3600."
             ),
         ]

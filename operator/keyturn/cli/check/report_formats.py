@@ -2,8 +2,42 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
-from keyturn.cli.check.findings import Finding, Report
+import msgspec
+from msgspec import Meta
+
+from keyturn.cli.check.findings import Finding, Report, Severity
+
+
+class CheckFinding(msgspec.Struct, frozen=True):
+    """A mistake in a manifest."""
+
+    location: Annotated[str, Meta(description="The file, as on the command line.")]
+    line: Annotated[
+        int, Meta(ge=0, description="Line of the field's name or of the item of a list, from 1; 0 if it is not known.")
+    ]
+    column: Annotated[int, Meta(ge=0, description="Column, from 1; 0 if it is not known.")]
+    name: Annotated[
+        str,
+        Meta(description="Kind and name, such as TokenRequest/billing; empty if the file cannot be read."),
+    ]
+    path: Annotated[
+        str,
+        Meta(description="Path of the field in the document, such as spec.target.secretName; empty for the whole."),
+    ]
+    severity: Annotated[Severity, Meta(description="error or warning.")]
+    message: Annotated[str, Meta(description="What is wrong. It never contains a value of a Pod.")]
+
+
+class CheckResult(msgspec.Struct, frozen=True, rename="camel"):
+    """The result of `keyturn check`."""
+
+    token_requests: Annotated[int, Meta(description="Number of TokenRequests checked.")]
+    pods: Annotated[int, Meta(description="Number of Pods, and of the Deployments, Jobs and so on that create them.")]
+    errors: Annotated[int, Meta(description="Number of errors.")]
+    warnings: Annotated[int, Meta(description="Number of warnings.")]
+    findings: Annotated[tuple[CheckFinding, ...], Meta(description="The mistakes, by file and line.")]
 
 
 def summary(report: Report) -> str:
@@ -32,14 +66,9 @@ def _sentence(finding: Finding) -> str:
 
 
 def _json(report: Report) -> list[str]:
-    document = {
-        "tokenRequests": report.token_requests,
-        "pods": report.pods,
-        "errors": report.errors,
-        "warnings": report.warnings,
-        "findings": [finding._asdict() for finding in report.findings],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False).splitlines()
+    findings = tuple(CheckFinding(*finding) for finding in report.findings)
+    document = CheckResult(report.token_requests, report.pods, report.errors, report.warnings, findings)
+    return json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False).splitlines()
 
 
 def _github(report: Report) -> list[str]:

@@ -17,24 +17,51 @@ from keyturn.cli import HELP_OPTIONS, LazyCommand, LazyGroup
 from keyturn.cli.kubectl.cluster import kubectl_flags
 from keyturn.cli.terminal import echo, printable
 
+_KUBECTL_FAILS = "if kubectl fails"
 COMMANDS: Mapping[str, LazyCommand] = {
-    "status": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the status of TokenRequests."),
-    "renew": LazyCommand("keyturn.cli.kubectl.request_commands", "Renew TokenRequests now."),
-    "suspend": LazyCommand("keyturn.cli.kubectl.request_commands", "Suspend the renewal of TokenRequests."),
-    "resume": LazyCommand("keyturn.cli.kubectl.request_commands", "Resume the renewal of TokenRequests."),
-    "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests."),
-    "doctor": LazyCommand("keyturn.cli.kubectl.operator_commands", "Check whether an operator renews here."),
+    "status": LazyCommand(
+        "keyturn.cli.kubectl.request_commands",
+        "Show the status of TokenRequests.",
+        f"{_KUBECTL_FAILS} (0 even if a TokenRequest is not Ready)",
+    ),
+    "renew": LazyCommand(
+        "keyturn.cli.kubectl.request_commands",
+        "Renew TokenRequests now.",
+        f"{_KUBECTL_FAILS}, or with --wait if a renewal fails",
+    ),
+    "suspend": LazyCommand(
+        "keyturn.cli.kubectl.request_commands", "Suspend the renewal of TokenRequests.", _KUBECTL_FAILS
+    ),
+    "resume": LazyCommand(
+        "keyturn.cli.kubectl.request_commands", "Resume the renewal of TokenRequests.", _KUBECTL_FAILS
+    ),
+    "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests.", _KUBECTL_FAILS),
+    "doctor": LazyCommand(
+        "keyturn.cli.kubectl.operator_commands",
+        "Check whether an operator renews here.",
+        "if a check has the result error (0 if there are only warnings)",
+    ),
     "version": LazyCommand(
-        "keyturn.cli.kubectl.operator_commands", "Show the versions of the client and the operators."
+        "keyturn.cli.kubectl.operator_commands", "Show the versions of the client and the operators.", _KUBECTL_FAILS
     ),
-    "explain": LazyCommand("keyturn.cli.kubectl.explain_command", "Explain a reason or an alert, offline."),
+    "explain": LazyCommand(
+        "keyturn.cli.kubectl.explain_command",
+        "Explain a reason or an alert, offline.",
+        "if there is no such reason or alert",
+    ),
     "login": LazyCommand(
-        "keyturn.cli.kubectl.login_command", "Sign in for a TokenRequest and store the token in its source Secret."
+        "keyturn.cli.kubectl.login_command",
+        "Sign in for a TokenRequest and store the token in its source Secret.",
+        "if the sign-in fails, the token cannot be stored, or the renewal after it fails",
     ),
-    "inspect": LazyCommand("keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values."),
+    "inspect": LazyCommand(
+        "keyturn.cli.kubectl.secret_commands", "Describe a Secret without showing its values.", _KUBECTL_FAILS
+    ),
     "check": KEYTURN_COMMANDS["check"],
     "forget": LazyCommand(
-        "keyturn.cli.kubectl.secret_commands", "Delete a token Secret, so that the source is used next."
+        "keyturn.cli.kubectl.secret_commands",
+        "Delete a token Secret, so that the source is used next.",
+        "if the Secret is not deleted",
     ),
 }
 _COMPLETION_VARIABLE = "_KUBECTL_KEYTURN_COMPLETE"

@@ -73,7 +73,8 @@ class Cluster:
     def watch(self, kind: str, *arguments: str) -> Iterator[Object]:
         """Yield the current objects, then each changed object, until kubectl ends. Raises ClusterError."""
         command = self._command("get", kind, "--output=json", "--watch", *arguments)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
         # stderr is a file: kubectl would block once its warnings filled a pipe, which would be read only at the end.
         with tempfile.TemporaryFile("w+") as stderr, subprocess.Popen(  # noqa: S603 - arguments of the user who runs this
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment()

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.exchanges.base import AwsExchangeSpec
-from keyturn.api.status import Status, read_status
+from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.times import human_duration, read_time
 from keyturn.api.token_request import Request, parse, renew_requested
+from keyturn.cli.terminal import Color, ColoredLine
 from keyturn.core.errors import REASONS
 
 # Fields that identify an exchange, most specific first. The first field that is set is shown.
@@ -22,17 +24,39 @@ _HEADER = ("NAMESPACE", "NAME", "READY", "REASON", "EXPIRES", "RENEWAL", "LAST A
 _WIDE = ("FAILURES", "PRINCIPAL")
 _LEAST_WIDTH = 8
 _OPERATOR_HINT = "is an operator running for this namespace?"
+# Failures that concern the target, whatever the exchanges did. All others without a field concern the source.
+_TARGET_REASONS = frozenset({"TargetConflict", "WriteDenied"})
+_SOURCE_REASONS = frozenset({
+    "SourceNotFound", "SourceKeyEmpty", "SourceForbidden", "SourceInvalid", "SourceExpired", "SourceConsumed",
+    "StaleTokenRestored",
+})  # fmt: skip
+
+
+class PipelineStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step of the pipeline: the source, an exchange, or the target."""
+
+    field: Annotated[str, Meta(description="Path of the field, such as spec.exchanges[1].assumeRole.")]
+    description: Annotated[str, Meta(description="What the step is, in words.")]
+    failed: Annotated[bool, Meta(description="Whether the last attempt failed at this step.")] = False
 
 
 class RequestView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A TokenRequest as `status` shows it, in text and JSON. `advice` lists problems and what to do about them."""
+    """A TokenRequest and its status, as `kubectl keyturn status` shows it."""
 
-    namespace: str
-    name: str
-    pipeline: tuple[str, ...]
-    status: Status
-    last_error: str = ""
-    advice: tuple[str, ...] = ()
+    namespace: Annotated[str, Meta(description="Namespace of the TokenRequest.")]
+    name: Annotated[str, Meta(description="Name of the TokenRequest.")]
+    pipeline: Annotated[
+        tuple[PipelineStep, ...],
+        Meta(description="The source, the exchanges and the target. Empty if the spec cannot be read."),
+    ]
+    status: Annotated[Status, Meta(description="The status of the TokenRequest, unchanged.")]
+    advice: Annotated[tuple[str, ...], Meta(description="Problems that need attention, as sentences.")] = ()
+
+    @property
+    def last_error(self) -> str:
+        """The message of the condition Renewed after a failure, otherwise empty."""
+        renewed = self.status.condition("Renewed")
+        return renewed.message if renewed and renewed.status != "True" and renewed.reason in REASONS else ""
 
     def condition(self, kind: str) -> tuple[str, str]:
         """Return status and reason of a condition; Unknown if it is not set."""
@@ -43,7 +67,6 @@ class RequestView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 def view_request(body: Mapping[str, Any], now: datetime) -> RequestView:
     """Build the view of a TokenRequest from the API server. A spec that cannot be parsed becomes advice."""
     meta, status = body["metadata"], read_status(body)
-    renewed = status.condition("Renewed")
     try:
         request, parse_error = parse(body), ""
     except InvalidSpecError as error:
@@ -51,9 +74,8 @@ def view_request(body: Mapping[str, Any], now: datetime) -> RequestView:
     return RequestView(
         namespace=meta.get("namespace", ""),
         name=meta["name"],
-        pipeline=tuple(_pipeline(request)) if request else (),
+        pipeline=tuple(_pipeline(request, _failed_field(status))) if request else (),
         status=status,
-        last_error=renewed.message if renewed and renewed.status != "True" and renewed.reason in REASONS else "",
         advice=(*((parse_error,) if parse_error else ()), *_advice(meta, request, status, now)),
     )
 
@@ -63,12 +85,16 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
     status, renewed = view.status, view.status.condition("Renewed")
     yield f"TokenRequest {view.namespace}/{view.name}"
     for condition in status.conditions:
+        color = _condition_color(condition)
         # After a failure, that of Renewed begins with the message of the other conditions.
         is_repeated = renewed and condition is not renewed and renewed.message.startswith(condition.message)
         details = " (see Renewed)" if is_repeated else f": {condition.message}"
-        yield row(condition.type, f"{condition.status} {condition.reason}{details}")
+        yield ColoredLine(row(condition.type, f"{condition.status} {condition.reason}{details}"), color)
     for number, step in enumerate(view.pipeline):
-        yield row("Pipeline" if number == 0 else "", step)
+        arrow = "-> " if step.field.startswith(("spec.exchanges", "spec.target")) else ""
+        mark = f"  <-- failed: {status.last_error.reason}" if step.failed and status.last_error else ""
+        text = row("Pipeline" if number == 0 else "", f"{arrow}{step.description}{mark}")
+        yield ColoredLine(text, "red" if mark else "")
     times = {
         "Issued": status.issue_time, "Expires": status.expiration_time, "Renewal": status.renewal_time,
         "Last attempt": status.last_attempt_time, "Next attempt": status.next_attempt_time,
@@ -82,7 +108,7 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
         yield row("Principal", status.principal)
     if status.revision:
         yield row("Revision", str(status.revision))
-    yield from (row("Note", advice) for advice in view.advice)
+    yield from (ColoredLine(row("Note", advice), "yellow") for advice in view.advice)
 
 
 def table(views: list[RequestView], now: datetime, *, namespaces: bool, wide: bool = False) -> Iterator[str]:
@@ -90,8 +116,8 @@ def table(views: list[RequestView], now: datetime, *, namespaces: bool, wide: bo
     lines = [_HEADER + _WIDE, *(table_row(view, now) for view in views)]
     columns = slice(0 if namespaces else 1, None if wide else len(_HEADER))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for cells in lines:
-        yield _joined(cells[columns], widths[columns])
+    for cells, color in zip(lines, ("", *map(_view_color, views)), strict=True):
+        yield ColoredLine(_joined(cells[columns], widths[columns]), color)
 
 
 class WatchRows:
@@ -107,7 +133,19 @@ class WatchRows:
     def row(self, view: RequestView, now: datetime) -> str:
         """Return a row for what a TokenRequest is like now. The time is UTC."""
         cells = table_row(view, now)[self._columns]
-        return f"{now:%H:%M:%SZ}  {_joined(cells, self._widths[self._columns])}"
+        return ColoredLine(f"{now:%H:%M:%SZ}  {_joined(cells, self._widths[self._columns])}", _view_color(view))
+
+
+def _view_color(view: RequestView) -> Color:
+    """Red for credentials that cannot be used, yellow for those that are not renewed."""
+    colors = {_condition_color(condition) for condition in view.status.conditions if condition.type != "Ready"}
+    is_ready = view.condition("Ready")[0] != "False"
+    return ("yellow" if colors - {""} else "") if is_ready else "red"
+
+
+def _condition_color(condition: Condition) -> Color:
+    good = "False" if condition.type == "Stalled" else "True"
+    return "" if condition.status == good else "yellow" if condition.status == "Unknown" else "red"
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -155,26 +193,42 @@ def relative(moment: datetime, now: datetime) -> str:
     return f"in {human_duration(moment - now)}" if moment >= now else f"{human_duration(now - moment)} ago"
 
 
-def _pipeline(request: Request) -> Iterator[str]:
+def _failed_field(status: Status) -> str:
+    """Return the path of the field at which the last attempt failed; empty if there is none, or if it is unknown."""
+    error = status.last_error
+    if error is None:
+        return ""
+    default = "spec.target" if error.reason in _TARGET_REASONS else ""
+    return error.field or ("spec.source" if error.reason in _SOURCE_REASONS else default)
+
+
+def _pipeline(request: Request, failed_field: str) -> Iterator[PipelineStep]:
+    for field, description in _steps(request):
+        is_failed = failed_field != "" and f"{field}.".startswith(f"{failed_field}.")
+        yield PipelineStep(field, description, is_failed)
+
+
+def _steps(request: Request) -> Iterator[tuple[str, str]]:
     spec = request.spec
     token, credentials = spec.source.token, spec.source.credentials
     if token and token.secret_key_ref:
         stored = f", stored in Secret {spec.consumption.secret}" if spec.consumption else ""
-        yield f"token: {token.secret_key_ref.description}{stored}"
+        yield "spec.source.token", f"token: {token.secret_key_ref.description}{stored}"
     if token and token.service_account:
-        yield f"token: ServiceAccount {token.service_account.name}"
+        yield "spec.source.token", f"token: ServiceAccount {token.service_account.name}"
     if credentials:
         ref = credentials.secret_ref
-        yield f"credentials: Secret {ref.name}" if ref else "credentials: the operator's ambient identity"
-    for step in spec.exchanges:
+        identity = f"Secret {ref.name}" if ref else "the operator's ambient identity"
+        yield "spec.source.credentials", f"credentials: {identity}"
+    for number, step in enumerate(spec.exchanges):
         exchange = step.exchange
         value = next((value for field in _IDENTIFYING_FIELDS if (value := getattr(exchange, field, None))), "")
         # The query of a token endpoint may contain a key.
         identifier = ", ".join(value) if isinstance(value, tuple) else value.partition("?")[0]
         region = exchange.region or spec.region if isinstance(exchange, AwsExchangeSpec) else None
-        words = ("->", step.name, identifier, f"({region})" if region else "")
-        yield " ".join(word for word in words if word)
-    yield f"-> Secret {request.secret_name}: {', '.join(member.name for member in spec.formats)}"
+        words = (step.name, identifier, f"({region})" if region else "")
+        yield f"spec.exchanges[{number}].{step.name}", " ".join(word for word in words if word)
+    yield "spec.target", f"Secret {request.secret_name}: {', '.join(member.name for member in spec.formats)}"
 
 
 def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:

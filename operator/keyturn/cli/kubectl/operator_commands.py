@@ -1,12 +1,13 @@
 """kubectl keyturn doctor and version: shows the operators in the cluster, and what could prevent renewals."""
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 import click
+import msgspec
+from msgspec import Meta
 
 from keyturn import __version__
 from keyturn.api.base import GROUP
@@ -16,7 +17,8 @@ from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, Object, cluster_options
 from keyturn.cli.kubectl.describe import view_request
-from keyturn.cli.terminal import echo, examples
+from keyturn.cli.kubectl.output import write
+from keyturn.cli.terminal import Color, ColoredLine, echo, examples
 
 # As in the chart's Deployment.
 _SELECTOR = "app.kubernetes.io/name=keyturn"
@@ -27,16 +29,15 @@ _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _RIGHTS = (("get", REQUESTS), ("list", REQUESTS), ("patch", REQUESTS), ("get", "secrets"))
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorDeployment:
-    """A Deployment of the operator. It watches all namespaces if `namespaces` is empty."""
+class OperatorDeployment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A Deployment of the operator that was installed with the chart."""
 
-    namespace: str
-    name: str
-    version: str
-    replicas: int
-    ready_replicas: int
-    namespaces: tuple[str, ...]
+    namespace: Annotated[str, Meta(description="Namespace of the Deployment.")]
+    name: Annotated[str, Meta(description="Name of the Deployment.")]
+    version: Annotated[str, Meta(description="Version of the operator, or unknown.")]
+    replicas: Annotated[int, Meta(description="Number of replicas in the spec.")]
+    ready_replicas: Annotated[int, Meta(description="Number of replicas that are ready.")]
+    namespaces: Annotated[tuple[str, ...], Meta(description="Namespaces that it watches; empty for all.")]
 
     @classmethod
     def parse(cls, body: Object) -> Self:
@@ -54,33 +55,73 @@ class OperatorDeployment:
         )
 
 
-class Finding(NamedTuple):
-    """One line of the result: `ok`, `warning` or `error`, and a sentence."""
+class Versions(msgspec.Struct, frozen=True, rename="camel"):
+    """The result of `kubectl keyturn version`."""
 
-    level: str
-    text: str
+    client_version: Annotated[str, Meta(description="Version of this client.")]
+    operators: Annotated[tuple[OperatorDeployment, ...], Meta(description="The operators in the cluster.")]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The result of one check."""
+
+    level: Annotated[Literal["ok", "warning", "error"], Meta(description="ok, warning or error.")]
+    message: Annotated[str, Meta(description="What was found, and what to do about it.")]
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """The result of `kubectl keyturn doctor`."""
+
+    findings: Annotated[tuple[Finding, ...], Meta(description="The results of the checks, in order.")]
+
+
+_DOCTOR_HELP = """
+
+It checks the CRD, the operators and their Leases, your permissions, the clock, and the TokenRequests of the namespace.
+"""
+_output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
 
 
 @click.command(help=COMMANDS["version"].summary, epilog=examples("kubectl keyturn version"))
+@_output_option
 @cluster_options
-def version(cluster: Cluster) -> None:
-    echo(f"Client: {__version__}")
+def version(cluster: Cluster, output: str) -> None:
+    if output == "text":
+        echo(f"Client: {__version__}")
     try:
         operators = list_operators(cluster)
     except ClusterError as error:
         raise ClusterError(f"the version of the operator cannot be read: {error.message}") from None
-    echo(*(f"Operator {operator.namespace}/{operator.name}: {operator.version}" for operator in operators))
-    if not operators:
+    if output != "text":
+        write(Versions(__version__, operators), output)
+        return
+    if operators:
+        echo(*(f"Operator {operator.namespace}/{operator.name}: {operator.version}" for operator in operators))
+    else:
         echo("Operator: none was installed with the chart", err=True)
 
 
-@click.command(help=COMMANDS["doctor"].summary, epilog=examples("kubectl keyturn doctor"))
+@click.command(
+    help=COMMANDS["doctor"].summary + _DOCTOR_HELP,
+    epilog=examples("kubectl keyturn doctor", "kubectl keyturn doctor -n shop -o json"),
+)
+@_output_option
 @cluster_options
-def doctor(cluster: Cluster) -> None:
-    findings: list[Finding] = []
-    for check in (_crd, _operators, _scopes, _rights, _clock, _requests):
-        findings += _report(check, cluster)
-    echo(*(f"{finding.level:<9}{finding.text}" for finding in findings))
+def doctor(cluster: Cluster, output: str) -> None:
+    checks = (_crd, _operators, _scopes, _rights, _clock, _requests)
+    findings = tuple(finding for check in checks for finding in _report(check, cluster))
+    if output == "text":
+        colors: Mapping[str, Color] = {"error": "red", "warning": "yellow"}
+        echo(*(ColoredLine(f"{it.level:<9}{it.message}", colors.get(it.level, "")) for it in findings))
+    else:
+        write(Diagnosis(findings), output)
     sys.exit(any(finding.level == "error" for finding in findings))
 
 
@@ -190,7 +231,7 @@ def _is_fresh(lease: Object) -> bool:
     return bool(spec.get("holderIdentity") and renewed and now() - renewed < timedelta(seconds=2 * seconds))
 
 
-def list_operators(cluster: Cluster) -> list[OperatorDeployment]:
+def list_operators(cluster: Cluster) -> tuple[OperatorDeployment, ...]:
     """List the operators in all namespaces. Raises ClusterError, for example without the permission."""
     bodies = cluster.list_objects("deployments.apps", "--all-namespaces", f"--selector={_SELECTOR}")
-    return [OperatorDeployment.parse(body) for body in bodies]
+    return tuple(OperatorDeployment.parse(body) for body in bodies)

@@ -3,7 +3,6 @@
 import re
 
 import click
-import msgspec
 
 from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.cli import now
@@ -11,6 +10,7 @@ from keyturn.cli.durations import Seconds
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options
 from keyturn.cli.kubectl.describe import RequestView, WatchRows, describe, table, view_request
+from keyturn.cli.kubectl.output import write
 from keyturn.cli.kubectl.selection import Selection, changing, reading
 from keyturn.cli.terminal import echo, examples, printable
 
@@ -48,7 +48,7 @@ def status(cluster: Cluster, selection: Selection, output: str, *, watch: bool) 
     elif output == "name":
         echo(*(f"{REQUESTS}/{view.name}" for view in views))
     elif output in ("json", "yaml"):
-        _write(views[0] if is_single else views, output)
+        write(views[0] if is_single else views, output)
     elif is_single and output == "text":
         echo(*describe(views[0], now()))
     elif views:
@@ -152,20 +152,8 @@ def _watch(cluster: Cluster, selection: Selection, output: str, views: list[Requ
     for changed in cluster.watch(REQUESTS, *flags):
         view = view_request(changed, now())
         if output != "text":
-            _write(view, output, in_stream=True)
+            write(view, output, in_stream=True)
         elif selection.names:
             echo(*describe(view, now()), "")
         else:
             echo(rows.row(view, now()))
-
-
-def _write(value: RequestView | list[RequestView], output: str, *, in_stream: bool = False) -> None:
-    """Write views as JSON or YAML. In a stream, JSON is one line and each YAML document starts with `---`."""
-    if output == "yaml":
-        import yaml  # noqa: PLC0415 - the other outputs do not need it, and importing it takes time
-
-        fields = msgspec.to_builtins(value)
-        text = yaml.safe_dump(fields, sort_keys=False, width=120, explicit_start=in_stream).removesuffix("\n")
-    else:
-        text = msgspec.json.format(msgspec.json.encode(value).decode(), indent=-1 if in_stream else 2)
-    echo(*text.split("\n"))

@@ -15,15 +15,29 @@ from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import unwrap
 from keyturn.core.token_family import TokenFamily, token_fingerprint
 
+_INSPECT_HELP = """
 
-@click.command(help=COMMANDS["inspect"].summary, epilog=examples("kubectl keyturn inspect acme-aws"))
+It shows who wrote the Secret, and whether someone has edited it since. For a token Secret, it shows whether the token
+is the live one, and whether a process is consuming it.
+"""
+_FORGET_HELP = """
+
+Use it if the token in the token Secret cannot be restored (reason StaleTokenRestored). That token is lost, but stays
+valid at the issuer. Before it asks for confirmation, the command shows whether the token in the source Secret has been
+consumed. To replace a token by a new one, store that in the source Secret: this needs no forget.
+"""
+
+
+@click.command(help=COMMANDS["inspect"].summary + _INSPECT_HELP, epilog=examples("kubectl keyturn inspect acme-aws"))
 @click.argument("secret", shell_complete=completing("secret"))
 @cluster_options
 def inspect(cluster: Cluster, secret: str) -> None:
     echo(*describe(read_secret(cluster, secret), now()))
 
 
-@click.command(help=COMMANDS["forget"].summary, epilog=examples("kubectl keyturn forget acme-license-keyturn"))
+@click.command(
+    help=COMMANDS["forget"].summary + _FORGET_HELP, epilog=examples("kubectl keyturn forget acme-license-keyturn")
+)
 @click.argument("secret", shell_complete=completing("secret"))
 @click.option("-y", "--yes", is_flag=True, help="Delete without confirmation.")
 @cluster_options

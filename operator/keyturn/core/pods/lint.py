@@ -1,5 +1,6 @@
 """Finds mistakes that prevent a pod from using renewed credentials."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
@@ -42,6 +43,8 @@ _SERVABLE_KEYS = frozenset({"credentials.json", "AWS_ACCESS_KEY_ID"})
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
 _ENDPOINT = ip_address("127.0.0.1")
+# With one of these, Reloader restarts the pods of a workload when a Secret that they use changes.
+_RELOADER = re.compile(r"(secret\.)?reloader\.stakater\.com/(auto|search|reload)")
 
 # The TokenRequests that were read together with the pod, by the name of the Secret that they write.
 Requests = Mapping[str, Request]
@@ -62,6 +65,7 @@ class _ContainerContext:
     container: Container
     pod: Pod
     requests: Requests
+    is_restarted: bool
 
     @property
     def ends(self) -> bool:
@@ -115,9 +119,10 @@ def lint_pod(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> l
     volumes = (*pod.spec.volumes, *read_claims(manifest))
     pod = replace_fields(pod, spec=replace_fields(pod.spec, volumes=volumes))
     prefix = "".join(f"{name}." for name in path)
+    is_restarted = any(_RELOADER.fullmatch(key) and value != "false" for key, value in meta.annotations.items())
     findings = [*_lint_volumes(pod, by_secret), *_lint_injection(pod, by_secret)]
     for container_path, container in pod.spec.all_containers:
-        context = _ContainerContext(container_path, container, pod, by_secret)
+        context = _ContainerContext(container_path, container, pod, by_secret, is_restarted)
         for check in _CONTAINER_CHECKS:
             findings += check(context)
     misplaced = []
@@ -156,11 +161,13 @@ def _no_key(path: str, key: str, secret: str, *, is_error: bool) -> Finding:
     return Finding(path, f"the TokenRequest writes no key {key} into Secret {secret}", is_error=is_error)
 
 
-def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Finding:
-    """Return a finding about a value that is read only once: a warning if the container may end before the expiry."""
+def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Iterator[Finding]:
+    """Report a value that is read only once: a warning if the container may end before the expiry."""
+    if context.is_restarted:
+        return
     if context.ends:
         advice = f"if it can run for longer than the credentials are valid, {advice}"
-    return Finding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
+    yield Finding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
 
 
 def _lint_variables(context: _ContainerContext) -> Iterator[Finding]:
@@ -171,13 +178,13 @@ def _lint_variables(context: _ContainerContext) -> Iterator[Finding]:
             if ref.key not in _keys(request):
                 yield _no_key(f"{context.path}.{path}", ref.key, ref.name, is_error=not ref.optional)
             elif ref.key in _renewed_keys(request):
-                yield _not_updated(context, path, "a variable is", f"mount Secret {ref.name} as a volume")
+                yield from _not_updated(context, path, "a variable is", f"mount Secret {ref.name} as a volume")
         elif ref and env.name == "AWS_SESSION_TOKEN":
             yield Finding(f"{context.path}.{path}", "a session token expires, but a variable is not updated")
     for index, source in enumerate(context.container.env_from):
         if source.secret_ref and source.secret_ref.name in context.requests:
             advice = f"mount Secret {source.secret_ref.name} as a volume"
-            yield _not_updated(context, f"envFrom[{index}]", "variables are", advice)
+            yield from _not_updated(context, f"envFrom[{index}]", "variables are", advice)
 
 
 def _lint_missing_volumes(context: _ContainerContext) -> Iterator[Finding]:
@@ -199,7 +206,7 @@ def _lint_mounts(context: _ContainerContext) -> Iterator[Finding]:
         request, path = context.requests[files.secret], f"volumeMounts[{index}]"
         keys = files.keys_at(mount.sub_path) if mount.sub_path else frozenset()
         if mount.sub_path_expr or keys & _renewed_keys(request):
-            yield _not_updated(
+            yield from _not_updated(
                 context, f"{path}.subPath", "a subPath mount is", f"mount Secret {files.secret} as a directory"
             )
         # Another source of a projected volume may contain the file.

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from keyturn.cli.documents import dump_document, read_documents
 from tests.support.cases import cases
 from tests.support.cli import run_keyturn
 from tests.support.dependencies import manifest
+from tests.support.json_schema import load_valid
 from tests.support.pods import container, pod
 
 ROOT = Path(__file__).parents[4]
@@ -166,7 +166,7 @@ spec:
 
 def test_json_output_has_the_documented_fields() -> None:
     result = check("-o", "json", "-f", "-", stdin=dump_document(POD_WITH_PROFILE) + dump_document(manifest(region=7)))
-    document = json.loads(result.stdout)
+    document = load_valid("check", result.stdout)
 
     assert {key: document[key] for key in document if key != "findings"} == {
         "tokenRequests": 1, "pods": 1, "errors": 1, "warnings": 1

@@ -32,6 +32,7 @@ from tests.support.dependencies import (
     manifest,
     request,
 )
+from tests.support.json_schema import load_valid
 from tests.support.kubectl_views import ISSUED
 
 LATER = NOW + 5 * MINUTE
@@ -45,8 +46,8 @@ def reconciled(outcome: Outcome, **spec: Any) -> dict[str, Any]:
     return manifest(**spec) | {"status": msgspec.to_builtins(report(request(**spec), Status(), outcome))}
 
 
-def failed(error: RefusedError | UnavailableError, *, is_valid: bool = True) -> dict[str, Any]:
-    failure = Failure(error, 3, LATER + MINUTE, 1)
+def failed(error: RefusedError | UnavailableError, *, is_valid: bool = True, field: str = "") -> dict[str, Any]:
+    failure = Failure(error, 3, LATER + MINUTE, 1, field=field)
     return reconciled(Outcome(LATER, ISSUED if is_valid else None, failure=failure, tried=True))
 
 
@@ -119,6 +120,35 @@ def test_renewed_request_is_described_completely() -> None:
 )
 def test_description_contains_the_state(body: dict[str, Any], line: str) -> None:
     assert line in text(body)
+
+
+@cases(
+    "body, step",
+    {
+        "an exchange": (
+            failed(DENIED, field="spec.exchanges[1].assumeRoleWithWebIdentity"),
+            f"-> assumeRoleWithWebIdentity {ROLE} (us-east-1)  <-- failed: AccessDenied",
+        ),
+        "the source": (
+            failed(RefusedError("SourceNotFound", "Secret license does not exist")),
+            "token: key license_token of Secret license  <-- failed: SourceNotFound",
+        ),
+        "the target": (
+            failed(RefusedError("WriteDenied", "quota")),
+            "-> Secret acme: env, credentialProcess  <-- failed: WriteDenied",
+        ),
+        "a secret of an exchange": (
+            failed(RefusedError("SourceKeyEmpty", ""), field="spec.exchanges[0].licenseManagerGetAccessToken"),
+            "-> licenseManagerGetAccessToken (us-east-1)  <-- failed: SourceKeyEmpty",
+        ),
+    },
+)
+def test_failed_step_is_marked(body: dict[str, Any], step: str) -> None:
+    assert [line.removeprefix("  Pipeline").strip() for line in text(body).splitlines() if "<--" in line] == [step]
+
+
+def test_no_step_is_marked_if_it_is_unknown() -> None:
+    assert "<--" not in text(failed(UNREACHABLE))
 
 
 def test_query_of_a_token_endpoint_is_not_shown() -> None:
@@ -194,6 +224,21 @@ def test_wide_table_shows_failures_and_principal() -> None:
     assert row[header.index("PRINCIPAL") :] == read_status(RENEWED).principal
 
 
+@cases(
+    "body, color",
+    {
+        "renewed": (RENEWED, ""),
+        "a failure while the Secret is valid": (failed(UNREACHABLE), "yellow"),
+        "no usable Secret": (failed(DENIED, is_valid=False), "red"),
+        "not reconciled": (manifest(), ""),
+    },
+)
+def test_color_of_a_row_shows_the_state(body: dict[str, Any], color: str) -> None:
+    header, row = table([view_request(body, LATER)], LATER, namespaces=False)
+
+    assert [getattr(line, "color", None) for line in (header, row)] == ["", color]
+
+
 def test_rows_of_a_watch_are_aligned_with_their_header() -> None:
     rows = WatchRows([view_request(RENEWED, LATER)], LATER, namespaces=False)
 
@@ -216,10 +261,28 @@ def test_unattempted_renewal_has_no_error() -> None:
     assert view_request(reconciled(Outcome(NOW)), NOW).last_error == ""
 
 
+@cases(
+    "body",
+    {
+        "renewed": RENEWED,
+        "failing": failed(DENIED, field="spec.exchanges[1].assumeRoleWithWebIdentity"),
+        "the source expires": reconciled(Outcome(NOW, SOURCE_EXPIRING)),
+        "not reconciled": manifest(),
+        "a spec of another release": manifest(exchanges=[{"newInAnotherRelease": {}}]),
+        "an invalid time": change(RENEWED, status={"expirationTime": "soon"}),
+    },
+)
+def test_json_has_the_published_schema(body: dict[str, Any]) -> None:
+    view = view_request(body, LATER)
+
+    assert load_valid("status", msgspec.json.encode(view).decode())["name"] == "acme"
+    assert len(load_valid("status", msgspec.json.encode([view, view]).decode())) == 2
+
+
 def test_json_contains_the_same_fields_as_the_text() -> None:
     view = msgspec.json.decode(msgspec.json.encode(view_request(failed(DENIED), LATER)))
 
-    assert view["lastError"].startswith("STS AssumeRoleWithWebIdentity: AccessDenied")
+    assert view["status"]["lastError"]["message"] == "STS AssumeRoleWithWebIdentity: AccessDenied"
     assert (view["name"], len(view["pipeline"]), view["status"]["failedAttempts"]) == ("acme", 4, 3)
 
 

@@ -7,6 +7,7 @@ from keyturn.api.token_request import parse
 from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
 from keyturn.core.pods.lint import Finding, lint_pod
 from keyturn.core.pods.manifest import INJECT, ManifestError
+from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, manifest
 from tests.support.pods import Body, container, pod
 
@@ -365,6 +366,24 @@ def test_claim_template_replaces_a_volume_of_the_same_name() -> None:
 def test_malformed_claim_template_is_refused_with_its_path() -> None:
     with pytest.raises(ManifestError, match=r"\(at spec\.volumeClaimTemplates\[0\]\)$"):
         lint_pod({**stateful_set(), "spec": {**stateful_set()["spec"], "volumeClaimTemplates": ["data"]}})
+
+
+@cases(
+    "key, value, is_restarted",
+    {
+        "all Secrets that it uses": ("reloader.stakater.com/auto", "true", True),
+        "marked Secrets": ("reloader.stakater.com/search", "true", True),
+        "a named Secret": ("secret.reloader.stakater.com/reload", "acme-aws", True),
+        "turned off": ("reloader.stakater.com/auto", "false", False),
+        "ConfigMaps only": ("configmap.reloader.stakater.com/auto", "true", False),
+    },
+)
+def test_workload_that_reloader_restarts_may_use_variables(key: str, value: str, *, is_restarted: bool) -> None:
+    template = pod(container(envFrom=[{"secretRef": {"name": "acme-aws"}}]), inject=None)
+    metadata = {"name": "app", "annotations": {key: value}}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": template}}
+
+    assert (lint_pod(body, REQUESTS) == []) is is_restarted
 
 
 def test_requests_of_other_namespaces_are_ignored() -> None:
