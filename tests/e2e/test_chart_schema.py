@@ -1,6 +1,7 @@
 """Values that the chart refuses, and the notes that it prints, without a cluster."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -114,6 +115,8 @@ def test_lint_succeeds() -> None:
 
 def notes(values: Values) -> str:
     """NOTES.txt of a release with these values."""
+    if os.environ.get("TEST_HELM") == "3":
+        pytest.skip("Helm 3 needs a cluster for a dry run on the client")
     return helm("install", "keyturn", str(CHART), "--dry-run=client", values=values).partition("NOTES:")[2]
 
 
