@@ -56,6 +56,11 @@ def uninstall(plane: ControlPlane, *options: str) -> None:
     helm("uninstall", "keyturn", "--namespace", "keyturn", *options, kubeconfig=plane.kubeconfig)
 
 
+def require_injection() -> None:
+    if os.environ.get("TEST_KUBERNETES"):
+        pytest.skip("injection requires Kubernetes 1.36")
+
+
 @pytest.fixture(scope="module")
 def monitored(own_plane: ControlPlane) -> ControlPlane:
     """The separate cluster with the CRDs of prometheus-operator and the namespaces that the values name."""
@@ -70,6 +75,8 @@ def monitored(own_plane: ControlPlane) -> ControlPlane:
 
 @cases("values", {"default": {}, **RENDERINGS, **EXAMPLES})
 def test_api_server_accepts_every_field(monitored: ControlPlane, values: Values) -> None:
+    if "injection" in values:
+        require_injection()
     strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
 
     assert "deployment.apps/" in monitored.kubectl(*strict, stdin=chart_objects(values))
@@ -166,6 +173,7 @@ def test_uninstall_deletes_the_crd_without_keep(empty: ControlPlane) -> None:
 
 
 def test_two_aliases_in_a_parent_chart_install_beside_each_other(empty: ControlPlane, tmp_path: Path) -> None:
+    require_injection()
     injected = {"injection": {"enabled": True}}
     values = {alias: {**each, **injected} for alias, each in zip(("blue", "green"), TWO_INSTANCES, strict=True)}
     install(empty, {**values, "off": {"enabled": False}}, parent_chart(tmp_path, "blue", "green", "off"))
