@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv/bin
 SITE   ?= build/site
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+SBOM := $(VENV)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application --of JSON
 
-.PHONY: help dev fix check verify generate docs requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom release-dry-run bench bench-gate soak clean
+.PHONY: help dev fix check verify generate docs requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom dist check-dist release-dry-run bench bench-gate soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,12 +29,12 @@ check: dev  ## check format, lint, types, import contracts and security
 verify: check  ## check, and verify that generated files are up to date
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
 	diff -u crds/keyturn.dev_tokenrequests.yaml charts/keyturn/files/tokenrequests.yaml
-	$(VENV)/python -m tools.reference --check
+	$(VENV)/python -m tools.reference --check && $(VENV)/python -m tools.exchange_docs --check
 	diff -u docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
-generate: dev  ## regenerate the CRD, docs/reference, the text of `explain` and the chart's schema
+generate: dev  ## regenerate the CRD, docs/reference, the tables of docs/exchanges, the text of `explain` and the chart's schema
 	$(VENV)/python -m keyturn crd | tee crds/keyturn.dev_tokenrequests.yaml > charts/keyturn/files/tokenrequests.yaml
-	$(VENV)/python -m tools.reference
+	$(VENV)/python -m tools.reference && $(VENV)/python -m tools.exchange_docs
 	cp docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
 docs: dev  ## build the site of docs/ in build/site (needs npm); SOURCE_URL=https://.../blob/main/ links to the repository
@@ -41,7 +42,9 @@ docs: dev  ## build the site of docs/ in build/site (needs npm); SOURCE_URL=http
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict --site-dir $(SITE)
 
 requirements: dev  ## update the pinned dependencies
-	$(COMPILE) -o requirements/run.txt pyproject.toml && $(COMPILE) --group dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra operator -o requirements/run.txt pyproject.toml
+	$(COMPILE) --extra operator --group dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --constraint requirements/run.txt -o requirements/sidecar.txt requirements/sidecar.in
 	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
 	$(COMPILE) --group docs -o requirements/docs.txt
 
@@ -83,9 +86,16 @@ demo-standalone: dev  ## run the demo without Kubernetes (15 seconds)
 image: dev  ## build the container image without a daemon
 	$(VENV)/python -m tools.image
 
-sbom: dev  ## write the SBOM of the image (CycloneDX) to build/sbom.json
-	mkdir -p build && $(VENV)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
-	  --mc-type application --of JSON -o build/sbom.json requirements/run.txt
+sbom: dev  ## write the SBOMs of the images (CycloneDX) to build/sbom.json and build/sbom-sidecar.json
+	mkdir -p build && $(SBOM) -o build/sbom.json requirements/run.txt
+	$(SBOM) -o build/sbom-sidecar.json requirements/sidecar.txt
+
+# The build backend comes from .venv, where it is pinned by hash. uv builds the wheel from the source distribution.
+dist: dev  ## build the wheel and the source distribution to build/dist
+	$(VENV)/uv build --quiet --clear --no-build-isolation --python $(VENV)/python --out-dir build/dist
+
+check-dist: dev  ## build the wheel, install it without extras in a clean environment and test its commands
+	$(VENV)/pytest -q tests/integration/test_distribution.py
 
 clean:  ## remove .venv and build; cached Kubernetes binaries stay
 	rm -rf .venv build

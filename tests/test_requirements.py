@@ -5,6 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PINNED = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 
@@ -13,14 +15,15 @@ def pins(name: str) -> dict[str, str]:
     return dict(PINNED.findall((ROOT / "requirements" / f"{name}.txt").read_text()))
 
 
-def test_sbom_lists_the_requirements_of_the_image() -> None:
+@pytest.mark.parametrize(("name", "requirements"), [("sbom", "run"), ("sbom-sidecar", "sidecar")])
+def test_sbom_lists_the_requirements_of_an_image(name: str, requirements: str) -> None:
     subprocess.run(["make", "sbom"], cwd=ROOT, check=True, capture_output=True)
-    sbom = json.loads((ROOT / "build" / "sbom.json").read_text())
+    sbom = json.loads((ROOT / "build" / f"{name}.json").read_text())
 
-    assert {component["name"]: component["version"] for component in sbom["components"]} == pins("run")
+    assert {component["name"]: component["version"] for component in sbom["components"]} == pins(requirements)
     assert all(component["externalReferences"][0]["hashes"] for component in sbom["components"])
     assert sbom["metadata"]["component"]["name"] == "keyturn"
 
 
-def test_image_uses_the_versions_that_are_tested() -> None:
-    assert pins("run").items() <= pins("dev").items()
+def test_images_use_the_versions_that_are_tested() -> None:
+    assert pins("sidecar").items() <= pins("run").items() <= pins("dev").items()

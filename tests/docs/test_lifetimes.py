@@ -12,12 +12,12 @@ from keyturn.core.pipeline_values import PipelineValues
 from tests.support.dependencies import HOUR, environment, request
 from tests.support.rotation import RotatingIssuer
 
-PAGE = Path(__file__).parents[2] / "docs" / "exchanges" / "flows.md"
+PAGE = Path(__file__).parents[2] / "docs" / "exchanges" / "oauth.md"
 
 
 def advice() -> dict[str, Any]:
     """The spec in the section about lifetimes."""
-    section = PAGE.read_text().partition("### Lifetimes")[2]
+    section = PAGE.read_text().partition("## Lifetimes")[2]
     block = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     assert block
     spec: dict[str, Any] = yaml.safe_load(block[1])

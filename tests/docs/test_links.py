@@ -84,7 +84,7 @@ def test_tests_that_pages_name_exist() -> None:
 @pytest.mark.parametrize(
     ("link", "expected"),
     [
-        pytest.param("guides.md", "", id="a page beside it"),
+        pytest.param("sts.md", "", id="a page beside it"),
         pytest.param("#findings", "no such heading", id="an anchor of another page"),
         pytest.param("Pods.md", "no such file", id="another case"),
         pytest.param("../../../outside.md", "no such file", id="outside of the repository"),
@@ -95,7 +95,7 @@ def test_tests_that_pages_name_exist() -> None:
     ],
 )
 def test_problem_of_a_link(link: str, expected: str) -> None:
-    assert problem(link, ROOT / "docs" / "exchanges" / "flows.md") == expected
+    assert problem(link, ROOT / "docs" / "exchanges" / "oauth.md") == expected
 
 
 def test_links_in_code_are_ignored() -> None:

@@ -39,6 +39,10 @@ FOREIGN_ISSUERS = {
     "https://keycloak.example.com/realms/acme/protocol/openid-connect/token": "/token",
     "https://keycloak.example.com/realms/acme": "",
     f"https://login.microsoftonline.com/{_TENANT}/oauth2/v2.0/token": "/token",
+    "https://acme.okta.com/oauth2/default/v1/token": "/token",
+    "https://acme.eu.auth0.com/oauth/token": "/token",
+    "https://oauth2.googleapis.com/token": "/token",
+    "https://github.com/login/oauth/access_token": "/token",
     "api://AzureADTokenExchange": "",
 }
 
@@ -148,14 +152,41 @@ def _login(environment: Environment) -> Values:
     return {"login": {"id_token": environment.aws.id_token()}}
 
 
-def _batch(environment: Environment) -> Values:
+def _client_with_key(environment: Environment, client_id: str, secret: str) -> Values:
     key = ec.generate_private_key(ec.SECP256R1())
     public_key = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    environment.aws.oauth_client("batch-jobs", public_key=public_key)
+    environment.aws.oauth_client(client_id, public_key=public_key)
+    return {secret: {"tls.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()}}
+
+
+def _batch(environment: Environment) -> Values:
     environment.trust_issuer("sts.amazonaws.com")
     ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "private-ca"}}
     environment.namespace.apply(ca | {"data": {"ca.crt": environment.aws.ca}})
-    return {"batch-client": {"tls.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()}}
+    return _client_with_key(environment, "batch-jobs", "batch-client")
+
+
+def _okta(environment: Environment) -> Values:
+    return _client_with_key(environment, "0oa1b2c3d4e5f6g7h8i9", "okta-client")
+
+
+def _auth0(environment: Environment) -> Values:
+    environment.aws.oauth_client("1a2b3c4d5e6f", client_secret="secret")
+    return {"auth0-client": {"client_secret": "secret"}}
+
+
+def _google(environment: Environment) -> Values:
+    client = "123456789012-abc123.apps.googleusercontent.com"
+    environment.aws.oauth_client(client, client_secret="secret")
+    scope = "openid https://www.googleapis.com/auth/drive.readonly"
+    token = environment.aws.oauth_refresh_token(client, scope)
+    return {"google-user": {"refresh_token": token}, "google-client": {"client_secret": "secret"}}
+
+
+def _github(environment: Environment) -> Values:
+    environment.aws.oauth_client("Iv23liAbCdEfGhIjKlMn", client_secret="secret")
+    token = environment.aws.oauth_refresh_token("Iv23liAbCdEfGhIjKlMn")
+    return {"github-user": {"refresh_token": token}, "github-client": {"client_secret": "secret"}}
 
 
 def _billing(environment: Environment) -> Values:
@@ -208,17 +239,21 @@ def _keys(_: Environment) -> Values:
 # By example: prepares AWS and the issuer, and returns the Secrets. Default: the access keys of a user.
 PREPARE: dict[str, Callable[[Environment], Values]] = {
     "ambient": lambda _: {},
+    "auth0": _auth0,
     "client-credentials": _batch,
     "cognito": _login,
     "cognito-basic-flow": _login,
     "cross-account": lambda _: {"base-aws": USER_KEYS, "partner-secret": {"external_id": EXTERNAL_ID}},
     "entra-workload-identity": _federated_client,
+    "github-app": _github,
+    "google": _google,
     "identity-center": _sign_in,
     "identity-center-exchange": _portal,
     "identity-center-trusted-issuer": _reader,
     "keycloak-federated-client": _federated_client,
     "license-manager": _license,
     "oauth-refresh-token": _billing,
+    "okta": _okta,
     "service-account": _account,
     "token-exchange": _orders,
     "web-identity-token": _license,

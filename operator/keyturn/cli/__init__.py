@@ -8,7 +8,7 @@ import copy
 import importlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -18,12 +18,46 @@ from keyturn import __version__
 class LazyCommand(NamedTuple):
     """A command: the module that defines it, under the command's own name, and its summary for `--help`.
 
-    `failure` describes when the exit code is 1; empty if the command cannot fail.
+    `failure` describes when the exit code is 1; empty if the command cannot fail. `extra` is the extra of the Python
+    package that has what the module imports; empty if every installation has it.
     """
 
     module: str
     summary: str
     failure: str = ""
+    extra: str = ""
+
+    def load(self, name: str) -> click.Command:
+        """Import the module and return the command that it defines under this name.
+
+        If a Python package is not installed, the returned command reports it: completion loads every command.
+        """
+        try:
+            command: click.Command = getattr(importlib.import_module(self.module), name.replace("-", "_"))
+        except ModuleNotFoundError as error:
+            if str(error.name).startswith("keyturn"):
+                raise
+            return self._unavailable(name, str(error.name))
+        return command
+
+    def _unavailable(self, name: str, module: str) -> click.Command:
+        def fail(**_: Any) -> NoReturn:
+            raise MissingExtraError(module, self.extra)
+
+        # Replaces --help too, which could not list the options.
+        arguments = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+        settings = {"ignore_unknown_options": True}
+        return click.Command(name, settings, fail, [arguments], self.summary, add_help_option=False)
+
+
+class MissingExtraError(click.ClickException):
+    """A command cannot be imported. `extra` is the extra of the Python package that has the module, or empty."""
+
+    exit_code = click.UsageError.exit_code
+
+    def __init__(self, module: str, extra: str) -> None:
+        package = f"'keyturn[{extra}]'" if extra else "keyturn"
+        super().__init__(f"this command needs the module {module}, which is not installed; run pip install {package}")
 
 
 COMMANDS: Mapping[str, LazyCommand] = {
@@ -47,11 +81,13 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "keyturn.cli.operator",
         "Run the Kubernetes operator.",
         "if the operator cannot start or loses its Lease",
+        "operator",
     ),
     "run": LazyCommand(
         "keyturn.cli.run",
         "Renew one TokenRequest without a cluster.",
         "if it cannot start, or with --once if there are no usable credentials",
+        "standalone",
     ),
     "sidecar": LazyCommand(
         "keyturn.cli.sidecar", "Serve credentials to the AWS SDKs in a Pod.", "if the sidecar cannot start"
@@ -86,7 +122,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self._lazy_commands:
             return None
         lazy = self._lazy_commands[cmd_name]
-        command: click.Command = copy.copy(getattr(importlib.import_module(lazy.module), cmd_name.replace("-", "_")))
+        command = copy.copy(lazy.load(cmd_name))
         command.epilog = "\n\n".join(filter(None, (command.epilog, exit_codes(lazy.failure))))
         return command
 

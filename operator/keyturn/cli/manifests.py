@@ -28,7 +28,7 @@ def crd() -> None:
 @click.command(help=COMMANDS["inject"].summary)
 @click.option("--filename", "-f", required=True, metavar="FILE", help="Manifests as YAML or JSON, or - for stdin.")
 # Not environment variables: Kubernetes sets KEYTURN_PORT in the namespace of a Service named keyturn.
-@click.option("--image", default=f"keyturn:{__version__}", show_default=True, help="Sidecar image.")
+@click.option("--image", default=f"keyturn-sidecar:{__version__}", show_default=True, help="Sidecar image.")
 @click.option(
     "--port",
     type=click.IntRange(1024, 65534),

@@ -1,7 +1,6 @@
 """keyturn sidecar: each mode is a separate command; standalone mode is imported only if it is selected."""
 
 import asyncio
-import importlib
 from pathlib import Path
 
 import click
@@ -16,8 +15,8 @@ from keyturn.sidecar.http_server import BindError
 from keyturn.sidecar.mounted_files import MountedSecret
 from keyturn.sidecar.reader import Reader
 
-# By name, because the module of standalone mode imports boto3, which this module must not load.
-MODES = {"reader": "keyturn.cli.sidecar", "standalone": "keyturn.cli.run"}
+# Each command is imported when its mode is selected: the module of standalone mode imports boto3.
+MODES = {"reader": COMMANDS["sidecar"], "standalone": COMMANDS["run"]}
 
 
 # All arguments except --mode, including --help, are passed to the command of the mode.
@@ -28,7 +27,7 @@ MODES = {"reader": "keyturn.cli.sidecar", "standalone": "keyturn.cli.run"}
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def sidecar(ctx: click.Context, mode: str, arguments: tuple[str, ...]) -> None:
-    command: click.Command = getattr(importlib.import_module(MODES[mode]), mode)
+    command = MODES[mode].load(mode)
     with command.make_context(ctx.info_name, list(arguments), parent=ctx.parent) as mode_context:
         command.invoke(mode_context)
 

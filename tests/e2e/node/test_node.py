@@ -5,6 +5,7 @@ from typing import Any
 from tests.support.cases import cases
 from tests.support.emulator.client import Emulator
 from tests.support.node import Node
+from tests.support.node.images import SIDECAR_IMAGE
 from tests.support.node.release import Release
 from tests.support.node.workloads import (
     CALLS,
@@ -99,7 +100,9 @@ def test_sidecar_serves_a_job_from_its_first_to_its_last_container(
     privileges, memory = inspect(node, namespace.name, name, "keyturn")
     namespace.kubectl("wait", "--for=condition=Complete", "job/app", "--timeout=90s")
 
-    ends = terminations(namespace.get("pod", name))
+    finished = namespace.get("pod", name)
+    ends = terminations(finished)
+    assert finished["spec"]["initContainers"][0]["image"] == SIDECAR_IMAGE
     for app in ("prepare", "one", "two"):
         assert failures(log_lines(namespace, app, name)) == []
     assert {app: it["exitCode"] for app, it in ends.items()} == dict.fromkeys(("keyturn", "prepare", "one", "two"), 0)

@@ -1,4 +1,4 @@
-"""The operator's identity by IRSA, EKS Pod Identity and an instance profile, as the guide configures them."""
+"""The operator's identity by IRSA, EKS Pod Identity and an instance profile, as their page configures them."""
 
 import json
 import re
@@ -20,10 +20,8 @@ from tests.support.exchange_steps import AMBIENT_SOURCE, aws, context, emulator_
 
 pytestmark = pytest.mark.usefixtures("no_identity")
 OPERATION = "STS AssumeRole as the operator"
-GUIDE = (
-    (ROOT / "docs/exchanges/guides.md").read_text().partition("## The operator's own identity")[2].partition("\n## ")[0]
-)
-# The policies of the guide: what the operator may do, whom a tenant's role trusts, and the operator's own role.
+GUIDE = (ROOT / "docs/exchanges/ambient-identity.md").read_text()
+# The policies of the page: what the operator may do, whom a tenant's role trusts, and the operator's own role.
 _, TENANT_POLICY, IRSA_POLICY, POD_IDENTITY_POLICY = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
 TENANT_ROLE: dict[str, Any] = json.loads(TENANT_POLICY)["Statement"][0]
 ISSUER = "oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE"

@@ -1,11 +1,11 @@
-"""The images of a node's pods, Keyturn's and the pause image, imported into containerd once."""
+"""The images of a node's pods, Keyturn's two and the pause image, imported into containerd once."""
 
 import fcntl
 import hashlib
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from tests.support.node.configuration import PAUSE, containerd_config
 from tests.support.node.machine import packages
 from tools import image
 
-IMAGE = "localhost/keyturn:node"
+IMAGE, SIDECAR_IMAGE = "localhost/keyturn:node", "localhost/keyturn-sidecar:node"
 _SOURCE = Path(__file__).parent / "pause"
 _READY_SECONDS = 20
 _KEPT_VERSIONS = 3
@@ -25,32 +25,33 @@ _KEPT_VERSIONS = 3
 
 @contextmanager
 def imported_images() -> Iterator[Path]:
-    """Yield containerd's root folder with the image of this checkout, and protect it from removal."""
+    """Yield containerd's root folder with the images of this checkout, and protect it from removal."""
     folder = cache_dir() / "node"
-    keyturn = image.build()
-    key = hashlib.sha256(keyturn.encode() + (_SOURCE / "main.go").read_bytes()).hexdigest()[:16]
+    ids = {image.build("operator"): IMAGE, image.build("sidecar"): SIDECAR_IMAGE}
+    key = hashlib.sha256("".join(ids).encode() + (_SOURCE / "main.go").read_bytes()).hexdigest()[:16]
     path = folder / f"images-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.used").open("w") as used:
         with file_lock(folder / ".lock"):
             fcntl.flock(used, fcntl.LOCK_SH)
-            build_once(path, lambda path: _import(path, keyturn))
+            build_once(path, lambda path: _import(path, ids))
             path.touch()
             _remove_unused(folder)
         yield path
 
 
-def _import(path: Path, keyturn: str) -> None:
+def _import(path: Path, ids: Mapping[str, str]) -> None:
+    """Import images, given by the names to import them under by ID, and the pause image."""
     log("images: importing into containerd, once per content; this usually takes 20 s")
     path.mkdir()
-    with TemporaryDirectory() as name:
-        directory = Path(name)
+    with TemporaryDirectory() as temporary:
+        directory = Path(temporary)
         build(Program(".", _SOURCE, "pause", {}, 1), directory / "pause")
         pause = image.build_from(_SOURCE / "Dockerfile", directory)
         with _containerd(path, directory) as ctr:
-            for image_id, target in ((keyturn, IMAGE), (pause, PAUSE)):
+            for image_id, name in {**ids, pause: PAUSE}.items():
                 archive = directory / "image.tar"
-                image.export(image_id, archive, target)
+                image.export(image_id, archive, name)
                 subprocess.run([*ctr, "images", "import", archive], check=True, capture_output=True)
                 archive.unlink()  # an archive cannot be replaced
 

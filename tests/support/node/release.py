@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.cluster.chart import CHART, HelmError, helm
 from tests.support.emulator.client import endpoints
-from tests.support.node.images import IMAGE
+from tests.support.node.images import IMAGE, SIDECAR_IMAGE
 from tests.support.node.node import Node
 
 _REPOSITORY, _, _TAG = IMAGE.partition(":")
@@ -57,4 +57,4 @@ class Release:
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
         config = {"aws": {"endpoints": endpoints(self.endpoint)}, "renewal": {"minIntervalSeconds": 1}}
         image = {"repository": _REPOSITORY, "tag": _TAG}
-        return {"image": image, "injection": {"enabled": True, "image": IMAGE}, "config": config, **more}
+        return {"image": image, "injection": {"enabled": True, "image": SIDECAR_IMAGE}, "config": config, **more}

@@ -26,7 +26,7 @@ def test_sidecar_is_added_with_the_default_image() -> None:
     result = inject("-f", "-", stdin=dump_document(pod()))
 
     assert result.exit_code == 0
-    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig(f"keyturn:{__version__}"))
+    assert yaml.safe_load(result.stdout) == inject_sidecar(pod(), SidecarConfig(f"keyturn-sidecar:{__version__}"))
 
 
 def test_image_and_port_are_options() -> None:
