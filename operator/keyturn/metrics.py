@@ -104,7 +104,7 @@ class Metrics:
         )
         self.clock_skew = self._gauge(
             "keyturn_clock_skew_seconds",
-            "Service's clock minus operator's clock, measured from the Date header.",
+            "Service's clock minus the operator's clock, measured from the response's Date header.",
             ("service",),
         )
         # Memory, CPU and open files, under the standard process_ names.

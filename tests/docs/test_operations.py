@@ -98,9 +98,7 @@ def test_commands_run(page: str, variables: dict[str, str]) -> None:
 def test_tenancy_commands_run(tmp_path: Path) -> None:
     (tmp_path / "plane").mkdir()
     with ControlPlane.started(tmp_path / "plane") as plane:
-        # The CRD stays, and the release that the page installs adopts it.
         install(plane)
-        helm("uninstall", "keyturn", "--namespace=keyturn", kubeconfig=plane.kubeconfig)
         plane.kubectl("create", "namespace", "registries")
         outputs = [run(block, environment(plane)) for block in shell_blocks("docs/operations/tenancy.md")]
         member = ("auth", "can-i", "--as=someone", "--as-group=billing-team")
@@ -110,4 +108,4 @@ def test_tenancy_commands_run(tmp_path: Path) -> None:
 
     assert "yes\n" in outputs
     assert [line[0] for line in denials] == ["no", "no"]
-    assert {"keyturn-user", "registries-reader", "keyturn"} <= {role["metadata"]["name"] for role in created}
+    assert {"keyturn-user", "registries-reader"} <= {role["metadata"]["name"] for role in created}

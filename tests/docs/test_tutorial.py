@@ -2,38 +2,16 @@
 
 import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster.page import ROOT, run_command, shell_blocks
-from tests.support.controlplane import die_with_parent
-from tools.playground import monitored
+from tests.support.cluster.page import run_command, shell_blocks
+from tools.playground.monitoring import monitored
 
 _, *_REST = shell_blocks("docs/getting-started.md")
 _COMMANDS = [line for block in _REST for line in block.splitlines()]
-# Shorter sessions could expire on a slow machine before the commands run.
-_SESSION_SECONDS = "20"
-
-
-@pytest.fixture
-def playground(tmp_path: Path) -> Iterator[Path]:
-    """A running playground; the value is its environment file."""
-    environment = tmp_path / "playground.env"
-    command = die_with_parent([sys.executable, "-m", "tools.playground", str(environment)])
-    variables = os.environ | {"SESSION_SECONDS": _SESSION_SECONDS}
-    with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            assert any("Ready until Ctrl-C" in line for line in process.stdout)
-            yield environment
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
 
 
 @pytest.mark.long

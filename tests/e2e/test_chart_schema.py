@@ -22,7 +22,7 @@ INVALID: dict[str, tuple[Any, str]] = {
     "/secrets/watch": ("no", "got string, want boolean"),
     "/dnsPolicy": ("Mine", "value must be one of"),
     "/prometheusRule/disabledAlerts": (["KeyturnGone"], "value must be one of"),
-    "/prometheusRule/runbookUrl": ("docs.test", "'docs.test' does not match pattern"),
+    "/config/docs/troubleshootingUrl": ("docs.test", "'docs.test' does not match pattern"),
     "/serviceMonitor/interval": ("often", "'often' does not match pattern"),
     "/rbac/create": (None, "missing property 'create'"),
     "/log": (None, "missing property 'log'"),

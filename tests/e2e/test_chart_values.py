@@ -25,7 +25,7 @@ ADDED: dict[str, list[str]] = {
         "resourceNames: [own-lease]", "--issuance-key-secret=own-key", "resourceNames: [own-key]",
         "  maxUnavailable: 1\n", "revisionHistoryLimit: 11",
         "terminationGracePeriodSeconds: 12", "--concurrent=13", "--log-level=debug", "--log-format=text",
-        "config.yaml: |\n    renewal:\n      minIntervalSeconds: 3600", "--config=/etc/keyturn/config.yaml",
+        "    renewal:\n      minIntervalSeconds: 3600", "--config=/etc/keyturn/config.yaml",
         "checksum/config: ", "- --extra-argument", "- name: EXTRA_VARIABLE",
         "key: HTTPS_PROXY\n                  name: own-proxy\n                  optional: false",
         "key: HTTP_PROXY\n                  name: own-proxy\n                  optional: true",
@@ -52,7 +52,7 @@ ADDED: dict[str, list[str]] = {
         "honorLabels: true", "\n      relabelings:\n      - action: labeldrop\n        regex: dropped",
         "metricRelabelings:\n      - action: labeldrop\n        regex: dropped", "kind: PrometheusRule",
         "namespace: rule-namespace", "label-of: rule", "alert: KeyturnExpiring",
-        "https://docs.test/docs/operations/troubleshooting.md#keyturnexpiring", "namespace: dashboard-namespace",
+        "https://docs.test/#keyturnexpiring", "namespace: dashboard-namespace",
         "dashboard-label: dashboard-value", "grafana_folder: dashboard-folder", "label-of: dashboard",
     ],
     "restricted": [

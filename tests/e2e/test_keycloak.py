@@ -1,5 +1,7 @@
-"""The operator with a real Keycloak: clients without a secret, and clients with a key that has a certificate."""
+"""The operator and the sign-in with a real Keycloak: clients without a secret, and clients with a key."""
 
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.support.browser import sign_in, use_browser
 from tests.support.client_key_forms import CERTIFICATE_PEM, PEM
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
+from tests.support.cluster.plugin import user
 from tests.support.cluster.sources import service_account_issuer
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -17,6 +21,8 @@ from tests.support.keycloak import Realm, missing, running_keycloak
 
 pytestmark = pytest.mark.long
 CA_FROM = {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}
+SIGNED_IN = {"token": {"secretKeyRef": {"name": "signed-in", "key": "refresh_token"}}}
+RIGHTS = ("get tokenrequests", "get,create,patch secrets", "create serviceaccounts/token")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -50,12 +56,12 @@ def operator(
         assert "internal error" not in operator.log()
 
 
-def federated_client(namespace: Namespace, realm: Realm, client_id: str) -> dict[str, Any]:
+def federated_client(namespace: Namespace, realm: Realm, client_id: str, **representation: Any) -> dict[str, Any]:
     """Create a client that authenticates as a ServiceAccount of its own; returns the source of its assertion."""
     namespace.kubectl("create", "serviceaccount", client_id)
     subject = f"system:serviceaccount:{namespace.name}:{client_id}"
     attributes = {"jwt.credential.issuer": "kubernetes", "jwt.credential.sub": subject}
-    realm.create_client(client_id, clientAuthenticatorType="federated-jwt", attributes=attributes)
+    realm.create_client(client_id, clientAuthenticatorType="federated-jwt", attributes=attributes, **representation)
     return {"clientAssertionFrom": {"serviceAccount": {"name": client_id, "audiences": [realm.issuer]}}}
 
 
@@ -103,19 +109,55 @@ def test_client_with_a_service_account_rotates_a_refresh_token(namespace: Namesp
     assert {claims["preferred_username"] for claims in issue_and_renew(namespace, 3)} == {"alice"}
 
 
-@pytest.mark.usefixtures("operator")
-def test_client_with_a_key_and_the_audience_of_the_realm(namespace: Namespace, realm: Realm) -> None:
+def client_with_key(namespace: Namespace, realm: Realm, client_id: str, **attributes: str) -> dict[str, Any]:
+    """Create a client that signs its assertions; returns its fields of oauthToken."""
     certificate = "".join(CERTIFICATE_PEM.splitlines()[1:-1])
-    attributes = {"jwt.credential.certificate": certificate, "token.endpoint.auth.signing.alg": "PS256"}
-    realm.create_client("batch", clientAuthenticatorType="client-jwt", attributes=attributes)
-    namespace.put_secret("batch", {"tls.key": PEM, "tls.crt": CERTIFICATE_PEM})
-    fields = {
-        "clientId": "batch",
-        "clientKeyFrom": {"secretKeyRef": {"name": "batch", "key": "tls.key"}},
-        "clientCertificateFrom": {"secretKeyRef": {"name": "batch", "key": "tls.crt"}},
+    attributes |= {"jwt.credential.certificate": certificate, "token.endpoint.auth.signing.alg": "PS256"}
+    realm.create_client(client_id, clientAuthenticatorType="client-jwt", attributes=attributes)
+    namespace.put_secret(client_id, {"tls.key": PEM, "tls.crt": CERTIFICATE_PEM})
+    return {
+        "clientId": client_id,
+        "clientKeyFrom": {"secretKeyRef": {"name": client_id, "key": "tls.key"}},
+        "clientCertificateFrom": {"secretKeyRef": {"name": client_id, "key": "tls.crt"}},
         "algorithm": "PS256",
         "clientAssertion": {"audience": realm.issuer, "certificateHeaders": ["x5t#S256"]},
     }
+
+
+@pytest.mark.usefixtures("operator")
+def test_client_with_a_key_and_the_audience_of_the_realm(namespace: Namespace, realm: Realm) -> None:
+    fields = client_with_key(namespace, realm, "batch")
     namespace.apply(request(realm, "client_credentials", fields))
 
     assert {claims["azp"] for claims in issue_and_renew(namespace, 2)} == {"batch"}
+
+
+@pytest.mark.usefixtures("operator")
+def test_person_signs_in_with_a_browser_and_a_service_account(
+    namespace: Namespace, realm: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = federated_client(namespace, realm, "shop", redirectUris=["http://127.0.0.1/callback"])
+    namespace.apply(request(realm, "refresh_token", fields | {"clientId": "shop"}, source=SIGNED_IN))
+    realm.create_user("bob", "secret")
+    use_browser(monkeypatch, tmp_path, realm.admin.ca, "bob", "secret")
+    output = user(namespace, tmp_path, *RIGHTS).succeed("login", "keycloak", "--yes")
+
+    assert output.startswith("Secret signed-in written\nkeycloak: renewed, valid until ")
+    assert {claims["preferred_username"] for claims in issue_and_renew(namespace, 2)} == {"bob"}
+
+
+@pytest.mark.usefixtures("operator")
+def test_person_signs_in_on_another_device_with_a_key(namespace: Namespace, realm: Realm, tmp_path: Path) -> None:
+    fields = client_with_key(namespace, realm, "kiosk", **{"oauth2.device.authorization.grant.enabled": "true"})
+    namespace.apply(request(realm, "refresh_token", fields, source=SIGNED_IN))
+    realm.create_user("carol", "secret")
+    plugin = user(namespace, tmp_path, *RIGHTS)
+    with plugin.start("login", "keycloak", "--device", "--yes", stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        page = re.search(r"or open (\S+)", process.stderr.readline())
+        assert page
+        sign_in(page[1], realm.admin.ca, {"username": "carol", "password": "secret"})
+        _, errors = process.communicate(timeout=90)
+
+    assert process.returncode == 0, errors
+    assert {claims["preferred_username"] for claims in issue_and_renew(namespace, 2)} == {"carol"}

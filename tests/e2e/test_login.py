@@ -1,6 +1,5 @@
 """kubectl keyturn login on a real control plane, with a real OpenID provider and a user's own permissions."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support import npm
+from tests.support.browser import use_browser
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.plugin import Plugin, user
 from tests.support.issuer.server import Issuer, running_issuer
@@ -25,11 +25,7 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 def browser(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A browser in which a person signs in."""
-    (tmp_path / "ca.pem").write_text(issuer.ca)
-    monkeypatch.setenv(
-        "BROWSER", f"{sys.executable} -m tests.support.browser {tmp_path / 'ca.pem'} demo-user secret %s"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    use_browser(monkeypatch, tmp_path, issuer.ca, "demo-user", "secret")
 
 
 def request(namespace: Namespace, issuer: Issuer, **spec: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.support import npm
-from tests.support.browser import sign_in
+from tests.support.browser import sign_in, use_browser
 from tests.support.dependencies import manifest
 from tests.support.emulator.oauth.client import basic_authorization, send
 from tests.support.issuer.server import Issuer, running_issuer
@@ -92,10 +92,7 @@ def test_refresh_token_of_a_person_is_stored(login: Login, options: list[str], p
 
 
 def test_browser_is_opened(login: Login, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ca.pem").write_text(login.issuer.ca)
-    command = f"{sys.executable} -m tests.support.browser {tmp_path / 'ca.pem'} demo-user secret %s"
-    monkeypatch.setenv("BROWSER", command)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    use_browser(monkeypatch, tmp_path, login.issuer.ca, "demo-user", "secret")
     with login.start("--yes", "--timeout", "30") as process:
         _, errors = process.communicate(timeout=60)
 

@@ -14,6 +14,8 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from urllib.parse import urlencode, urljoin
 
+import pytest
+
 _MAX_PAGES = 10
 
 
@@ -58,6 +60,13 @@ def sign_in(url: str, ca: str, form_values: Mapping[str, str]) -> str:
         fields = {name: form_values.get(name, value) for name, value in form.fields.items()}
         url, body = urljoin(url, form.action), urlencode(fields).encode()
     raise AssertionError(f"the issuer asks for more than {_MAX_PAGES} forms")
+
+
+def use_browser(patch: pytest.MonkeyPatch, directory: Path, ca: str, user: str, password: str) -> None:
+    """Have commands open this browser, with these words to sign in; `directory` receives the CA certificate."""
+    (directory / "ca.pem").write_text(ca)
+    patch.setenv("BROWSER", f"{sys.executable} -m {__name__} {directory / 'ca.pem'} {user} {password} %s")
+    patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
 if __name__ == "__main__":

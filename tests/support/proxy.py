@@ -2,11 +2,16 @@
 
 import asyncio
 import ssl
+import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +24,14 @@ class Proxy:
 
 @asynccontextmanager
 async def running_proxy(
-    status: int = 200, upstream: str = "", tls: ssl.SSLContext | None = None, credentials: str = ""
-) -> AsyncIterator[Proxy]:
+    status: int = 200, upstream: str = "", tls: ssl.SSLContext | None = None, credentials: str = "",
+    upstreams: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Proxy]:  # fmt: skip
     """Run a proxy that responds to CONNECT with `status`; with 0, it closes the connection.
 
-    With `upstream`, the URL of a server, it forwards everything there. With `tls` it terminates TLS. With
-    `credentials`, user:password, it responds with 407 to others, and its URL contains them percent-encoded.
+    With `upstream`, the URL of a server, it forwards everything there; `upstreams` are those of single hosts. With
+    `tls` it terminates TLS. With `credentials`, user:password, it responds with 407 to others, and its URL contains
+    them percent-encoded.
     """
     expected = f"Basic {b64encode(credentials.encode()).decode()}"
 
@@ -37,7 +44,8 @@ async def running_proxy(
             writer.write(f"HTTP/1.1 {response} X\r\n\r\n".encode())
         with suppress(OSError):
             if response == 200:
-                await _forward(reader, writer, urlsplit(upstream or f"//{host}").netloc, tls, writers)
+                server = upstreams.get(host.rpartition(":")[0], upstream) or f"//{host}"
+                await _forward(reader, writer, urlsplit(server).netloc, tls, writers)
         writer.close()
 
     writers: list[asyncio.StreamWriter] = []
@@ -49,6 +57,26 @@ async def running_proxy(
         for each in writers:
             each.transport.abort()
         await asyncio.sleep(0.05)
+
+
+@contextmanager
+def proxy_in_thread(upstreams: Mapping[str, str]) -> Iterator[str]:
+    """Run a proxy that forwards these hosts to servers (URLs), outside of an event loop; yields its URL."""
+    loop = asyncio.new_event_loop()
+    stack = AsyncExitStack()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    try:
+        yield run(stack.enter_async_context(running_proxy(upstreams=upstreams))).url
+    finally:
+        run(stack.aclose())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _forward(

@@ -62,7 +62,7 @@ class LastError(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="cam
 
 
 class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
-    """Observed state. It never causes a renewal; after a restart Keyturn reads it to continue a wait."""
+    """Observed state. It never causes a renewal. After a restart, Keyturn reads it to continue a wait."""
 
     observed_generation: Annotated[
         int, Meta(description="The generation of the TokenRequest that this status was computed from.")

@@ -76,9 +76,9 @@ class RenewalSpec(ApiStruct, frozen=True):
                 DURATION_WORDS,
                 min_length=2,
                 max_length=20,
-                description="How long before the credentials expire Keyturn renews them, such as 20m or 1h30m."
-                " Limited to 95% of the actual"
-                " lifetime. If it is not shorter than the actual lifetime, half of the lifetime is used.",
+                description="Time between the renewal and the expiry of the credentials, such as 20m or 1h30m. Limited"
+                " to 95% of the actual lifetime. If it is not shorter than the actual lifetime, half of the lifetime"
+                " is used.",
             ),
         ]
         | None
@@ -87,7 +87,7 @@ class RenewalSpec(ApiStruct, frozen=True):
         Annotated[
             Annotated[int, Meta(ge=1, le=99)],
             Meta(
-                description="How long before the credentials expire Keyturn renews them, as a percentage of the"
+                description="Time between the renewal and the expiry of the credentials, as a percentage of the"
                 " lifetime, such as 50. Limited to 95."
             ),
         ]

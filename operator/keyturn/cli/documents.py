@@ -116,9 +116,11 @@ def _read_stream(file: str) -> str:
 def _parse(file: str, read: Callable[[str], str]) -> Iterator[Document]:
     try:
         content = read(file)
-    except (OSError, UnicodeError) as error:
-        message = " ".join(str(getattr(error, "strerror", None) or error).split())
+    except OSError as error:
+        message = " ".join((error.strerror or str(error)).split())
         raise UnreadableError(f"{file}:", message) from None
+    except UnicodeError:
+        raise UnreadableError(f"{file}:", "not text in UTF-8") from None
     # Each `---` line starts a document. Comments stay with the document that follows.
     head, *parts = re.split(r"(?m)^(?=---(?:\s|$))", content)
     documents = [head, *parts] if not parts or not _is_blank(head) else [head + parts[0], *parts[1:]]

@@ -150,8 +150,11 @@ def _renew_once(files: StandaloneFiles, environment: StandaloneEnvironment) -> N
     except StartupError as error:
         fail(str(error))
     ready, renewed = status.condition("Ready"), status.condition("Renewed")
-    if ready is None or renewed is None or ready.status != "True":
-        fail(renewed.message if renewed else "internal error; see the log")
+    if ready is None or renewed is None:
+        fail("internal error; see the log")
+    if ready.status != "True":
+        # If the last renewal succeeded, the next one is not due: soon after it, only Ready says when it is.
+        fail((ready if renewed.status == "True" else renewed).message)
     log = logging.getLogger("keyturn")
     log.log(logging.INFO if renewed.status == "True" else logging.WARNING, "%s; %s", ready.message, renewed.message)
     exit_immediately(0)

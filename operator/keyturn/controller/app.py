@@ -137,7 +137,7 @@ class Operator:
             # Outside its scope, the leader may write only the issuance key, and reports about requests that it skips.
             leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
             key_secret = IssuanceKeySecret(leading, options.election_namespace, options.key_secret)
-            yielding = Yielding(scope, StatusWriter(leading, self._now, self._instance))
+            yielding = Yielding(scope, self._status_writer(leading))
             work = functools.partial(self._work, api, lease, yielding, configuration, key_secret)
             not_ready = functools.partial(self._not_ready, lease, scope, key_secret)
             boundary = Boundary("probes", "serving probes", self._metrics)
@@ -159,6 +159,9 @@ class Operator:
                 api, options.namespaces, identity, self._now, self._metrics, hold_seconds=self._hold_seconds
             )
         return ClusterScope(api, place, identity, self._now, self._metrics, hold_seconds=self._hold_seconds)
+
+    def _status_writer(self, api: ApiClient) -> StatusWriter:
+        return StatusWriter(api, self._now, self._instance, self._settings.docs.troubleshooting_url)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
         """From now on, call `stop` at each signal, after logging what delays the end of the process."""
@@ -233,7 +236,7 @@ class Operator:
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:
-            controller = Controller(deps, store, work_queue, StatusWriter(api, self._now, self._instance), yielding)
+            controller = Controller(deps, store, work_queue, self._status_writer(api), yielding)
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
@@ -314,7 +317,7 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
             await kube_config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, YAMLError) as error:
+    except (ConfigException, OSError, UnicodeError, YAMLError) as error:
         source = kubeconfig or os.environ.get("KUBECONFIG") or "not running in a pod, and --kubeconfig is not set"
         raise NoClusterError(f"no cluster: {source}: {error}") from error
     except TypeError as error:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 
-from keyturn.api.status import Status, read_status
+from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.controller.scope import PATIENCE, Yielding
@@ -70,7 +70,7 @@ class Controller:
         entry, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
         request = read_request(body)
         if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
-            status = read_status(body) if entry is None or is_foreign else entry.status
+            status = self._status_writer.read(body) if entry is None or is_foreign else entry.status
             entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
             is_new = is_foreign and not self._yielding.has_reported(uid)
             due = self._deps.now() if is_new else self._first_due(entry)

@@ -62,7 +62,8 @@ class SourceReader:
         if source.keys_ref:
             encoded = data[source.keys_ref.name]
             keys = {key: _text(encoded[key], f"key {key}") for key in _AWS_KEYS if key in encoded}
-        return parse_source(token, keys, _value(single_use, data) if single_use else None)
+        keys_from = f"Secret {source.keys_ref.name}" if source.keys_ref else ""
+        return parse_source(token, keys, _value(single_use, data) if single_use else None, keys_from=keys_from)
 
     def forget(self, namespace: str, name: str = "") -> None:
         """Share no read that has begun, of one Secret or of all in a namespace: what it returns may be outdated."""

@@ -1,14 +1,15 @@
 """Writes the status of a TokenRequest, and Events about it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
 from keyturn.api.base import GROUP
-from keyturn.api.status import Status
+from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
 from keyturn.controller.api_client import MERGE, ApiClient
@@ -21,18 +22,30 @@ _LONGEST_MESSAGE = 1024  # the API server refuses a longer one in a core/v1 Even
 
 
 class StatusWriter:
-    """Writes status and Events, each in one request."""
+    """Writes status and Events, each in one request.
 
-    def __init__(self, api: ApiClient, now: Callable[[], datetime], instance: str) -> None:
+    With `troubleshooting_url`, messages about problems end with the section about their reason. Only the written
+    messages do, so that nothing else depends on the setting.
+    """
+
+    def __init__(
+        self, api: ApiClient, now: Callable[[], datetime], instance: str, troubleshooting_url: str | None = None
+    ) -> None:
         self._api = api
         self._now = now
         self._instance = instance
+        self._url = troubleshooting_url
+
+    def read(self, body: Mapping[str, Any]) -> Status:
+        """Read the status of a TokenRequest as it was before it was written."""
+        return _with_messages(read_status(body), lambda it: it.message.removesuffix(self._link(it.reason)))
 
     async def status(self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None) -> None:
         """Patch the status. With `version`, only if the TokenRequest still has this resourceVersion.
 
         Raises BeingDeletedError if the TokenRequest does not exist, and UnavailableError if its version differs.
         """
+        status = _with_messages(status, lambda it: it.message + (self._link(it.reason) if _is_problem(it) else ""))
         fields = {field: getattr(status, attribute) for field, attribute in _FIELDS}
         # A field without a value must be null: otherwise a merge patch does not remove it.
         metadata = {"uid": uid} | ({"resourceVersion": version} if version else {})
@@ -49,7 +62,7 @@ class StatusWriter:
 
     async def event(self, request: Request | InvalidRequest, event: Event) -> None:
         """Post an Event; a failure is only logged."""
-        now = rfc3339(self._now())
+        now, link = rfc3339(self._now()), self._link(event.reason) if event.type == "Warning" else ""
         involved = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
                  "name": request.name, "uid": request.uid}  # fmt: skip
         body = {
@@ -57,7 +70,7 @@ class StatusWriter:
             "involvedObject": involved,
             "type": event.type,
             "reason": event.reason,
-            "message": event.message[:_LONGEST_MESSAGE],
+            "message": event.message[: _LONGEST_MESSAGE - len(link)] + link,
             "source": {"component": "keyturn"},
             "reportingComponent": GROUP,
             "reportingInstance": self._instance,
@@ -69,6 +82,18 @@ class StatusWriter:
             await self._api.request("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
         except (KeyturnError, LeaseLostError) as error:
             _log.warning("an Event was not posted: %s", error)
+
+    def _link(self, reason: str) -> str:
+        return f"; see {self._url}#{reason.lower()}" if self._url else ""
+
+
+def _is_problem(condition: Condition) -> bool:
+    return condition.reason != "Pending" and (condition.status == "True") == (condition.type == "Stalled")
+
+
+def _with_messages(status: Status, message: Callable[[Condition], str]) -> Status:
+    conditions = tuple(msgspec.structs.replace(it, message=message(it)) for it in status.conditions)
+    return msgspec.structs.replace(status, conditions=conditions)
 
 
 _FIELDS = tuple(zip(Status.__struct_encode_fields__, Status.__struct_fields__, strict=True))

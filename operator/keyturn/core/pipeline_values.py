@@ -198,15 +198,22 @@ def _unquoted(value: str) -> str:
 
 
 def parse_source(
-    token: str | None, keys: Mapping[str, str] | None, single_use_credential: str | None = None
+    token: str | None,
+    keys: Mapping[str, str] | None,
+    single_use_credential: str | None = None,
+    *,
+    keys_from: str = "the Secret of source.credentials",
 ) -> SourceValues:
-    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceKeyEmpty, SourceInvalid."""
+    """Parse the values of a source Secret. Raises RefusedError: SourceNotFound, SourceKeyEmpty, SourceInvalid.
+
+    `keys_from` is the name of the Secret that contains `keys`, for messages.
+    """
     credentials = None
     if keys is not None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             if name not in keys:
-                raise RefusedError("SourceNotFound", f"the Secret of source.credentials has no key {name}")
-            require_content(keys[name], f"key {name} of the Secret of source.credentials")
+                raise RefusedError("SourceNotFound", f"{keys_from} has no key {name}")
+            require_content(keys[name], f"key {name} of {keys_from}")
         session_token = keys.get("AWS_SESSION_TOKEN")
         credentials = Credentials(
             access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),

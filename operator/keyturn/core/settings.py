@@ -204,6 +204,19 @@ class RenewalSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     ] = 10
 
 
+class DocsSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Where the documentation is published."""
+
+    troubleshooting_url: Annotated[
+        Annotated[Url, Meta(max_length=256)] | None,
+        Meta(
+            description="URL of a published copy of docs/operations/troubleshooting.md, such as"
+            " `https://docs.example.com/operations/troubleshooting/`. Conditions and Events that report a problem end"
+            " with it and the section about their reason. In the chart, alerts and the dashboard link to it as well."
+        ),
+    ] = None
+
+
 class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The content of the file."""
 
@@ -211,6 +224,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     issuers: IssuerSettings = IssuerSettings()
     renewal: RenewalSettings = RenewalSettings()
     sources: SourceSettings = SourceSettings()
+    docs: DocsSettings = DocsSettings()
 
 
 def parse_settings(content: Any) -> Settings:

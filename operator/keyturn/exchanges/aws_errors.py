@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from botocore.exceptions import (
     ClientError,
@@ -81,6 +81,10 @@ class AwsOperation:
     classifications: Mapping[str, ErrorClassification]
     attempts: int = 3
     consumes: bool = False
+
+    def for_resource(self, resource: str) -> Self:
+        """Return this operation with a name in messages that says what it is called for, such as a role."""
+        return replace(self, title=f"{self.title} for {resource}")
 
     def service_in(self, region: str) -> str:
         """The name of the service in `ServiceHealth`, and the key of the rate limit that its operations share."""

@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
@@ -22,15 +22,17 @@ from keyturn.exchanges.client_keys import (
     load_client_key,
     signing_algorithm,
 )
-from keyturn.exchanges.context import Call
 
 _ASSERTION_LIFETIME = timedelta(seconds=60)
 
 
-async def signed_assertion(call: Call, spec: OauthTokenSpec, key_text: str) -> str:
-    """Sign an assertion (RFC 7523 section 3) with the key in `key_text`. It is valid once, for one minute."""
+def signed_assertion(spec: OauthTokenSpec, key_text: str, certificate_text: str | None, now: datetime) -> str:
+    """Sign an assertion (RFC 7523 section 3). It is valid once, for one minute.
+
+    `key_text` and `certificate_text` are the values of clientKeyFrom and clientCertificateFrom. Raises RefusedError.
+    """
     where = _where("clientKeyFrom", spec.client_key_from)
-    content, now = spec.client_assertion or ClientAssertionSpec(), call.context.issuer_client.now()
+    content = spec.client_assertion or ClientAssertionSpec()
     try:
         key = load_client_key(key_text, spec.key_id)
         algorithm = signing_algorithm(key, spec.algorithm)
@@ -39,7 +41,7 @@ async def signed_assertion(call: Call, spec: OauthTokenSpec, key_text: str) -> s
     headers: dict[str, Any] = dict(content.headers or {})
     if key_id := spec.key_id or key.key_id:
         headers["kid"] = key_id
-    headers |= await _certificate_headers(call, spec, key, where)
+    headers |= _certificate_headers(spec, key, certificate_text, where)
     claims: dict[str, Any] = {
         **(content.claims or {}),
         **(content.integer_claims or {}),
@@ -58,16 +60,18 @@ async def signed_assertion(call: Call, spec: OauthTokenSpec, key_text: str) -> s
         raise RefusedError("InvalidSpec", f"{where} contains a key that cannot sign with {algorithm}") from None
 
 
-async def _certificate_headers(call: Call, spec: OauthTokenSpec, key: ClientKey, where: str) -> dict[str, Any]:
+def _certificate_headers(
+    spec: OauthTokenSpec, key: ClientKey, certificate_text: str | None, where: str
+) -> dict[str, Any]:
     """Derive header fields from the certificate of the key (RFC 7515 sections 4.1.6 to 4.1.8)."""
     names = (spec.client_assertion and spec.client_assertion.certificate_headers) or ()
     if not names:
         return {}
     certificates = key.certificates
-    if spec.client_certificate_from:
+    if certificate_text is not None:
         where = _where("clientCertificateFrom", spec.client_certificate_from)
         try:
-            certificates = load_certificates(await call.secret(spec.client_certificate_from.secret_key_ref))
+            certificates = load_certificates(certificate_text)
         except UnusableKeyError as error:
             raise RefusedError("InvalidSpec", f"{where} contains {error}") from None
     chain = certificate_chain(key, certificates)

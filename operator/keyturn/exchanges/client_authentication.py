@@ -1,7 +1,7 @@
 """OAuth client authentication: with a secret, an assertion that the client signs, or a token from another issuer."""
 
 from keyturn.api.exchanges.oauth import OauthTokenSpec
-from keyturn.api.exchanges.oauth_client import ClientAssertionSource, basic_authorization
+from keyturn.api.exchanges.oauth_client import CLIENT_ASSERTION_TYPE, ClientAssertionSource, basic_authorization
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
 from keyturn.core.errors import RefusedError
@@ -9,8 +9,6 @@ from keyturn.core.pipeline_values import PipelineValues, unwrap
 from keyturn.core.token_times import jwt_times
 from keyturn.exchanges.context import Call
 
-# RFC 7523 section 2.2.
-_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # The shortest lifetime that Kubernetes allows, because the token is used only once.
 _SERVICE_ACCOUNT_SECONDS = 600
 # The dots in a signed and in an encrypted JWT (RFC 7515 section 7.1, RFC 7516 section 7.1).
@@ -34,7 +32,7 @@ async def authenticate_client(
     if method == "private_key_jwt":
         source = spec.client_assertion_from
         assertion = await _external_assertion(call, source, values) if source else await _own_assertion(call, spec)
-        fields += [("client_assertion_type", _ASSERTION_TYPE), ("client_assertion", assertion)]
+        fields += [("client_assertion_type", CLIENT_ASSERTION_TYPE), ("client_assertion", assertion)]
     return {}, fields
 
 
@@ -70,4 +68,6 @@ async def _external_assertion(call: Call, source: ClientAssertionSource, values:
 async def _own_assertion(call: Call, spec: OauthTokenSpec) -> str:
     from keyturn.exchanges.client_assertion import signed_assertion  # noqa: PLC0415 - it takes 10 MiB, and few sign
 
-    return await signed_assertion(call, spec, await _secret(call, spec.client_key_from))
+    key, certificate = await _secret(call, spec.client_key_from), spec.client_certificate_from
+    certificate_text = await call.secret(certificate.secret_key_ref) if certificate else None
+    return signed_assertion(spec, key, certificate_text, call.context.issuer_client.now())

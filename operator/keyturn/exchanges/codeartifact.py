@@ -58,10 +58,11 @@ async def get_authorization_token(
             url = await _endpoint_url(call, values, parameters)
             endpoints.append(PackageEndpoint(name, repository.repository, url))
     seconds = {} if spec.duration_seconds is None else {"durationSeconds": spec.duration_seconds}
-    response = await call.call_aws(_GET_TOKEN, domain | seconds, values.signing_credentials, principal=values.principal)
-    token = require_safe(member(_GET_TOKEN, response.members, "authorizationToken"), "CodeArtifact's token")
-    expires_at = expiration(_GET_TOKEN, response.members, "expiration")
-    response.require_unexpired(_GET_TOKEN, "a token", expires_at)
+    operation, signer = _GET_TOKEN.for_resource(f"domain {spec.domain}"), values.signing_credentials
+    response = await call.call_aws(operation, domain | seconds, signer, principal=values.principal)
+    token = require_safe(member(operation, response.members, "authorizationToken"), "CodeArtifact's token")
+    expires_at = expiration(operation, response.members, "expiration")
+    response.require_unexpired(operation, "a token", expires_at)
     return replace(
         values,
         access_token=Token(token, expires_at),
@@ -75,8 +76,9 @@ async def _endpoint_url(call: Call, values: PipelineValues, parameters: dict[str
     cache, url = call.context.endpoints, call.context.endpoints.get(key)
     if url is None:
         signer, principal = values.signing_credentials, values.principal
-        response = await call.call_aws(_GET_ENDPOINT, parameters, signer, principal=principal)
-        url = require_safe(member(_GET_ENDPOINT, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
+        operation = _GET_ENDPOINT.for_resource(f"repository {parameters['repository']}")
+        response = await call.call_aws(operation, parameters, signer, principal=principal)
+        url = require_safe(member(operation, response.members, "repositoryEndpoint"), "CodeArtifact's endpoint")
     # Not cached without domainOwner: the domain is then the caller's own, which differs from caller to caller.
     if "domainOwner" in parameters:
         cache.put(key, url)

@@ -39,7 +39,8 @@ async def get_authorization_token(
     call: Call, spec: EcrGetAuthorizationTokenSpec, values: PipelineValues
 ) -> PipelineValues:
     """Call ecr (or ecr-public) GetAuthorizationToken, and add its logins to those of earlier exchanges."""
-    operation, region = (_PUBLIC, _PUBLIC_REGION) if spec.public else (_PRIVATE, call.region)
+    private = _PRIVATE.for_resource(call.region)
+    operation, region = (_PUBLIC, _PUBLIC_REGION) if spec.public else (private, call.region)
     parameters = {"registryIds": list(spec.registry_ids)} if spec.registry_ids else {}
     response = await call.call_aws(
         operation, parameters, values.signing_credentials, principal=values.principal, region=region

@@ -168,6 +168,7 @@ async def get_role_credentials(
         # Checked because it is sent in a header.
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
-    response = await call.context.aws.call(_GET_ROLE_CREDENTIALS, call.region, parameters, quota_owner=spec.account_id)
-    credentials = response.credentials(_GET_ROLE_CREDENTIALS, _CREDENTIALS)
+    operation = _GET_ROLE_CREDENTIALS.for_resource(f"{spec.role_name} in account {spec.account_id}")
+    response = await call.context.aws.call(operation, call.region, parameters, quota_owner=spec.account_id)
+    credentials = response.credentials(operation, _CREDENTIALS)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

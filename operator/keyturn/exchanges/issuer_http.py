@@ -1,6 +1,8 @@
 """HTTPS requests to the issuers that users specify, with limits on time and size, and protection against SSRF."""
 
+import logging
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
-from keyturn.exchanges.ssrf import AddressFilter
+from keyturn.exchanges.ssrf import NOT_ALLOWED, AddressFilter
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
@@ -33,6 +35,7 @@ _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
 _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,9 @@ class IssuerClient:
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
 
     def _unreachable(self, host: str, url: URL, error: Exception | None = None) -> UnavailableError:
-        # One message for DNS, TLS, a closed port and a forbidden address: it must not help to explore a network.
+        # One message for DNS, TLS, a closed port and a forbidden address: it must not help to explore a network. Only
+        # the log, which tenants cannot read, shows the cause.
+        _log.warning("%s could not be reached: %s", host, _cause(error))
         message = f"{host} could not be reached"
         if self._unused_proxies.for_url(str(url)):
             message += " directly; the proxy of the environment is used only if issuers.allowedHosts is set"
@@ -265,3 +270,16 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
         return None
     # The pattern excludes an HTML page with a link that contains a token.
     return dict(fields) if _FORM_TEXT.fullmatch(text) else None
+
+
+def _cause(error: BaseException | None) -> str:
+    """Describe why there is no connection, and the setting that helps. Never the URL, whose query may be secret."""
+    # If all addresses of a name failed, asyncio joins their messages in one error.
+    if error is None or NOT_ALLOWED in str(error.__cause__):
+        return "its address is not public and not in issuers.allowedPrivateNetworks"
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({cause.verify_message}); caBundleFrom trusts another CA"
+    if isinstance(cause, socket.gaierror):
+        return f"its name cannot be resolved ({cause.strerror})"
+    return getattr(cause, "strerror", None) or type(error).__name__

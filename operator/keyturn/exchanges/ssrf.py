@@ -21,6 +21,9 @@ _GLOBAL = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
+NOT_ALLOWED = "the address is not allowed"
+
+
 class AddressFilter:
     """Opens sockets for connections, and refuses addresses that are not allowed.
 
@@ -35,7 +38,7 @@ class AddressFilter:
         """Open a socket for aiohttp, not yet connected; raises OSError if the address is not allowed."""
         family, kind, protocol, _, address = address_info
         if not self.is_allowed(ipaddress.ip_address(str(address[0]).partition("%")[0])):
-            raise OSError(None, "the address is not allowed")
+            raise OSError(None, NOT_ALLOWED)
         return socket.socket(family, kind, protocol)
 
     def is_allowed_host(self, host: str) -> bool:

@@ -191,8 +191,9 @@ async def assume_role_with_web_identity(
         RoleSessionName=session_name(call.namespace, call.name, spec.role_session_name),
         WebIdentityToken=require_length(values.input_token(spec.from_).value, "the web identity token", 4, 20000),
     )
-    response = await call.call_aws(_WITH_WEB_IDENTITY, parameters, principal=spec.role_arn)
-    return _with_credentials(_WITH_WEB_IDENTITY, values, response)
+    operation = _WITH_WEB_IDENTITY.for_resource(spec.role_arn)
+    response = await call.call_aws(operation, parameters, principal=spec.role_arn)
+    return _with_credentials(operation, values, response)
 
 
 async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: PipelineValues) -> Send:
@@ -226,7 +227,7 @@ async def prepare_assume_role(call: Call, spec: AssumeRoleSpec, values: Pipeline
         tags = parameters.get("Tags", [])
         parameters["Tags"] = [*tags, *({"Key": key, "Value": value} for key, value in ambient_tags)]
     signer = AMBIENT if is_ambient else values.signing_credentials
-    operation = _AMBIENT_ASSUME_ROLE if is_ambient else _ASSUME_ROLE
+    operation = (_AMBIENT_ASSUME_ROLE if is_ambient else _ASSUME_ROLE).for_resource(spec.role_arn)
     return _prepared(call, _mfa_operation(call, operation, spec), parameters, values, signer)
 
 

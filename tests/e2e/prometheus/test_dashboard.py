@@ -4,13 +4,17 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from keyturn.metrics import Metrics, Series
+from tests.support import npm
 from tests.support.cluster.chart import chart_objects
 from tests.support.dependencies import NOW
+from tests.support.grafana import type_errors
 from tests.support.prometheus.dashboard import DASHBOARD, dashboard, panels, queries, recorded_series, series_in
 from tests.support.prometheus.rules import RULES
 
@@ -58,6 +62,22 @@ def test_panels_do_not_overlap() -> None:
     assert all(position["x"] + position["w"] <= 24 for position in positions)
 
 
+@pytest.mark.skipif(bool(npm.missing()), reason=npm.missing())
+def test_dashboard_has_the_types_of_grafana(tmp_path: Path) -> None:
+    text = DASHBOARD.read_text()
+    for name, content in {"valid": text, "invalid": text.replace('"showHeader"', '"showHeaders"', 1)}.items():
+        (tmp_path / name).mkdir()
+        errors = type_errors(content, tmp_path / name)
+        assert ("showHeaders" in errors) if name == "invalid" else errors == ""
+
+
+def test_first_row_lists_what_needs_attention_with_links() -> None:
+    first, *others = sorted(panels(), key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"]))
+
+    assert (first["title"], others[0]["title"]) == ("Needs attention", "Alerts")
+    assert all("Show this TokenRequest" in json.dumps(panel["fieldConfig"]) for panel in (first, others[0]))
+
+
 def test_queries_use_the_selected_data_source() -> None:
     assert {json.dumps(source) for source in values_of(dashboard(), "datasource")} == {
         '{"type": "prometheus", "uid": "${datasource}"}'
@@ -87,7 +107,8 @@ def test_queries_select_the_cluster() -> None:
     queried = [(target["expr"], panel["title"]) for panel in panels() for target in panel["targets"]]
 
     assert [title for text, title in queried if len(series_in(text)) != text.count('{cluster=~"$cluster"')] == [
-        "Firing alerts"
+        "Alerts",
+        "Firing alerts",
     ]
     # Series are joined by the labels of their target: pods of two clusters may have the same address.
     ignored = r"\bon ?\(|\bignoring ?\([^)]*\b(cluster|instance|namespace|name|pod)\b"

@@ -94,8 +94,8 @@ async def test_ambient_identity_that_arrives_later_is_found(
         values = await assume(client)
 
     assert error.message == (
-        "STS AssumeRole as the operator: the operator has no AWS identity at the moment (NoCredentialsError); its pod"
-        " needs a role from IRSA, EKS Pod Identity or an instance profile"
+        f"STS AssumeRole as the operator for {ACCOUNT_ROLE_ARN}: the operator has no AWS identity at the moment"
+        " (NoCredentialsError); its pod needs a role from IRSA, EKS Pod Identity or an instance profile"
     )
     assert (error.reason, values.principal) == ("Unavailable", f"{SESSION}/billing.acme")
 

@@ -19,7 +19,7 @@ from tests.support.emulator.constants import ACCOUNT, AUDIENCE
 from tests.support.exchange_steps import AMBIENT_SOURCE, aws, context, emulator_settings, run_pipeline
 
 pytestmark = pytest.mark.usefixtures("no_identity")
-OPERATION = "STS AssumeRole as the operator"
+OPERATION = f"STS AssumeRole as the operator for arn:aws:iam::{ACCOUNT}:role/billing-reports"
 GUIDE = (ROOT / "docs/exchanges/ambient-identity.md").read_text()
 # The policies of the page: what the operator may do, whom a tenant's role trusts, and the operator's own role.
 _, TENANT_POLICY, IRSA_POLICY, POD_IDENTITY_POLICY = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
@@ -168,7 +168,7 @@ async def test_second_role_needs_tag_session_for_inherited_tags(identities: Iden
     error = await refused(emulator, tenant_role(emulator), {"assumeRole": {"roleArn": second}}, **inherited)
 
     assert error.message == (
-        "STS AssumeRole: AccessDenied; the role's trust policy and the policies of the caller must allow"
+        f"STS AssumeRole for {second}: AccessDenied; the role's trust policy and the policies of the caller must allow"
         " sts:TagSession, because the session has tags, from the spec or the transitive tags of the caller"
     )
 

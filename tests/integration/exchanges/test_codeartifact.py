@@ -118,5 +118,6 @@ async def test_refusal_names_operation_and_permission(operation: str, client: Aw
     emulator.fault(operation, code="AccessDeniedException", status=403, message="planted")
     error = await fail_signed(client, artifact(**PYPI_NPM))
 
-    assert error.message.startswith(f"CodeArtifact {operation.partition(':')[2]}: AccessDeniedException; check")
+    assert error.message.startswith(f"CodeArtifact {operation.partition(':')[2]} for ")
+    assert ": AccessDeniedException; check" in error.message
     assert (operation in error.message, len(error.request_id), "planted" in error.message) == (True, 36, False)

@@ -274,18 +274,32 @@ async def test_slow_issuer_times_out() -> None:
     assert error.outcome_unknown
 
 
-async def test_unreachable_hosts_share_one_message(unused_tcp_port: int) -> None:
+async def test_unreachable_hosts_share_one_message_and_the_log_has_the_cause(
+    unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
     other = ssl.create_default_context(cadata=issue_loopback_certificate(real_now()).ca)
     async with served(respond) as issuer:
         errors = [
             await unavailable(f"https://127.0.0.1:{unused_tcp_port}/token"),
             await unavailable(issuer.url(), trusted=other),
             await unavailable(issuer.url(), issuer_client(IssuerSettings())),
+            await unavailable(issuer.url("localhost"), issuer_client(IssuerSettings())),
         ]
         assert issuer.requests == 0
     unknown_host = await unavailable("https://unknown.invalid/token")
 
-    assert {error.message for error in errors} == {"127.0.0.1 could not be reached"}
+    assert {error.message for error in errors} == {
+        f"{host} could not be reached" for host in ("127.0.0.1", "localhost")
+    }
+    not_allowed = "its address is not public and not in issuers.allowedPrivateNetworks"
+    starts = [
+        "Connect call failed",
+        "its certificate is not trusted",
+        *[not_allowed] * 2,
+        "its name cannot be resolved",
+    ]
+    causes = [record.getMessage().partition(" could not be reached: ")[2] for record in caplog.records]
+    assert [cause[: len(start)] for cause, start in zip(causes, starts, strict=True)] == starts
     assert unknown_host.message == "unknown.invalid could not be reached"
     assert {error.outcome_unknown for error in [*errors, unknown_host]} == {False}
 

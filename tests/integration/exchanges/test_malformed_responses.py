@@ -16,7 +16,7 @@ from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.exchanges.aws import Aws
 from tests.support.cases import cases
 from tests.support.clock import real_now
-from tests.support.dependencies import DAY, HOUR, MINUTE, request, signed
+from tests.support.dependencies import DAY, HOUR, MINUTE, ROLE, request, signed
 from tests.support.exchange_steps import CENTER_TOKENS, EXAMPLE_STEPS, TOKEN_AND_CREDENTIALS, aws, context, exchange
 from tests.support.manifests.tokens import BEARER
 
@@ -187,7 +187,7 @@ async def test_impossible_expiration_of_sts_is_unavailable(fake_aws: FakeAws) ->
     error = await fake_aws.call("assumeRole", STS.replace("2100-01-01T00:00:00Z", "1970-01-01T00:00:00Z"))
 
     assert isinstance(error, KeyturnError)
-    assert error.message == "STS AssumeRole returned an impossible Expiration"
+    assert error.message == f"STS AssumeRole for {ROLE} returned an impossible Expiration"
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,18 @@ def test_run_once_without_credentials_fails_in_one_line(directory: StandaloneDir
     assert "invalid_grant" in failed.stderr
 
 
+def test_run_once_after_a_change_reports_when_the_next_renewal_is_possible(directory: StandaloneDirectory) -> None:
+    settings = directory.path / "settings.yaml"
+    settings.write_text(settings.read_text().replace("minIntervalSeconds: 1", "minIntervalSeconds: 600"))
+    directory.write_flagship()
+    first = directory.run_once("state")
+    directory.write_manifest(target={"formats": [{"credentialProcess": {}}]})
+    second = directory.run_once("state")
+
+    assert (first.returncode, second.returncode) == (0, 1), first.stderr
+    assert "it will be written at" in second.stderr
+
+
 def test_run_once_stopped_in_an_exchange_saves_the_token(directory: StandaloneDirectory, aws: Emulator) -> None:
     first_token, calls = directory.write_rotating(), aws.calls("oauth:token")
     aws.fault("oauth:token", delay_seconds=2)

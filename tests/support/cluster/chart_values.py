@@ -43,7 +43,7 @@ RENDERINGS: dict[str, Values] = {
         "terminationGracePeriodSeconds": 12,
         "concurrent": 13,
         "log": {"level": "debug", "format": "text"},
-        "config": {"renewal": {"minIntervalSeconds": 3600}},
+        "config": {"renewal": {"minIntervalSeconds": 3600}, "docs": {"troubleshootingUrl": "https://docs.test/"}},
         "proxy": {"existingSecret": "own-proxy", "noProxy": [".internal.test", "10.0.0.0/8"]},
         "extraArgs": ["--extra-argument"],
         "extraEnv": [{"name": "EXTRA_VARIABLE", "value": "1"}],
@@ -88,7 +88,7 @@ RENDERINGS: dict[str, Values] = {
         "serviceMonitor": _monitor("service-monitor", 23),
         "prometheusRule": {
             "enabled": True, "namespace": "rule-namespace", "additionalLabels": {"label-of": "rule"},
-            "disabledAlerts": ["KeyturnExpired"], "runbookUrl": "https://docs.test/",
+            "disabledAlerts": ["KeyturnExpired"],
         },
         "grafanaDashboard": {
             "enabled": True, "namespace": "dashboard-namespace", "sidecarLabel": "dashboard-label",

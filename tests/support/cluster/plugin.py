@@ -74,13 +74,15 @@ class Plugin:
         self.all_output += done.stdout + done.stderr
         return Result(done.returncode, done.stdout, done.stderr, _cpu_seconds() - before)
 
+    def start(self, *words: str, stderr: int | None = None) -> "subprocess.Popen[str]":
+        """Start a command whose output is read while it runs."""
+        command = ["kubectl", "keyturn", *words, "--namespace", self.namespace.name]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=self._environment)
+
     @contextmanager
     def watching(self, *words: str) -> Iterator[Iterator[str]]:
         """Run a command that does not end by itself, yield its lines, and terminate it."""
-        with subprocess.Popen(
-            ["kubectl", "keyturn", *words, "--namespace", self.namespace.name],
-            stdout=subprocess.PIPE, text=True, env=self._environment,
-        ) as process:  # fmt: skip
+        with self.start(*words) as process:
             assert process.stdout
             try:
                 yield iter(process.stdout)

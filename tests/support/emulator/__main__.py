@@ -6,11 +6,12 @@ import signal
 import socket
 import ssl
 import sys
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
-from tests.support.certificates import issue_loopback_certificate
+from tests.support.certificates import issue_certificate
 from tests.support.clock import real_now
 from tests.support.emulator.app import make_app
 from tests.support.emulator.oauth.app import make_issuer_app
@@ -27,10 +28,14 @@ def main() -> int:
     arguments = vars(parser.parse_args())
     port = arguments.pop("port")
     with socket.create_server(("127.0.0.1", port)) as aws, socket.create_server(("127.0.0.1", 0)) as issuer:
-        certificate = issue_loopback_certificate(real_now())
+        settings = Settings(**arguments)
+        aliases = [alias for alias in settings.issuer_aliases.split(",") if alias]
+        names = {urlsplit(alias).hostname or "" for alias in aliases if alias.startswith("https://")}
+        certificate = issue_certificate(real_now(), ["127.0.0.1"], ["localhost", *sorted(names)])
         host, issuer_port = issuer.getsockname()
-        url = f"https://{host}:{issuer_port}"
-        state = State(Settings(**arguments), real_now, IssuerState(url, certificate.ca))
+        address = f"https://{host}:{issuer_port}"
+        url = aliases[0] if aliases else address
+        state = State(settings, real_now, IssuerState(url, certificate.ca, address, frozenset(aliases)))
         asyncio.run(_serve(state, aws, issuer, certificate.server_context()))
     return 1 if state.bugs else 0
 

@@ -91,6 +91,11 @@ class Emulator:
         return str(self.control("GET", "issuer")["url"])
 
     @property
+    def issuer_address(self) -> str:
+        """The URL that reaches the issuer; another than `issuer_url` if it stands for other issuers."""
+        return str(self.control("GET", "issuer")["address"])
+
+    @property
     def ca(self) -> str:
         """The CA of the OAuth issuer, in PEM."""
         return str(self.control("GET", "issuer")["ca"])

@@ -62,7 +62,8 @@ def _change_settings(state: State, **changes: Any) -> None:
 
 def _trust_issuer(state: State, url: str, jwks: dict[str, Any], audience: str) -> str:
     arn = f"arn:aws:iam::{ACCOUNT}:role/Of{len(state.oidc_providers)}"
-    state.trust_issuer(url, PublicKeys(jwks), {audience}, arn)
+    known = state.oidc_providers[url].audiences if url in state.oidc_providers else frozenset()
+    state.trust_issuer(url, PublicKeys(jwks), {audience, *known}, arn)
     return arn
 
 
@@ -149,7 +150,7 @@ def _identity_center_family(state: State, token: str) -> dict[str, Any]:
 _ROUTES: dict[str, Callable[..., Any]] = {
     "GET calls": _calls,
     "GET secrets": lambda state: state.secrets,
-    "GET issuer": lambda state: {"url": state.issuer.url, "ca": state.issuer.ca},
+    "GET issuer": lambda state: {name: getattr(state.issuer, name) for name in ("url", "address", "ca")},
     "DELETE faults": lambda state: state.faults.clear(),
     "DELETE identities": lambda state: state.identities.clear(),
     "DELETE identity-center-sessions": lambda state: state.directory.sessions.clear(),

@@ -25,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings, as flags or changed while it runs; the lifetimes are upper limits.
 
     With a `registry_url`, such as the emulator's own, registry endpoints are below it instead of at AWS.
+    `issuer_aliases` (separated by commas) are URLs and audiences of issuers that the OAuth issuer stands for; the first
+    is its own URL. They take effect at the start.
     """
 
     region: str = "us-east-1"
@@ -33,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oauth_access_seconds: int = 3600
     identity_center_seconds: int = 3600
     registry_url: str = ""
+    issuer_aliases: str = ""
     latency_seconds: float = 0
     clock_offset_seconds: float = 0
 

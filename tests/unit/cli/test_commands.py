@@ -58,11 +58,16 @@ def test_invalid_settings_are_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [pytest.param([], id="no service account"), pytest.param(["--kubeconfig={empty}"], id="empty file")]
+    ("flags", "content"),
+    [
+        pytest.param([], b"", id="no service account"),
+        pytest.param(["--kubeconfig={file}"], b"", id="empty file"),
+        pytest.param(["--kubeconfig={file}"], b"\xff", id="not text"),
+    ],
 )
-def test_operator_reports_a_missing_cluster_in_one_line(flags: list[str], tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    flags = [flag.format(empty=tmp_path / "empty") for flag in flags]
+def test_operator_reports_a_missing_cluster_in_one_line(flags: list[str], content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config").write_bytes(content)
+    flags = [flag.format(file=tmp_path / "config") for flag in flags]
     result = run_keyturn("operator", *flags, KUBERNETES_SERVICE_HOST="", KUBERNETES_SERVICE_PORT="")
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)

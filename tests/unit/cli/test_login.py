@@ -1,19 +1,30 @@
 import http.client
+import json
 import socket
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import jwt
 import pytest
 
 from keyturn.api.source import SecretKeyRef
+from keyturn.cli import MissingExtraError, now
+from keyturn.cli.login.client import Client, Values, authenticate
 from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
 from keyturn.cli.login.device_flow import poll
-from keyturn.cli.login.issuer import Client, IssuerHttp, Response, discover, refusal
+from keyturn.cli.login.issuer import IssuerHttp, Response, discover, refusal
 from keyturn.cli.login.plan import LoginError, LoginPlan, plan_login
 from keyturn.cli.login.sign_in import LoginOptions, SignIn, prepare
 from tests.support.cases import cases
-from tests.support.dependencies import REFRESH, request
+from tests.support.cli import run_keyturn
+from tests.support.client_key_forms import PEM
+from tests.support.dependencies import REFRESH, manifest, request
+from tests.support.manifests.clients import pipeline
 from tests.support.manifests.parts import secret_at
 from tests.support.manifests.tokens import APPLICATION, center, center_grant, oauth, token_exchange
 
@@ -30,6 +41,7 @@ CONFIGURATION = f"{ISSUER}/.well-known/openid-configuration"
 SOURCE = SecretKeyRef(name="license", key="license_token")
 PLAN = LoginPlan({"refresh_token": SOURCE}, client_id="acme", token_url=TOKEN_URL)
 REQUEST = AuthorizationRequest({"client_id": "acme"}, ISSUER)
+VALUES = Values(lambda ref: f"value-of-{ref.key}", lambda account: f"token of {account.name}")
 
 
 class Issuer(IssuerHttp):
@@ -38,16 +50,26 @@ class Issuer(IssuerHttp):
     def __init__(self, documents: dict[str, Any] | None = None, *responses: Response | LoginError) -> None:
         self.documents, self.responses = documents or {}, list(responses)
         self.forms: list[Mapping[str, str]] = []
+        self.clients: list[Client] = []
 
     def get(self, url: str) -> Response:
         return Response(200, self.documents[url]) if url in self.documents else Response(404, {})
 
-    def post(self, _url: str, form: Mapping[str, str], _client: Client) -> Response:
+    def post(self, _url: str, form: Mapping[str, str], client: Client) -> Response:
         self.forms.append(form)
+        self.clients.append(client)
         response = self.responses.pop(0)
         if isinstance(response, LoginError):
             raise response
         return response
+
+
+def client(plan: LoginPlan, values: Values = VALUES) -> Client:
+    return authenticate(plan.client, plan.client_id, values, now())
+
+
+def key_client(**fields: Any) -> LoginPlan:
+    return plan_login(request(**oauth(grantType="refresh_token", clientSecretFrom=None, **fields)))
 
 
 def response_to(request: AuthorizationRequest, **changes: str) -> dict[str, list[str]]:
@@ -85,10 +107,50 @@ def test_client_comes_from_the_exchange() -> None:
     plan = plan_login(request(**spec))
 
     assert (plan.client_id, plan.token_url) == ("acme", "https://issuer.example/token")
-    assert (plan.authentication, plan.client_secret_ref) == (
-        "client_secret_post", SecretKeyRef(name="client", key="client_secret"),
-    )  # fmt: skip
+    assert client(plan).fields == {"client_id": "acme", "client_secret": "value-of-client_secret"}
     assert (plan.scopes, plan.resources) == (("read",), ("https://api.example.com",))
+
+
+def test_client_with_a_key_signs_a_new_assertion_for_each_request() -> None:
+    plan = key_client(clientKeyFrom=secret_at("client", "key"), clientAssertion={"audience": ISSUER})
+    clients = [client(replace(plan, client_id="other"), replace(VALUES, read=lambda _: PEM)) for _ in range(2)]
+    claims = [jwt.decode(it.secret, options={"verify_signature": False}) for it in clients]
+
+    assert [(it["iss"], it["aud"]) for it in claims] == [("other", ISSUER)] * 2
+    assert claims[0]["jti"] != claims[1]["jti"]
+    assert clients[0].fields["client_assertion"] == clients[0].secret
+    assert clients[0].secret not in repr(clients[0])
+
+
+@cases(
+    "source, assertion",
+    {
+        "service account": ({"serviceAccount": {"name": "app", "audiences": [ISSUER]}}, "token of app"),
+        "secret": ({"secretKeyRef": {"name": "federated", "key": "jwt"}}, "value-of-jwt"),
+    },
+)
+def test_client_with_an_assertion_of_another_issuer_sends_it(source: dict[str, Any], assertion: str) -> None:
+    assert client(key_client(clientAssertionFrom=source)).fields["client_assertion"] == assertion
+
+
+def test_client_with_a_key_names_the_extra_that_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keyturn.exchanges.client_assertion", raising=False)
+    monkeypatch.setitem(sys.modules, "jwt", None)
+
+    with pytest.raises(MissingExtraError, match=r"pip install 'keyturn\[standalone\]'"):
+        client(key_client(clientKeyFrom=secret_at("client", "key")))
+
+
+def test_client_whose_key_is_not_a_key_is_refused() -> None:
+    with pytest.raises(LoginError, match=r"clientKeyFrom \(key key of Secret client\) contains"):
+        client(key_client(clientKeyFrom=secret_at("client", "key")))
+
+
+def test_client_with_a_token_of_an_earlier_exchange_is_refused() -> None:
+    spec = pipeline("accessToken", *oauth()["exchanges"], grantType="refresh_token")
+
+    with pytest.raises(LoginError, match="which a sign-in does not have"):
+        client(plan_login(request(**spec)))
 
 
 @cases(
@@ -100,10 +162,6 @@ def test_client_comes_from_the_exchange() -> None:
             {"source": {"token": {"serviceAccount": {"name": "app"}}},
              "exchanges": [{"assumeRoleWithWebIdentity": {"roleArn": "arn:aws:iam::111122223333:role/Reader"}}]},
             "the token of a ServiceAccount",
-        ),
-        "key of a client": (
-            oauth(grantType="refresh_token", clientSecretFrom=None, clientKeyFrom=secret_at("client", "key")),
-            "store the refresh token in key license_token of Secret license",
         ),
         "refresh token of identity center": (center_grant("refresh_token"), "use grantType authorization_code"),
         "code without a verifier": (
@@ -120,7 +178,7 @@ def test_application_of_identity_center_needs_an_authorization_endpoint() -> Non
     plan = LoginPlan({"code": SOURCE, "code_verifier": SOURCE}, client_id=APPLICATION)
 
     with pytest.raises(LoginError, match="set it with --authorization-endpoint"):
-        prepare(plan, LoginOptions(), Issuer(), "")
+        prepare(plan, LoginOptions(), Issuer(), VALUES)
 
 
 @cases(
@@ -222,7 +280,7 @@ def waits_while_polling(*responses: Response | LoginError, interval: int = 5) ->
     waits: list[float] = []
     device = Response(200, {"device_code": "d", "interval": interval, "expires_in": 100})
     now: Callable[[], float] = lambda: sum(waits)  # noqa: E731
-    return waits, poll(Issuer({}, *responses), TOKEN_URL, device, Client(), sleep=waits.append, clock=now)
+    return waits, poll(Issuer({}, *responses), TOKEN_URL, device, Client, sleep=waits.append, clock=now)
 
 
 def test_device_code_is_polled_as_often_as_the_issuer_allows() -> None:
@@ -235,6 +293,14 @@ def test_device_code_is_polled_as_often_as_the_issuer_allows() -> None:
     )
 
 
+def test_client_authenticates_again_at_each_poll() -> None:
+    issuer = Issuer({}, Response(400, {"error": "authorization_pending"}), Response(200, {"refresh_token": "t"}))
+    clients = [Client(secret="first"), Client(secret="second")]
+    poll(issuer, TOKEN_URL, Response(200, {"device_code": "d"}), partial(next, iter(clients)), sleep=lambda _: None)
+
+    assert issuer.clients == clients
+
+
 def test_polling_ends_with_the_device_code() -> None:
     with pytest.raises(LoginError, match="expired before anybody signed in"):
         waits_while_polling(*[Response(400, {"error": "authorization_pending"})] * 10, interval=20)
@@ -245,7 +311,7 @@ def device_sign_in(response: Response, plan: LoginPlan = PLAN) -> tuple[Issuer, 
         200, {"device_code": "d", "user_code": "AB-CD", "verification_uri": f"{ISSUER}/d", "interval": 0.01}
     )
     issuer = Issuer({CONFIGURATION: METADATA}, device, response)
-    return issuer, prepare(plan, LoginOptions(device=True), issuer, "")
+    return issuer, prepare(plan, LoginOptions(device=True), issuer, VALUES)
 
 
 def test_refresh_token_is_requested_with_consent_to_offline_access() -> None:
@@ -270,8 +336,29 @@ def test_response_without_the_token_is_explained(response: dict[str, str], messa
 
 
 def test_description_of_a_refusal_that_repeats_a_secret_is_not_shown() -> None:
-    response = Response(400, {"error": "invalid_grant", "error_description": "code c0de is used"})
+    def response(sent: str) -> Response:
+        description = "code c0de is used"
+        return Response(400, {"error": "invalid_grant", "error_description": description}, ("", sent))
 
-    assert refusal(response, "verifier") == "invalid_grant: code c0de is used"
-    assert refusal(response, "c0de") == "invalid_grant"
-    assert "c0de" not in repr(response)
+    assert refusal(response("verifier")) == "invalid_grant: code c0de is used"
+    assert refusal(response("c0de")) == "invalid_grant"
+    assert "c0de" not in repr(response("c0de"))
+
+
+@cases(
+    "content, message",
+    {
+        "missing": (None, "No such file or directory"),
+        "not text": (b"\xff", "not text in UTF-8"),
+        "not a certificate": (b"CA", "the CA bundle contains no valid PEM certificate"),
+    },
+)
+def test_unusable_ca_file_ends_with_one_sentence(content: bytes | None, message: str, tmp_path: Path) -> None:
+    (tmp_path / "request.yaml").write_text(json.dumps(manifest(**oauth(grantType="refresh_token"))))
+    if content is not None:
+        (tmp_path / "ca.pem").write_bytes(content)
+    paths = [f"--filename={tmp_path}/request.yaml", f"--sources-dir={tmp_path}", f"--ca-file={tmp_path}/ca.pem"]
+    result = run_keyturn("login", *paths)
+
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert message in result.stderr

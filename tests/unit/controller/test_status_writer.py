@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from keyturn.api.status import Status
 from keyturn.controller.api_client import ApiResponse
@@ -27,6 +28,26 @@ async def test_status_is_written_with_the_field_names_of_the_crd() -> None:
 
     assert (status["expirationTime"], status["revision"]) == ("2026-01-02T04:04:05Z", 1)
     assert [condition["type"] for condition in status["conditions"]] == ["Ready", "Renewed"]
+
+
+async def test_messages_about_problems_end_with_the_section_about_their_reason() -> None:
+    server, _ = cluster()
+    status_writer = StatusWriter(server, lambda: NOW, "pod-1", "https://docs.test/troubleshooting/")
+    ready, renewed = FIRST.conditions
+    failing = replace(renewed, status="False", reason="SourceNotFound", message="Secret license does not exist")
+    status = replace(FIRST, conditions=(ready, failing))
+    await status_writer.status(*IDENTITY, status)
+    await status_writer.event(REQUEST, Event("Warning", "SourceNotFound", "x" * 2000))
+    link = "; see https://docs.test/troubleshooting/#sourcenotfound"
+
+    written = server.objects[TOKEN_REQUEST]
+    assert [condition["message"] for condition in written["status"]["conditions"]] == [
+        ready.message,
+        f"Secret license does not exist{link}",
+    ]
+    assert status_writer.read(written) == status
+    [event] = [body for path, body in server.objects.items() if path.startswith(EVENTS)]
+    assert event["message"] == "x" * (1024 - len(link)) + link
 
 
 async def test_field_without_a_value_is_removed() -> None:

@@ -26,7 +26,7 @@ class Repository(ApiStruct, frozen=True):
     repository: Annotated[RepositoryName, Meta(description="Name of the repository, such as pypi-store.")]
     formats: Annotated[
         tuple[PackageFormat, ...],
-        Meta(min_length=1, max_length=8, description="Package formats to get an endpoint for, such as pypi and npm."),
+        Meta(min_length=1, max_length=8, description="Package formats to request endpoints for, such as pypi and npm."),
     ]
     endpoint_type: (
         Annotated[
@@ -86,7 +86,8 @@ class CodeArtifactGetAuthorizationTokenSpec(AwsExchangeSpec, frozen=True, kw_onl
         | None
     ) = None
     repositories: (
-        Annotated[tuple[Repository, ...], Meta(max_length=10, description="Repositories to get endpoints of.")] | None
+        Annotated[tuple[Repository, ...], Meta(max_length=10, description="Repositories to request endpoints for.")]
+        | None
     ) = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (

@@ -15,6 +15,8 @@ Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
 
+# RFC 7523 section 2.2.
+CLIENT_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # Claims that Keyturn sets (RFC 7523 section 3).
 RESERVED_CLAIMS = ["iss", "sub", "aud", "jti", "iat", "exp"]
 # Header parameters (RFC 7515) that have their own API field, are not text, or change how the signature is computed.

@@ -13,7 +13,7 @@ MOUNTED_AT = "/var/run/secrets/keyturn"
 class EnvFormat(FormatOptions, frozen=True):
     """The keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
 
-    If spec.region is set, also AWS_REGION and AWS_DEFAULT_REGION: boto3 reads only the latter, other SDKs the former.
+    If spec.region is set, also AWS_REGION and AWS_DEFAULT_REGION: boto3 reads only the latter, some SDKs the former.
     """
 
     # The first of its keys: two env formats are then reported as a duplicate key.

@@ -11,6 +11,7 @@ import msgspec
 from keyturn.api.base import ARE_RULES_DEFERRED, Rule
 from keyturn.api.validation import Problem, missing_field, unknown_field, validation_problem
 
+_MIN_START = 3
 # Yields problems, and returns the value, in which an _Unknown replaces what is invalid or missing.
 _Building = Generator[Problem, None, Any]
 
@@ -129,9 +130,12 @@ def _is_broken(rule: Rule, struct: msgspec.Struct) -> bool:
 
 def _intended(key: str, names: list[str]) -> str:
     """Return the field that the user probably meant by a key, or an empty string."""
-    spellings = {_spelling(name): name for name in names}
-    matches = difflib.get_close_matches(_spelling(key), spellings, n=1, cutoff=0.75)
-    return spellings[matches[0]] if matches else ""
+    spellings, spelling = {_spelling(name): name for name in names}, _spelling(key)
+    if matches := difflib.get_close_matches(spelling, spellings, n=1, cutoff=0.75):
+        return spellings[matches[0]]
+    # Such as pipConf for pip, and ecr for ecrGetAuthorizationToken.
+    starts = [it for it in spellings if it.startswith(spelling) or spelling.startswith(it)]
+    return spellings[starts[0]] if len(starts) == 1 and len(spelling) >= _MIN_START else ""
 
 
 def _spelling(name: str) -> str:

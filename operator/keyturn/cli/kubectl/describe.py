@@ -98,8 +98,9 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
     times = {
         "Issued": status.issue_time, "Expires": status.expiration_time, "Renewal": status.renewal_time,
         "Last attempt": status.last_attempt_time, "Next attempt": status.next_attempt_time,
-        "Source expires": status.source_expiration_time,
     }  # fmt: skip
+    if not (renewed and renewed.reason == "SourceNotFound"):
+        times["Source expires"] = status.source_expiration_time
     yield from (row(name, absolute_and_relative(time, now)) for name, time in times.items() if time)
     if status.failed_attempts and renewed:
         since = absolute_and_relative(renewed.last_transition_time, now)

@@ -4,17 +4,21 @@ import base64
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
 import click
 
 from keyturn.api.base import InvalidSpecError
+from keyturn.api.exchanges.oauth_client import ClientServiceAccountSpec
 from keyturn.api.source import SOURCE_LABEL, SecretKeyRef, ValueRef
 from keyturn.api.token_request import parse
 from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, view_request
+from keyturn.cli.login.client import Values
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import plan_login
 from keyturn.cli.login.sign_in import LoginOptions, open_session
@@ -22,7 +26,7 @@ from keyturn.cli.terminal import echo, examples, printable
 
 # Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=keyturn-login", "--filename=-")
-_RENEWAL_SECONDS, _POLL_SECONDS = 60, 1
+_RENEWAL_SECONDS, _NEXT_ATTEMPT_SECONDS, _POLL_SECONDS = 60, 10, 1
 
 
 @click.command(
@@ -40,14 +44,19 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     except InvalidSpecError as error:
         raise ClusterError(f"{name}: {error.message}") from None
     plan = plan_login(request)
-    session = open_session(plan, options, ca_file, lambda ref: _read(cluster, ref))
+    client_values = Values(cache(partial(_read, cluster)), partial(_create_token, cluster))
+    session = open_session(plan, options, ca_file, client_values)
     # Before the sign-in: a refresh token that cannot be stored would be lost.
     cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
     keys = " and ".join(ref.key for ref in plan.stores.values())
     if not yes:
         question = f"Sign in and write {keys} to Secret {request.namespace}/{plan.secret_name}?"
         click.confirm(printable(question), abort=True, err=True)
-    cluster.run(*_APPLY, stdin=_secret(plan.stores, session.run()))
+    values = session.run()
+    # The attempts during the sign-in could not use its result. An error must not prevent that it is stored.
+    with suppress(ClusterError):
+        body = cluster.get(REQUESTS, name)
+    cluster.run(*_APPLY, stdin=_secret(plan.stores, values))
     echo(f"Secret {plan.secret_name} written")
     if request.spec.suspend:
         echo(f"{name} is suspended: spec.suspend is true", err=True)
@@ -62,15 +71,18 @@ def _wait_for_attempt(cluster: Cluster, name: str, before: RequestView) -> None:
         return view.status.last_attempt_time, view.status.failed_attempts, view.status.revision
 
     deadline = time.monotonic() + _RENEWAL_SECONDS
+    problem = f"not renewed within {_RENEWAL_SECONDS} s; is an operator running for this namespace?"
     while time.monotonic() < deadline:
         view = view_request(cluster.get(REQUESTS, name), now())
         if attempt(view) != attempt(before):
-            if view.last_error:
-                raise ClusterError(printable(f"{name}: {view.last_error}"))
-            echo(f"{name}: renewed, valid until {view.status.expiration_time}")
-            return
+            if not view.last_error:
+                echo(f"{name}: renewed, valid until {view.status.expiration_time}")
+                return
+            # The attempt may have begun before the Secret was written; the next one then follows at once.
+            before, problem = view, view.last_error
+            deadline = min(deadline, time.monotonic() + _NEXT_ATTEMPT_SECONDS)
         time.sleep(_POLL_SECONDS)
-    raise ClusterError(f"{name}: not renewed within {_RENEWAL_SECONDS} s; is an operator running for this namespace?")
+    raise ClusterError(printable(f"{name}: {problem}"))
 
 
 def _secret(stores: Mapping[str, SecretKeyRef], values: Mapping[str, str]) -> str:
@@ -87,4 +99,15 @@ def _read(cluster: Cluster, ref: ValueRef) -> str:
     value = (cluster.get(kind, ref.name).get("data") or {}).get(ref.key)
     if value is None:
         raise ClusterError(f"{kind} {ref.name} has no key {ref.key}")
-    return base64.b64decode(value).decode() if kind == "secret" else str(value)
+    try:
+        return base64.b64decode(value).decode() if kind == "secret" else str(value)
+    except UnicodeError:
+        raise ClusterError(f"key {ref.key} of {kind} {ref.name} is not text") from None
+
+
+def _create_token(cluster: Cluster, account: ClientServiceAccountSpec) -> str:
+    """Create a token of a ServiceAccount with the user's permissions. Raises ClusterError."""
+    flags = [f"--audience={audience}" for audience in account.audiences]
+    if account.expiration_seconds:
+        flags.append(f"--duration={account.expiration_seconds}s")
+    return cluster.run("create", "token", account.name, *flags).strip()

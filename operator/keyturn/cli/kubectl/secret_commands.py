@@ -22,9 +22,9 @@ is the live one, and whether a process is consuming it.
 """
 _FORGET_HELP = """
 
-Use it if the token in the token Secret cannot be restored (reason StaleTokenRestored). That token is lost, but stays
-valid at the issuer. Before it asks for confirmation, the command shows whether the token in the source Secret has been
-consumed. To replace a token by a new one, store that in the source Secret: this needs no forget.
+Use this command if the token in the token Secret cannot be restored (reason StaleTokenRestored). That token is lost,
+but stays valid at the issuer. Before it asks for confirmation, the command shows whether the token in the source
+Secret has been consumed. To use a new token, store it in the source Secret; you need not delete the token Secret.
 """
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from keyturn.api.base import InvalidSpecError
-from keyturn.api.source import ValueRef
+from keyturn.api.exchanges.oauth_client import ClientServiceAccountSpec
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
+from keyturn.cli.login.client import Values
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import LoginError, plan_login
-from keyturn.cli.login.sign_in import LoginOptions, open_session
-from keyturn.cli.options import DIRECTORY
+from keyturn.cli.login.sign_in import LoginOptions, open_session, read_file
+from keyturn.cli.options import DIRECTORY, FILE
 from keyturn.cli.terminal import echo, printable
 from keyturn.standalone.atomic_files import replace_file
 
@@ -21,10 +22,24 @@ from keyturn.standalone.atomic_files import replace_file
 @click.command(help=COMMANDS["login"].summary)
 @click.option("--filename", "-f", required=True, metavar="FILE", help="Manifest of the TokenRequest, or - for stdin.")
 @click.option("--sources-dir", type=DIRECTORY, required=True, help="Directory with NAME/KEY for each Secret key.")
+@click.option(
+    "--service-account-token-file", type=FILE, help="Projected token, for clientAssertionFrom.serviceAccount."
+)
 @login_options
-def login(options: LoginOptions, filename: str, sources_dir: Path, ca_file: Path | None, *, yes: bool) -> None:
+def login(
+    *, options: LoginOptions, filename: str, sources_dir: Path, service_account_token_file: Path | None,
+    ca_file: Path | None, yes: bool,
+) -> None:  # fmt: skip
+    def read_token(account: ClientServiceAccountSpec) -> str:
+        if service_account_token_file is None:
+            raise LoginError(
+                f"the client authenticates as ServiceAccount {account.name}: set --service-account-token-file"
+            )
+        return read_file(service_account_token_file).strip()
+
     plan = plan_login(_read_request(filename))
-    session = open_session(plan, options, ca_file, lambda ref: _read(sources_dir, ref))
+    values = Values(lambda ref: read_file(sources_dir / ref.name / ref.key), read_token)
+    session = open_session(plan, options, ca_file, values)
     files = {name: sources_dir / ref.name / ref.key for name, ref in plan.stores.items()}
     if not yes:
         click.confirm(printable(f"Sign in and write {' and '.join(map(str, files.values()))}?"), abort=True, err=True)
@@ -52,11 +67,3 @@ def _read_request(filename: str) -> Request:
     if len(requests) != 1:
         raise LoginError(f"{printable(filename)}: expected one TokenRequest, found {len(requests)}")
     return requests[0]
-
-
-def _read(sources_dir: Path, ref: ValueRef) -> str:
-    """Read a value that the TokenRequest refers to. Raises LoginError."""
-    try:
-        return (sources_dir / ref.name / ref.key).read_text()
-    except OSError as error:
-        raise LoginError(f"{error.filename}: {error.strerror}") from None

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
-from keyturn.cli.login.issuer import Client, IssuerHttp, Response, refusal
+from keyturn.cli.login.client import Client
+from keyturn.cli.login.issuer import IssuerHttp, Response, refusal
 from keyturn.cli.login.plan import LoginError
 
 _GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -30,14 +31,18 @@ def instructions(device: Response) -> str:
 
 
 def poll(
-    http: IssuerHttp, token_url: str, device: Response, client: Client,
+    http: IssuerHttp, token_url: str, device: Response, authenticate: Callable[[], Client],
     *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic,
 ) -> Response:  # fmt: skip
-    """Poll the token endpoint until the person has signed in (RFC 8628 section 3.4). Raises LoginError."""
+    """Poll the token endpoint until the person has signed in (RFC 8628 section 3.4). Raises LoginError.
+
+    `authenticate` is called for each request, because an issuer accepts an assertion only once.
+    """
     code, interval = device.text("device_code"), device.number("interval", _DEFAULT_INTERVAL)
     deadline = clock() + device.number("expires_in", _DEFAULT_LIFETIME)
     while clock() < deadline:
         sleep(interval)
+        client = authenticate()
         try:
             response = http.post(token_url, {"grant_type": _GRANT, "device_code": code}, client)
         except LoginError:

@@ -7,12 +7,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
-from keyturn.api.exchanges.oauth_client import basic_authorization
+from keyturn.cli.login.client import Client
 from keyturn.cli.login.plan import LoginError
 
 _TIMEOUT_SECONDS = 30
@@ -20,6 +20,8 @@ _MAX_RESPONSE_BYTES = 1024 * 1024
 # Issuers whose token endpoint is not below their issuer URL, or that publish no metadata.
 _GOOGLE, _GITHUB = "https://oauth2.googleapis.com/token", "https://github.com/login/oauth/access_token"
 _ENTRA = "/oauth2/v2.0/token"
+# Parameters of a request that an issuer may repeat in an error description.
+_SECRET_PARAMETERS = ("code", "code_verifier", "device_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,11 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response of an issuer. Its members may be tokens, so they are not shown."""
+    """A response of an issuer, and the secrets in the request. Its members may be tokens, so they are not shown."""
 
     status: int
     members: Mapping[str, Any] = field(repr=False)
+    sent: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def error(self) -> str:
@@ -55,22 +58,6 @@ class Response:
         """Return a member that is a positive number."""
         value = self.members.get(name)
         return int(value) if isinstance(value, (int, float)) and value > 0 else default
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Headers and form fields with which a client identifies and authenticates itself (RFC 6749 section 2.3.1)."""
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def create(cls, method: str, client_id: str, secret: str) -> Self:
-        """Return a client for an authentication method of oauthToken."""
-        if method == "client_secret_basic":
-            return cls(headers={"Authorization": basic_authorization(client_id, secret)})
-        identity = {"client_id": client_id}
-        return cls(fields=identity | {"client_secret": secret} if method == "client_secret_post" else identity)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -95,20 +82,20 @@ class IssuerHttp:
 
     def get(self, url: str) -> Response:
         """Fetch a JSON document."""
-        return self._send(urllib.request.Request(_https(url), headers={"Accept": "application/json"}))  # noqa: S310
+        return self._send(url, {})
 
     def post(self, url: str, form: Mapping[str, str], client: Client) -> Response:
         """Send a form of a client. A response that is not a JSON object has no members."""
-        return self._send(
-            urllib.request.Request(  # noqa: S310
-                _https(url),
-                urllib.parse.urlencode({**form, **client.fields}).encode(),
-                {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded", **client.headers},
-            )
-        )
+        content = urllib.parse.urlencode({**form, **client.fields}).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", **client.headers}
+        sent = (client.secret, *(form[name] for name in _SECRET_PARAMETERS if name in form))
+        return replace(self._send(url, headers, content), sent=sent)
 
-    def _send(self, request: urllib.request.Request) -> Response:
-        where = request.full_url.partition("?")[0]
+    def _send(self, url: str, headers: Mapping[str, str], content: bytes | None = None) -> Response:
+        if urlsplit(url).scheme != "https":
+            raise LoginError(f"{url} is not an https URL")
+        request = urllib.request.Request(url, content, {"Accept": "application/json", **headers})  # noqa: S310 - https
+        where = url.partition("?")[0]
         try:
             try:
                 response = self._opener.open(request, timeout=_TIMEOUT_SECONDS)
@@ -122,7 +109,7 @@ class IssuerHttp:
                 raise LoginError(
                     f"{where}: the certificate is not trusted ({cause.verify_message}); --ca-file adds a CA"
                 ) from None
-            raise LoginError(f"{where} cannot be reached: {cause}") from None
+            raise LoginError(f"{where} cannot be reached: {getattr(cause, 'strerror', None) or cause}") from None
 
 
 def discover(http: IssuerHttp, token_url: str, issuer: str = "") -> Endpoints:
@@ -153,20 +140,14 @@ def discover(http: IssuerHttp, token_url: str, issuer: str = "") -> Endpoints:
     return Endpoints(token_url)
 
 
-def refusal(response: Response, *secrets: str) -> str:
-    """Describe an error response: its code, and its description unless that repeats one of the secrets."""
+def refusal(response: Response) -> str:
+    """Describe an error response: its code, and its description unless that repeats a secret of the request."""
     description = response.text("error_description")
     if not response.error:
         return f"the response has status {response.status} and no error code (RFC 6749 section 5.2)"
-    if not description or any(secret and secret in description for secret in secrets):
+    if not description or any(secret and secret in description for secret in response.sent):
         return response.error
     return f"{response.error}: {description}"
-
-
-def _https(url: str) -> str:
-    if urlsplit(url).scheme != "https":
-        raise LoginError(f"{url} is not an https URL")
-    return url
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:

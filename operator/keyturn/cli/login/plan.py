@@ -28,14 +28,14 @@ class LoginPlan:
     """A sign-in. `stores` maps each result to the Secret key that it is stored in.
 
     The results are members of the token response (RFC 6749 section 5.1), or `code` and `code_verifier` if the operator
-    exchanges the code itself. `client_id` and `token_url` are empty if the TokenRequest does not state them.
+    exchanges the code itself. `client_id` and `token_url` are empty if the TokenRequest does not state them. `client`
+    is the exchange that states how the client authenticates; without it, the client is public.
     """
 
     stores: Mapping[str, SecretKeyRef]
     client_id: str = ""
     token_url: str = ""
-    authentication: str = "none"
-    client_secret_ref: SecretKeyRef | None = None
+    client: OauthTokenSpec | None = None
     ca_bundle_ref: ValueRef | None = None
     scopes: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
@@ -60,13 +60,13 @@ def plan_login(request: Request) -> LoginPlan:
         if isinstance(exchange, IdentityCenterCreateTokenSpec) and exchange.grant_type == AUTHORIZATION_CODE:
             return _identity_center(exchange)
         if source and "token" in exchange.required_kinds:
-            return _for_token(exchange, source, step.name)
+            return _for_token(exchange, source)
     if request.spec.source.service_account:
         raise LoginError("the source is the token of a ServiceAccount, which the operator requests itself")
     raise LoginError("no exchange of this TokenRequest uses a user's token")
 
 
-def _for_token(exchange: object, source: SecretKeyRef, operation: str) -> LoginPlan:
+def _for_token(exchange: object, source: SecretKeyRef) -> LoginPlan:
     """Return the sign-in that produces the source token for its first exchange."""
     if isinstance(exchange, LicenseManagerGetAccessTokenSpec):
         raise LoginError(
@@ -92,17 +92,11 @@ def _oauth(exchange: OauthTokenSpec, source: SecretKeyRef) -> LoginPlan:
         member = "refresh_token"
     elif exchange.grant_type == JWT_BEARER:
         member = "id_token"
-    if exchange.authentication == "private_key_jwt":
-        raise LoginError(
-            "this command cannot sign in a client that authenticates with a key or an assertion: sign in with your own"
-            f" tool and store the {member.replace('_', ' ')} in key {source.key} of Secret {source.name}"
-        )
     return LoginPlan(
         {member: source},
         client_id=exchange.client_id or "",
         token_url=exchange.token_url,
-        authentication=exchange.authentication,
-        client_secret_ref=exchange.client_secret_from.secret_key_ref if exchange.client_secret_from else None,
+        client=exchange,
         ca_bundle_ref=exchange.ca_bundle_from.ref if exchange.ca_bundle_from else None,
         scopes=exchange.scope or (),
         resources=exchange.resource or (),

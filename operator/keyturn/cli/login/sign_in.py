@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from keyturn.api.source import ValueRef
+from keyturn.cli import now
+from keyturn.cli.login.client import Client, Values, authenticate
 from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
 from keyturn.cli.login.device_flow import instructions, poll, request_device_code
-from keyturn.cli.login.issuer import Client, Endpoints, IssuerHttp, Response, discover, refusal
+from keyturn.cli.login.issuer import Endpoints, IssuerHttp, Response, discover, refusal
 from keyturn.cli.login.plan import LoginError, LoginPlan
 from keyturn.cli.terminal import echo
 
@@ -34,13 +35,13 @@ class LoginOptions:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A sign-in of a client at an issuer. Raises LoginError."""
+    """A sign-in of a client at an issuer. `authenticate` is called for each request. Raises LoginError."""
 
     plan: LoginPlan
     options: LoginOptions
     http: IssuerHttp
     endpoints: Endpoints
-    client_secret: str = field(repr=False)
+    authenticate: Callable[[], Client]
 
     def run(self) -> dict[str, str]:
         """Return the value of each result that the plan stores."""
@@ -52,7 +53,7 @@ class SignIn:
             response = self._with_device()
         else:
             response = self._with_browser()
-        return {name: _token(response, name, self.client_secret) for name in self.plan.stores}
+        return {name: _token(response, name) for name in self.plan.stores}
 
     def _with_browser(self) -> Response:
         code, request, redirect_uri = self._authorize()
@@ -62,20 +63,19 @@ class SignIn:
             "redirect_uri": redirect_uri,
             "code_verifier": request.code_verifier,
         }
-        response = self.http.post(self._token_endpoint, form, self._client)
+        response = self.http.post(self._token_endpoint, form, self.authenticate())
         if response.error:
-            problem = refusal(response, code, request.code_verifier, self.client_secret)
-            raise LoginError(f"the issuer refused the authorization code: {problem}")
+            raise LoginError(f"the issuer refused the authorization code: {refusal(response)}")
         return response
 
     def _with_device(self) -> Response:
         if not self.endpoints.device_authorization:
             raise LoginError("the issuer publishes no such endpoint: set --device-authorization-endpoint")
-        device = request_device_code(self.http, self.endpoints.device_authorization, self._request, self._client)
+        device = request_device_code(self.http, self.endpoints.device_authorization, self._request, self.authenticate())
         echo(instructions(device), err=True)
-        response = poll(self.http, self._token_endpoint, device, self._client)
+        response = poll(self.http, self._token_endpoint, device, self.authenticate)
         if response.error:
-            raise LoginError(f"the issuer refused the sign-in: {refusal(response, self.client_secret)}")
+            raise LoginError(f"the issuer refused the sign-in: {refusal(response)}")
         return response
 
     def _authorize(self) -> tuple[str, AuthorizationRequest, str]:
@@ -109,29 +109,36 @@ class SignIn:
         return parameters | dict(self.options.parameters)
 
     @property
-    def _client(self) -> Client:
-        return Client.create(self.plan.authentication, self.plan.client_id, self.client_secret)
-
-    @property
     def _token_endpoint(self) -> str:
         if not self.endpoints.token_url:
             raise LoginError("the token endpoint is not known: set --issuer to read it from the issuer's metadata")
         return self.endpoints.token_url
 
 
-def open_session(
-    plan: LoginPlan, options: LoginOptions, ca_file: Path | None, read: Callable[[ValueRef], str]
-) -> SignIn:
-    """Prepare a sign-in with the values that the TokenRequest refers to, which `read` reads. Raises LoginError."""
+def open_session(plan: LoginPlan, options: LoginOptions, ca_file: Path | None, values: Values) -> SignIn:
+    """Prepare a sign-in with the values that the TokenRequest refers to. Raises LoginError."""
     if ca_file:
-        ca_bundle: str | None = ca_file.read_text()
+        ca_bundle: str | None = read_file(ca_file)
     else:
-        ca_bundle = read(plan.ca_bundle_ref) if plan.ca_bundle_ref else None
-    client_secret = read(plan.client_secret_ref) if plan.client_secret_ref else ""
-    return prepare(plan, options, IssuerHttp(ca_bundle), client_secret.strip())
+        ca_bundle = values.read(plan.ca_bundle_ref) if plan.ca_bundle_ref else None
+    session = prepare(plan, options, IssuerHttp(ca_bundle), values)
+    if plan.exchanges_code:
+        # Before the person signs in: without the client's secret or key, the sign-in would fail.
+        session.authenticate()
+    return session
 
 
-def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, client_secret: str) -> SignIn:
+def read_file(path: Path) -> str:
+    """Read a text file. Raises LoginError."""
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise LoginError(f"{path}: {error.strerror}") from None
+    except UnicodeError:
+        raise LoginError(f"{path}: not text in UTF-8") from None
+
+
+def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, values: Values) -> SignIn:
     """Combine plan, options and the issuer's metadata. Raises LoginError if something is missing."""
     plan = replace(
         plan,
@@ -153,16 +160,16 @@ def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, client_sec
         authorization=options.authorization_endpoint or known.authorization,
         device_authorization=options.device_authorization_endpoint or known.device_authorization,
     )
-    return SignIn(plan, options, http, endpoints, client_secret)
+    return SignIn(plan, options, http, endpoints, lambda: authenticate(plan.client, plan.client_id, values, now()))
 
 
-def _token(response: Response, name: str, client_secret: str) -> str:
+def _token(response: Response, name: str) -> str:
     """Return a token of a response."""
     token = response.text(name)
     if token:
         return token
     if not response.text("access_token"):
-        raise LoginError(f"the token endpoint returned no token: {refusal(response, client_secret)}")
+        raise LoginError(f"the token endpoint returned no token: {refusal(response)}")
     hint = {
         "refresh_token": "request it with --scope offline_access or --parameter access_type=offline, and allow it for"
         " this client at the issuer",

@@ -22,7 +22,8 @@ def make_issuer_app(state: State) -> web.Application:
     app = web.Application()
     app[STATE] = state
     app.router.add_get("/jwks", _public_keys)
-    app.router.add_post("/token", _token)
+    # Issuers have different paths before it.
+    app.router.add_post("/{path:(.*[/_])?}token", _token)
     return app
 
 

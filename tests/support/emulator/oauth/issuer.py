@@ -46,10 +46,15 @@ def _initial_clients() -> dict[str, Client]:
 
 @dataclass(frozen=True, slots=True)
 class IssuerState:
-    """An issuer at `url` whose server certificate is signed by `ca` (PEM)."""
+    """An issuer whose server certificate is signed by `ca` (PEM).
+
+    It listens at `address`, which is its `url` unless it stands for the issuers in `aliases`: URLs and audiences.
+    """
 
     url: str
     ca: str = ""
+    address: str = ""
+    aliases: frozenset[str] = frozenset()
     key: SigningKey = field(default_factory=SigningKey)
     clients: dict[str, Client] = field(default_factory=_initial_clients)
     families: TokenFamilies = field(default_factory=TokenFamilies)
@@ -57,7 +62,7 @@ class IssuerState:
 
     @property
     def audiences(self) -> set[str]:
-        return {self.url, f"{self.url}/token"}
+        return {self.url, f"{self.url}/token", *self.aliases}
 
     def authenticate(
         self, now: datetime, authorization: str, form: Mapping[str, str], trusted_keys: TrustedKeys

@@ -143,6 +143,13 @@ def test_all_errors_are_reported(spec: dict[str, Any], messages: list[str]) -> N
                 ),
             ],
         ),
+        "the start of a field, and a field with an ending": (
+            {"target": {"deletion": "Retain", "metadataOfSecret": {}}},
+            [
+                "unknown field `deletion`: did you mean `deletionPolicy`? (at spec.target.deletion)",
+                "unknown field `metadataOfSecret`: did you mean `metadata`? (at spec.target.metadataOfSecret)",
+            ],
+        ),
         "a field that is set too": ({"exchange": []}, ["unknown field `exchange` (at spec.exchange)"]),
         "a field like no other": ({"colour": "red"}, ["unknown field `colour` (at spec.colour)"]),
         "a key that is no text": ({"suspend": None, 1: 2}, ["unknown field `1` (at spec.1)"]),

@@ -63,6 +63,13 @@ RENEWED = reconciled(Outcome(NOW, ISSUED, "SecretMissing", tried=True))
 REQUESTED = {"annotations": {RENEW_REQUESTED: "t1"}}
 
 
+def test_expiry_of_a_source_that_no_longer_exists_is_not_shown() -> None:
+    missing = Failure(RefusedError("SourceNotFound", "Secret license does not exist"), 1, LATER, 1)
+
+    assert "Source expires" in text(reconciled(Outcome(NOW, SOURCE_EXPIRING)))
+    assert "Source expires" not in text(reconciled(Outcome(NOW, SOURCE_EXPIRING, failure=missing)))
+
+
 def test_renewed_request_is_described_completely() -> None:
     ready, renewed, *rest = text(RENEWED).splitlines()[1:]
 

@@ -28,7 +28,7 @@ def test_entry_is_plain_text() -> None:
 
 def test_alert_is_explained() -> None:
     assert "KeyturnTokenUnsaved" in explain().output.split()
-    assert "the new one exists only in" in explain("KeyturnTokenUnsaved").output
+    assert "SIGKILL" in explain("KeyturnTokenUnsaved").output
 
 
 def test_similar_reason_is_suggested() -> None:
