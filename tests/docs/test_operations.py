@@ -54,7 +54,7 @@ def run(block: str, variables: Mapping[str, str]) -> str:
 
 def install(plane: ControlPlane) -> None:
     arguments = ("install", "keyturn", str(CHART), "--namespace=keyturn", "--create-namespace")
-    helm(*arguments, kubeconfig=plane.kubeconfig)
+    helm(*arguments, values={}, kubeconfig=plane.kubeconfig)
 
 
 @pytest.fixture(scope="module")

@@ -201,3 +201,16 @@ def test_former_secret_is_deleted_or_released(aws: Emulator, namespace: Namespac
     assert "labels" not in namespace.get("secret", "old")["metadata"]
     namespace.apply(token_request("second", secret="old"))
     namespace.wait_for_condition("second", "Stalled", "TargetConflict")
+
+
+def test_metadata_may_contain_any_character(aws: Emulator, namespace: Namespace) -> None:
+    # In YAML, which the API server parses an apply as, some of these are forbidden, and one is a line end.
+    text = "\x7f \x80 \x85 \ufffe \u2028 \U0001f511"
+    request = token_request(target={"metadata": {"annotations": {"example.com/text": text}}})
+    request["metadata"]["annotations"] = {"keyturn.dev/renew-requested-at": text}
+    namespace.put_token(aws.refresh_token())
+    namespace.apply(request)
+    namespace.wait_until_ready("acme")
+
+    assert namespace.get("secret", "acme")["metadata"]["annotations"]["example.com/text"] == text
+    assert namespace.status("acme")["lastHandledRenewRequest"] == text

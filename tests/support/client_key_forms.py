@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -61,6 +61,7 @@ EC_JWK: dict[str, Any] = json.loads(ECAlgorithm.to_jwk(EC_KEY)) | {"kid": "two"}
 _DER, _BODY = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), PEM.splitlines()[1:-1]
 _ENCRYPTED_DER = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase"))
 PKCS12 = serialize_key_and_certificates(b"client", KEY, CERTIFICATE, None, BestAvailableEncryption(b"passphrase"))
+_DIFFIE_HELLMAN = bytes.fromhex("301d020100301306092a864886f70d01030130060201170201050403020106")
 
 # Each is the same RSA key.
 READABLE = {
@@ -111,6 +112,11 @@ UNREADABLE = {
     "public key of PKCS #1": (public(KEY, Encoding.PEM, PublicFormat.PKCS1).decode(), "a public key"),
     "public key of OpenSSH": (public(KEY, Encoding.OpenSSH, PublicFormat.OpenSSH).decode(), "a public key"),
     "OpenSSH": (private(KEY, PrivateFormat.OpenSSH), "a key in OpenSSH format: convert it"),
+    "DSA in PKCS #8": (private(dsa.generate_private_key(2048)), "a DSA or Diffie-Hellman key, which cannot sign"),
+    "Diffie-Hellman": (
+        f"-----BEGIN PRIVATE KEY-----\n{in_base64(_DIFFIE_HELLMAN)}\n-----END PRIVATE KEY-----",
+        "a DSA or Diffie-Hellman key, which cannot sign",
+    ),
     "DSA": ("-----BEGIN DSA PRIVATE KEY-----\nMIIB\n-----END DSA PRIVATE KEY-----", "a DSA key"),
     "PuTTY": ("PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n", "a PuTTY key: export it as PEM"),
     "two private keys": (PEM + SEC1, "2 private keys: store only one"),

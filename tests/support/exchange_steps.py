@@ -126,11 +126,12 @@ def issuer_client(
     metrics: Metrics | None = None,
     service_health: ServiceHealth | None = None,
     proxies: Proxies = NO_PROXIES,
-    **limits: float,
+    timeout_seconds: float = 10,
 ) -> IssuerClient:
-    """A client that allows issuers on loopback. `limits` are its timeouts."""
+    """A client that allows issuers on loopback."""
     service_health = service_health or ServiceHealth()
-    return IssuerClient(settings, metrics or Metrics(), real_now, service_health, proxies=proxies, **limits)
+    metrics = metrics or Metrics()
+    return IssuerClient(settings, metrics, real_now, service_health, proxies=proxies, timeout_seconds=timeout_seconds)
 
 
 def context(

@@ -44,6 +44,8 @@ WATCH_SECONDS = 60
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
 _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
+# The API server parses an apply as YAML, which forbids some of these characters and folds others as line ends.
+_NOT_IN_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbf[\xbe\xbf]")
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -169,7 +171,7 @@ class ApiClient:
             async with self._session().request(
                 call.method,
                 url,
-                data=msgspec.json.encode(call.body) if call.body is not None else None,
+                data=_encoded(call),
                 headers=await self._headers(call.headers),
                 timeout=_TIMEOUT,
                 proxy=self._client.rest_client.proxy,
@@ -246,6 +248,15 @@ class ApiClient:
             rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client creates it in its first call
         session: aiohttp.ClientSession = rest.pool_manager
         return session
+
+
+def _encoded(call: _Call) -> bytes | None:
+    if call.body is None:
+        return None
+    content = msgspec.json.encode(call.body)
+    if call.headers["Content-Type"] != APPLY:
+        return content
+    return _NOT_IN_YAML.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), content)
 
 
 def is_terminating(response: ApiResponse) -> bool:

@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -117,7 +116,6 @@ class Operator:
         another operator took over.
         """
         options = self._options
-        asyncio.get_running_loop().set_default_executor(lookup_threads(options.concurrent))
         configuration = await load_configuration(options.kubeconfig, options.proxies)
         async with KubernetesClient(configuration) as client:
             electing = ApiClient(client, self._service_health)
@@ -233,6 +231,7 @@ class Operator:
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,
             free_worker=work_queue.free_worker,
+            regain_worker=work_queue.regain_worker,
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:
@@ -291,15 +290,6 @@ class Operator:
                 ("source_watch", "=".join(SOURCE_LABEL), controller.on_source_secret),
             )
         ]
-
-
-def lookup_threads(concurrent: int) -> ThreadPoolExecutor:
-    """Return threads for name lookups: asyncio's own pool has 6 on a node with two cores, shared by all tenants.
-
-    A lookup cannot be cancelled. If a tenant's name server does not respond, the lookup occupies a thread for up to
-    40 s, although the worker stops waiting after 5 s.
-    """
-    return ThreadPoolExecutor(8 * concurrent, "lookup")
 
 
 async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Configuration:

@@ -13,7 +13,7 @@ from keyturn.core.clock import ClockSteps
 
 _LONGEST_SLEEP_SECONDS = 30.0
 _SPARE = 1000
-_NEVER = datetime.max.replace(tzinfo=UTC)
+_NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
 # The expiry, serial, uid and namespace of an overdue request.
 _Waiting = tuple[datetime, int, str, str]
@@ -45,6 +45,8 @@ class WorkQueue:
         self._first: list[tuple[int, _Waiting]] = []
         self._busy: dict[str, str] = {}
         self._without_worker: set[str] = set()
+        # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
+        self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._busy_in: Counter[str] = Counter()
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
@@ -91,6 +93,10 @@ class WorkQueue:
             return None
         _, _, uid, namespace = item
         del self._queued[uid]
+        if uid in self._returning:
+            self._offer(namespace)
+            self._return_worker(uid)
+            return self.get(now)
         self._busy[uid] = namespace
         self._busy_in[namespace] += 1
         self._offer(namespace)
@@ -101,6 +107,24 @@ class WorkQueue:
         if uid in self._busy:
             self._without_worker.add(uid)
             self.changed.set()
+
+    async def regain_worker(self, uid: str) -> None:
+        """Wait until a reconciliation that gave up its worker has one again. It takes its turn in the queue."""
+        if uid not in self._without_worker:
+            return
+        name, worker = f"{uid} returns", asyncio.get_running_loop().create_future()
+        self._returning[name] = (uid, worker)
+        self.add(name, _ALWAYS, _ALWAYS, self._busy[uid])
+        try:
+            await worker
+        finally:
+            self._returning.pop(name, None)
+            self.remove(name)
+
+    def _return_worker(self, name: str) -> None:
+        uid, worker = self._returning.pop(name)
+        self._without_worker.discard(uid)
+        worker.set_result(None)
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,6 +27,9 @@ _MAX_NUMBER_LENGTH = 700
 _MARKER = re.compile(r"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
 # Without the lookbehind, a long run of backslashes would be scanned again from each of them.
 _ESCAPED_LINE_BREAK, _ESCAPED_QUOTE = re.compile(r"(?<!\\)\\++[rn]"), re.compile(r'(?<!\\)\\++"')
+# The object IDs of DSA and Diffie-Hellman (RFC 3279 sections 2.3.2 and 2.3.3, PKCS #3). OpenSSL computes the public key
+# of a private one, which takes up to 2 s and blocks the event loop.
+_SLOW_ALGORITHMS = tuple(map(bytes.fromhex, ("2a8648ce380401", "2a8648ce3e0201", "2a864886f70d010301")))
 _PRIVATE_KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _ENCRYPTED = "an encrypted private key: store it without a passphrase (openssl pkey -in FILE)"
 _PUBLIC = "a public key: the client signs with the private key"
@@ -159,8 +162,11 @@ def _from_pem(body: str) -> PrivateKeyTypes:
     if len(body) > _MAX_KEY_LENGTH:
         raise UnusableKeyError(f"a private key of {len(body)} characters; RSA keys may have at most 4096 bits")
     try:
-        key = load_der_private_key(_decoded(body), None, unsafe_skip_rsa_key_validation=True)
-    except (UnsupportedAlgorithm, ValueError, TypeError):
+        encoded = _decoded(body)
+        if any(algorithm in encoded for algorithm in _SLOW_ALGORITHMS):
+            raise UnusableKeyError("a DSA or Diffie-Hellman key, which cannot sign JWTs")
+        key = load_der_private_key(encoded, None, unsafe_skip_rsa_key_validation=True)
+    except (UnsupportedAlgorithm, InternalError, ValueError, TypeError):
         # Not "from error": the original message may contain a line of the key.
         raise UnusableKeyError("a private key that is damaged, or of a kind that is not supported") from None
     return _checked(key)

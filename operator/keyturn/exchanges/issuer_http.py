@@ -1,5 +1,6 @@
 """HTTPS requests to the issuers that users specify, with limits on time and size, and protection against SSRF."""
 
+import functools
 import logging
 import re
 import socket
@@ -24,12 +25,17 @@ from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew
+from keyturn.exchanges.bounded_socket import BoundedSocket, open_bounded_socket
+from keyturn.exchanges.issuer_threads import IssuerThreads
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
 from keyturn.exchanges.ssrf import NOT_ALLOWED, AddressFilter
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
+# How much longer than its own timeout a thread may take before its caller stops waiting.
+_MARGIN_SECONDS = 2
+_OVERDUE_WAIT = timedelta(seconds=15)
 # Characters that a query (RFC 3986 section 3.4) may contain besides letters and digits, and those of an escape.
 _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
@@ -42,7 +48,7 @@ _log = logging.getLogger(__name__)
 class Form:
     """A form to send to `url`; a field may occur more than once. `trusted` replaces the default CA certificates.
 
-    `consumes_token`: a lost response leaves the outcome unknown.
+    `consumes_token`: a lost response leaves the outcome unknown. `namespace` is that of the TokenRequest.
     """
 
     url: str
@@ -50,6 +56,7 @@ class Form:
     headers: Mapping[str, str] = field(repr=False)
     trusted: ssl.SSLContext | None = None
     consumes_token: bool = True
+    namespace: str = ""
 
     @property
     def host(self) -> str:
@@ -94,9 +101,9 @@ class IssuerResponse:
 
 
 class IssuerClient:
-    """HTTP client for issuers. A request fails after `timeout_seconds`."""
+    """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - they are independent
         self,
         settings: IssuerSettings,
         metrics: Metrics,
@@ -105,17 +112,23 @@ class IssuerClient:
         *,
         proxies: Proxies = NO_PROXIES,
         timeout_seconds: float = 10,
+        workers: int = 16,
     ) -> None:
         self._settings = settings
         proxies = proxies.with_override(settings.proxy, "issuers.proxy")
         # A proxy connects to any host: without a list of allowed hosts, any tenant could explore the proxy's network.
         self._proxies, self._unused_proxies = (proxies, NO_PROXIES) if settings.allowed_hosts else (NO_PROXIES, proxies)
         self._timeout_seconds = timeout_seconds
+        self._threads = IssuerThreads(workers)
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
         # Users choose the URLs, so the entry of a URL is removed with its last request.
         self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.close()
 
     def now(self) -> datetime:
         """Return the current time, for signatures."""
@@ -125,10 +138,15 @@ class IssuerClient:
     def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
         """Hold a namespace's right to send a request to an issuer; raises ThrottledError if too many are in progress.
 
+        It is also raised if too many earlier requests of the namespace have not ended after their timeout.
+
         This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
         a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.
         """
         url = URL(token_url)
+        if self._threads.is_overdue(namespace):
+            message = "requests of this namespace to issuers that do not respond are still in progress"
+            raise ThrottledError(message, retry_after=_OVERDUE_WAIT, nothing_sent=True)
         endpoint = (url.raw_host, url.port, url.raw_path)
         limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
         started = time.monotonic()
@@ -164,7 +182,7 @@ class IssuerClient:
         host = request.host
         started, code = time.monotonic(), "cancelled"
         try:
-            response = await self._send(request, transmission)
+            response = await self._send_in_thread(request, transmission)
             code = "OK" if response.status in range(200, 300) else "other"
         except KeyturnError as error:
             code = "other"
@@ -181,11 +199,21 @@ class IssuerClient:
         """Count a throttled request. The host is not a label, because users choose it."""
         self._metrics.throttled.labels("oauth").inc()
 
+    async def _send_in_thread(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+        send = functools.partial(self._send, request, transmission)
+        try:
+            return await self._threads.run(request.form.namespace, send, self._timeout_seconds + _MARGIN_SECONDS)
+        except TimeoutError as error:
+            if not transmission.abandon():
+                raise self._unreachable(request.host, request.url, error) from None
+            raise _incomplete(request, error) from None
+
     async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
         requested_at, form, host, proxy = whole_seconds(self._now()), request.form, request.host, request.proxy
+        sockets: list[BoundedSocket] = []
         try:
             async with (
-                self._session(request, transmission) as session,
+                self._session(request, transmission, sockets) as session,
                 session.post(
                     request.url,
                     data=request.body,
@@ -202,12 +230,14 @@ class IssuerClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not transmission.has_begun:
                 raise self._unreachable(host, request.url, error) from None
-            message = f"{host} returned no complete response ({type(error).__name__})"
-            raise UnavailableError("Unreachable", message, service=host, outcome_unknown=form.consumes_token) from None
+            raise _incomplete(request, error) from None
         except ValueError:
             if transmission.has_begun:
                 raise
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL") from None
+        finally:
+            for each in sockets:
+                each.end()
 
     def _unreachable(self, host: str, url: URL, error: Exception | None = None) -> UnavailableError:
         # One message for DNS, TLS, a closed port and a forbidden address: it must not help to explore a network. Only
@@ -221,8 +251,12 @@ class IssuerClient:
             message += ": the proxy refused the credentials of HTTPS_PROXY (HTTP 407)"
         return UnavailableError("Unreachable", message, service=host)
 
-    def _session(self, request: IssuerRequest, transmission: Transmission) -> aiohttp.ClientSession:
+    def _session(
+        self, request: IssuerRequest, transmission: Transmission, sockets: list[BoundedSocket]
+    ) -> aiohttp.ClientSession:
         """Create a session, which begins the transmission once there is a connection to the issuer itself.
+
+        Its sockets are added to `sockets`.
 
         Before that, no token can have reached the issuer. Exceptions do not show this: a proxy that hangs up causes the
         same one as an issuer that has received a token.
@@ -230,14 +264,22 @@ class IssuerClient:
 
         async def begin(*_: object) -> None:
             transmission.begin()
+            for each in sockets:
+                each.end_handshake()
+
+        def open_socket(address_info: aiohttp.AddrInfoType) -> BoundedSocket:
+            # The filter does not apply to a proxy, which resolves the host itself.
+            is_filtered = request.proxy is None
+            opened = (AddressFilter(self._settings).open_socket if is_filtered else open_bounded_socket)(address_info)
+            sockets.append(opened)
+            return opened
 
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(begin)
         trace.on_connection_reuseconn.append(begin)
         # No keep-alive: a connection that the issuer has just closed would look like a lost response.
         connector = aiohttp.TCPConnector(
-            # The filter does not apply to a proxy, which resolves the host itself.
-            socket_factory=None if request.proxy else AddressFilter(self._settings).open_socket,
+            socket_factory=open_socket,
             ssl=request.form.trusted or True,
             force_close=True,
             use_dns_cache=False,
@@ -249,6 +291,12 @@ class IssuerClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},
         )
+
+
+def _incomplete(request: IssuerRequest, error: Exception) -> UnavailableError:
+    message = f"{request.host} returned no complete response ({type(error).__name__})"
+    is_unknown = request.form.consumes_token
+    return UnavailableError("Unreachable", message, service=request.host, outcome_unknown=is_unknown)
 
 
 async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:

@@ -1,5 +1,7 @@
 """OAuth 2.0: requests tokens from any issuer, with one of four grants and any of four client authentications."""
 
+import base64
+import re
 import ssl
 from dataclasses import replace
 
@@ -16,8 +18,12 @@ from keyturn.exchanges.transmission import Send, Transmission
 
 # The parameter for the token, by grant: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
-# The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 220 KB.
-_MAX_BUNDLE_LENGTH = 512 * 1024
+# The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 150 certificates in 220 KB.
+_MAX_BUNDLE_LENGTH, _MAX_CERTIFICATES = 512 * 1024, 300
+_LABEL = "(?:X509 )?CERTIFICATE-----"
+_CERTIFICATE = re.compile(rf"-----BEGIN {_LABEL}([A-Za-z0-9+/=\s]*)-----END {_LABEL}")
+# The start of both object IDs for explicit parameters of an elliptic curve: 1.2.840.10045.1 (RFC 3279 section 2.3.5).
+_EXPLICIT_CURVE = bytes.fromhex("2a8648ce3d01")
 
 
 async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues) -> Send:
@@ -32,7 +38,8 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     trusted = await _trusted_certificates(call, spec)
     issuer_client, consumes = call.context.issuer_client, call.consumes
     sends_token = bool(values.refresh_token) or "token" in spec.required_kinds
-    request = issuer_client.prepare(Form(spec.token_url, fields + client_fields, headers, trusted, consumes))
+    form = Form(spec.token_url, fields + client_fields, headers, trusted, consumes, call.namespace)
+    request = issuer_client.prepare(form)
 
     async def send(transmission: Transmission) -> PipelineValues:
         response = await issuer_client.post("oauthToken", request, transmission)
@@ -81,13 +88,34 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
-    # Comments between the certificates may have any characters, but Python accepts only ASCII. Python also treats an
-    # empty bundle as none, and would trust the default certificates.
-    bundle = (await call.secret(ref, _MAX_BUNDLE_LENGTH)).encode("ascii", "replace").decode() or "none"
+    certificates = _certificates(await call.secret(ref, _MAX_BUNDLE_LENGTH))
     try:
-        context = ssl.create_default_context(cadata=bundle)
+        context = ssl.create_default_context(cadata=certificates)
     except (ssl.SSLError, ValueError):
-        raise RefusedError("InvalidSpec", "caBundleFrom contains no certificates in PEM") from None
+        raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
     # Python 3.13 requires extensions that the certificates of many private CAs lack.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def _certificates(bundle: str) -> bytes:
+    """Return the certificates of a bundle in DER. Between them there may be comments with any characters.
+
+    Raises RefusedError (InvalidSpec) for a bundle that would block the event loop. OpenSSL sorts all certificates again
+    for each that it adds, and RFC 5480 section 2.1.1 forbids explicit parameters, which can take half a second.
+    """
+    encoded = _CERTIFICATE.findall(bundle)
+    if not encoded:
+        # OpenSSL would trust the default certificates.
+        raise RefusedError("InvalidSpec", "caBundleFrom contains no certificates in PEM")
+    if len(encoded) > _MAX_CERTIFICATES:
+        problem = f"caBundleFrom contains {len(encoded)} certificates; at most {_MAX_CERTIFICATES} are allowed"
+        raise RefusedError("InvalidSpec", problem)
+    try:
+        certificates = b"".join(base64.b64decode("".join(text.split()), validate=True) for text in encoded)
+    except ValueError:
+        raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
+    if _EXPLICIT_CURVE in certificates:
+        problem = "caBundleFrom contains a certificate with explicit parameters of an elliptic curve"
+        raise RefusedError("InvalidSpec", f"{problem}; use one with a named curve")
+    return certificates

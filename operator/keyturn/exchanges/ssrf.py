@@ -1,11 +1,11 @@
 """SSRF protection: issuers may have only public addresses, and those that the settings allow."""
 
 import ipaddress
-import socket
 
 from aiohttp import AddrInfoType
 
 from keyturn.core.settings import IssuerSettings
+from keyturn.exchanges.bounded_socket import BoundedSocket, open_bounded_socket
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, even by the settings.
@@ -34,12 +34,12 @@ class AddressFilter:
     def __init__(self, settings: IssuerSettings) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in settings.allowed_private_networks)
 
-    def open_socket(self, address_info: AddrInfoType) -> socket.socket:
+    def open_socket(self, address_info: AddrInfoType) -> BoundedSocket:
         """Open a socket for aiohttp, not yet connected; raises OSError if the address is not allowed."""
-        family, kind, protocol, _, address = address_info
+        address = address_info[4]
         if not self.is_allowed(ipaddress.ip_address(str(address[0]).partition("%")[0])):
             raise OSError(None, NOT_ALLOWED)
-        return socket.socket(family, kind, protocol)
+        return open_bounded_socket(address_info)
 
     def is_allowed_host(self, host: str) -> bool:
         """Whether the host of a URL may be connected to; the addresses of a name are checked when it is."""

@@ -201,6 +201,10 @@ class PendingTokens:
             )
 
 
+async def _return_at_once(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
@@ -208,7 +212,8 @@ class Dependencies:
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
-    `free_worker` is called with the uid of a request whose reconciliation may take forever.
+    `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
+    it continues.
     """
 
     store: Store
@@ -223,6 +228,7 @@ class Dependencies:
     reserve: Callable[[Request, StepSpec], AbstractContextManager[None]] = lambda _request, _step: nullcontext()
     check_lease: Callable[[float], None] = lambda _: None
     free_worker: Callable[[str], None] = lambda _: None
+    regain_worker: Callable[[str], Awaitable[None]] = _return_at_once
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     min_interval: timedelta = timedelta(seconds=10)
@@ -258,13 +264,14 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     proxies: Proxies,
     check_lease: Callable[[float], None] = lambda _: None,
     free_worker: Callable[[str], None] = lambda _: None,
+    regain_worker: Callable[[str], Awaitable[None]] = _return_at_once,
 ) -> Iterator[Dependencies]:
     """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
     allow_ambient = bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
-    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies)
+    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies, workers=threads)
     context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
-    with closing(aws):
+    with closing(aws), closing(issuer_client):
         yield Dependencies(
             store=stores.targets,
             tokens=stores.tokens,
@@ -280,4 +287,5 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             holder=holder,
             check_lease=check_lease,
             free_worker=free_worker,
+            regain_worker=regain_worker,
         )

@@ -1,7 +1,6 @@
 """Consuming a token that the issuer may replace: write the intent, make one call, save the new token."""
 
 import asyncio
-import itertools
 import logging
 from dataclasses import dataclass, replace
 
@@ -28,7 +27,8 @@ from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 CONSUME_SECONDS = 18
 # An alert reports a new token that is not saved after this time.
 UNSAVED_SECONDS = 300
-_PAUSES = (0.2, 0.5, 1, 2, 5)
+# Between the attempts to save a token. After a refusal a person must act, and many tokens may be waiting for that.
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _LONGEST_AFTER_REFUSAL = 0.2, 5.0, 15.0
 _log = logging.getLogger(__name__)
 
 
@@ -50,10 +50,12 @@ async def consume(
     )
     use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
     # Everything that can fail before the issuer is called must fail here: an intent means that the token may be sent.
-    send = await deps.prepare(request, step, values)
+    work = _exchange_and_save(deps, request, use, stored, await deps.prepare(request, step, values))
     # From here on, a shutdown must not interrupt the task between the response and the save.
-    name = _name(request)
-    return await deps.pending_tokens.complete(name, _exchange_and_save(deps, request, use, stored, send))
+    values = await deps.pending_tokens.complete(_name(request), work)
+    # If many saves failed and succeed together, not all of them may continue at the same time.
+    await deps.regain_worker(request.uid)
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +113,12 @@ async def _exchange_and_save(
             else:
                 await _withdraw_intent(deps, request, intended, _family(stored).intent)
             raise
+    del send  # It contains the issuer's CA certificates, and the save may take forever.
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
     token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
     expires_at = stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
-    family = _family(intended).rotated(
-        token_fingerprint(token, *token_secret_name(request)) if token else "", expires_at
-    )
+    family = _family(intended).rotated(token and token_fingerprint(token, *token_secret_name(request)), expires_at)
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
     deps.token_locks.observe(token_secret_name(request), None)
@@ -169,7 +170,7 @@ async def _withdraw_intent(
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
     name, save = _name(request), deps.tokens.prepare_save(request, stored)
-    is_late = False
+    is_late, pause = False, 0.0
 
     def count() -> None:
         nonlocal is_late
@@ -180,7 +181,7 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
     # A timer, because a single attempt in the loop may hang.
     alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, count)
     try:
-        for pause in itertools.chain((0,), _PAUSES, itertools.repeat(_PAUSES[-1])):
+        while True:
             try:
                 if pause:
                     await deps.sleep(pause)
@@ -192,6 +193,8 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                 _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
                 # Anyone who may write the Secret can make each save fail, and could occupy all workers.
                 deps.free_worker(request.uid)
+                longest = _LONGEST_AFTER_REFUSAL if isinstance(error, RefusedError) else _LONGEST_PAUSE
+                pause = min(max(_SHORTEST_PAUSE, pause * 2), longest)
             else:
                 return
     finally:

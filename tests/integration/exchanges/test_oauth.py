@@ -8,13 +8,17 @@ from keyturn.api.times import whole_seconds
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.metrics import Metrics
+from tests.support.cases import cases
 from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
+from tests.support.crafted_certificates import crafted_certificate
 from tests.support.dependencies import MINUTE, SECOND
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import NON_ROTATING_CLIENT_ID
 from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, issuer_client
 from tests.support.tls import served
+
+PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 
 
 @pytest.mark.parametrize("method", [None, "client_secret_basic", "client_secret_post"])
@@ -210,13 +214,29 @@ async def test_ca_bundle_may_contain_comments(comment: str, issuer: OauthIssuer,
     assert values.access_token
 
 
-@pytest.mark.parametrize("bundle", ["planted", "", "-----BEGIN CERTIFICATE-----\nplanted\n"])
-async def test_invalid_ca_bundle_is_invalid_spec(bundle: str, issuer: OauthIssuer, emulator: Emulator) -> None:
+@cases(
+    "bundle, problem",
+    {
+        "text": ("planted", "no certificates in PEM"),
+        "nothing": ("", "no certificates in PEM"),
+        "incomplete": ("-----BEGIN CERTIFICATE-----\nplanted\n", "no certificates in PEM"),
+        "damaged base64": (PEM.format("planted="), "a certificate that is damaged"),
+        "no certificate in base64": (PEM.format("cGxhbnRlZA=="), "a certificate that is damaged"),
+        "too many": (PEM.format("") * 301, "301 certificates; at most 300 are allowed"),
+        "slow to decode": (
+            crafted_certificate(1),
+            "a certificate with explicit parameters of an elliptic curve; use one with a named curve",
+        ),
+    },
+)
+async def test_invalid_ca_bundle_is_invalid_spec(
+    bundle: str, problem: str, issuer: OauthIssuer, emulator: Emulator
+) -> None:
     issuer.values["ca"] = bundle
     error = await issuer.fail_refresh()
 
     assert (error.reason, emulator.calls(OAUTH_OPERATION)) == ("InvalidSpec", 0)
-    assert error.message == "caBundleFrom contains no certificates in PEM"
+    assert error.message == f"caBundleFrom contains {problem}"
 
 
 @pytest.mark.parametrize(

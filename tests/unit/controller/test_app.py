@@ -1,11 +1,9 @@
-import asyncio
 import json
-import threading
 from pathlib import Path
 
 import pytest
 
-from keyturn.controller.app import NoClusterError, Options, load_configuration, lookup_threads
+from keyturn.controller.app import NoClusterError, Options, load_configuration
 from keyturn.core.proxies import Proxies, Proxy
 
 
@@ -86,16 +84,3 @@ async def test_unsupported_proxy_of_the_kubeconfig_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(("option", "namespace"), [("keyturn", "keyturn"), (None, "default")])
 def test_lease_namespace_is_the_option_or_default(option: str | None, namespace: str) -> None:
     assert options(option).election_namespace == namespace
-
-
-async def test_slow_name_lookups_of_a_tenant_do_not_delay_others() -> None:
-    loop, has_responded = asyncio.get_running_loop(), threading.Event()
-    loop.set_default_executor(lookup_threads(16))
-    # What a minute of lookups that never end leaves behind, with a new one in each worker every five seconds.
-    slow = [loop.run_in_executor(None, has_responded.wait, 30) for _ in range(100)]
-    try:
-        async with asyncio.timeout(5):
-            assert await loop.getaddrinfo("127.0.0.1", 443)
-    finally:
-        has_responded.set()
-        await asyncio.gather(*slow)

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import datetime
 
 import pytest
@@ -212,3 +213,46 @@ def test_worker_is_freed_only_during_a_reconciliation() -> None:
     queue.free_worker("a")
 
     assert (queue.get(NOW), queue.get(NOW)) == ("a", None)
+
+
+async def test_freed_workers_are_regained_one_by_one() -> None:
+    queue = work_queue("a", "b", "c", workers=1)
+    for uid in ("a", "b"):
+        assert queue.get(NOW) == uid
+        queue.free_worker(uid)
+    returning = [asyncio.create_task(queue.regain_worker(uid)) for uid in ("a", "b")]
+    await asyncio.sleep(0)
+
+    # One worker for one of the two, which goes before a request of the same namespace that has not begun.
+    assert queue.get(NOW) is None
+    await asyncio.sleep(0)
+    assert [task.done() for task in returning] == [True, False]
+    queue.done("a")
+    assert queue.get(NOW) is None
+    await asyncio.gather(*returning)
+    queue.done("b")
+    assert drain(queue) == ["c"]
+
+
+async def test_regained_workers_do_not_delay_another_namespace() -> None:
+    queue = work_queue("a", "b", workers=1)
+    for uid in ("a", "b"):
+        assert queue.get(NOW) == uid
+        queue.free_worker(uid)
+    returning = [asyncio.create_task(queue.regain_worker(uid)) for uid in ("a", "b")]
+    await asyncio.sleep(0)
+    queue.add("x", NOW, NOW + DAY, "other")
+
+    assert queue.get(NOW) == "x"
+    for task in returning:
+        task.cancel()
+    await asyncio.wait(returning)
+    queue.done("x")
+    assert queue.get(NOW) is None
+
+
+async def test_worker_that_was_not_freed_is_not_waited_for() -> None:
+    queue = work_queue("a", workers=1)
+    assert queue.get(NOW) == "a"
+
+    await queue.regain_worker("a")

@@ -2,9 +2,12 @@
 
 import asyncio
 import dataclasses
+import gc
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,9 @@ from keyturn.core.errors import (
     ThrottledError,
     UnavailableError,
 )
+from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.state import ReconcileState
+from keyturn.exchanges.transmission import Send, Transmission
 from tests.support.dependencies import FakeEnvironment, attempt, environment, rotating
 from tests.support.virtual_time import in_virtual_time
 
@@ -187,14 +192,45 @@ async def test_each_signal_logs_what_is_being_saved(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(("seconds", "freed"), [(0, set()), (60, {"acme-0001"})], ids=["a quick save", "a late save"])
 @in_virtual_time
 async def test_save_that_has_failed_occupies_no_worker(seconds: float, freed: set[str]) -> None:
-    env, uids = environment("seed"), set[str]()
+    env, uids, saved = environment("seed"), set[str](), []
     fail_until(env, seconds, RefusedError("WriteDenied", "field is immutable"))
     env.secrets.create_request(rotating())
-    deps = dataclasses.replace(env.deps, sleep=asyncio.sleep, free_worker=uids.add)
+
+    async def regain_worker(_: str) -> None:
+        saved.append(is_saved(env))
+
+    deps = dataclasses.replace(env.deps, sleep=asyncio.sleep, free_worker=uids.add, regain_worker=regain_worker)
     await attempt(deps, rotating(), ReconcileState())
 
-    assert is_saved(env)
     assert uids == freed
+    # Before the exchanges that follow.
+    assert saved == [True]
+
+
+@in_virtual_time
+async def test_save_keeps_no_certificates_in_memory() -> None:
+    env, prepared = environment("seed"), list[weakref.ref[Send]]()
+    fail_until(env, 60, RefusedError("WriteDenied", "field is immutable"))
+    env.secrets.create_request(rotating())
+
+    async def prepare(*arguments: Any, **options: Any) -> Send:
+        send = await env.deps.prepare(*arguments, **options)
+
+        async def send_with_certificates(transmission: Transmission) -> PipelineValues:
+            return await send(transmission)
+
+        prepared.append(weakref.ref(send_with_certificates))
+        return send_with_certificates
+
+    deps = dataclasses.replace(env.deps, sleep=asyncio.sleep, prepare=prepare)
+    task = asyncio.create_task(attempt(deps, rotating(), ReconcileState()))
+    await asyncio.sleep(30)
+    gc.collect()
+    assert not task.done()
+    assert prepared[0]() is None
+
+    await task
+    assert is_saved(env)
 
 
 @in_virtual_time

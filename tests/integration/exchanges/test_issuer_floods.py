@@ -1,0 +1,92 @@
+"""No issuer keeps the event loop busy, neither with its certificates nor with a response that never ends."""
+
+import asyncio
+import gzip
+import ssl
+from dataclasses import replace
+
+import pytest
+from aiohttp import web as server
+
+from keyturn.core.errors import UnavailableError
+from keyturn.exchanges.bounded_socket import MAX_RECEIVED_BYTES
+from keyturn.exchanges.issuer_http import Form
+from keyturn.exchanges.transmission import Transmission
+from tests.support.cases import cases
+from tests.support.crafted_certificates import crafted_certificate
+from tests.support.exchange_steps import issuer_client
+from tests.support.tls import CERTIFICATE, served
+
+pytestmark = pytest.mark.usefixtures("all_closed")
+TRUSTED = ssl.create_default_context(cadata=CERTIFICATE.ca)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+
+
+async def respond(_: server.Request) -> server.Response:
+    return server.json_response({"access_token": "a"})
+
+
+@cases(
+    "start, repeated",
+    {
+        "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "line ends": (b"", b"\r\n"),
+        "an extension of a chunk": (CHUNKED + b"\r\n1;", b"a"),
+        "empty members of gzip": (
+            CHUNKED + b"Content-Encoding: gzip\r\n\r\n",
+            b"14\r\n" + gzip.compress(b"") + b"\r\n",
+        ),
+    },
+)
+async def test_endless_response_is_cut(start: bytes, repeated: bytes) -> None:
+    bytes_sent = 0
+
+    async def flood(request: server.Request) -> server.Response:
+        nonlocal bytes_sent
+        transport = request.transport
+        assert transport
+        transport.write(start)
+        block = repeated * (MAX_RECEIVED_BYTES // 4 // len(repeated))
+        while not transport.is_closing():
+            transport.write(block)
+            bytes_sent += len(block)
+            await asyncio.sleep(0.01)
+        return server.Response()
+
+    client = issuer_client(timeout_seconds=3)
+    async with served(flood) as issuer:
+        request = client.prepare(Form(issuer.url(), [], {}, TRUSTED))
+        with pytest.raises(UnavailableError, match="no complete response") as raised:
+            await client.post("oauthToken", request, Transmission())
+
+    assert "TimeoutError" not in raised.value.message
+    assert raised.value.outcome_unknown
+    # Some bytes were on their way when the connection was closed.
+    assert bytes_sent < 40 * MAX_RECEIVED_BYTES
+
+
+async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
+    crafted = replace(
+        CERTIFICATE, certificate=CERTIFICATE.certificate + crafted_certificate(1) + crafted_certificate(2)
+    )
+    loop, longest_block = asyncio.get_running_loop(), 0.0
+
+    async def measure() -> None:
+        nonlocal longest_block
+        while True:
+            started = loop.time()
+            await asyncio.sleep(0.01)
+            longest_block = max(longest_block, loop.time() - started)
+
+    client = issuer_client()
+    async with served(respond, crafted) as issuer, asyncio.TaskGroup() as tasks:
+        measuring = tasks.create_task(measure())
+        started = loop.time()
+        request = client.prepare(Form(issuer.url(), [], {}, TRUSTED))
+        response = await client.post("oauthToken", request, Transmission())
+        seconds = loop.time() - started
+        measuring.cancel()
+
+    assert response.status == 200
+    assert seconds > 0.3
+    assert longest_block < seconds / 2

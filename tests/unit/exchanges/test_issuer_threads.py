@@ -1,0 +1,60 @@
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from keyturn.exchanges.issuer_threads import IssuerThreads
+
+
+@pytest.fixture
+def has_responded() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def run_blocked(threads: IssuerThreads, namespace: str, has_responded: threading.Event) -> None:
+    """Run a request that blocks its thread, as OpenSSL and the resolver do, until it times out."""
+
+    async def block() -> None:
+        has_responded.wait(30)
+
+    with pytest.raises(TimeoutError):
+        await threads.run(namespace, block, 0.05)
+
+
+async def test_request_runs_in_a_loop_of_its_own() -> None:
+    threads = IssuerThreads(1)
+
+    async def own_loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    assert await threads.run("billing", own_loop, 5) is not asyncio.get_running_loop()
+
+
+async def test_blocked_requests_of_a_tenant_do_not_delay_others(has_responded: threading.Event) -> None:
+    threads = IssuerThreads(16)
+    # What a minute of requests that never end leaves behind, with a new one in each worker every ten seconds.
+    await asyncio.gather(*(run_blocked(threads, "tenant", has_responded) for _ in range(100)))
+
+    async def respond() -> str:
+        return "response"
+
+    assert await threads.run("billing", respond, 5) == "response"
+
+
+async def test_namespace_with_blocked_requests_starts_no_others(has_responded: threading.Event) -> None:
+    threads = IssuerThreads(2)
+    for _ in range(3):
+        await run_blocked(threads, "tenant", has_responded)
+    assert not threads.is_overdue("tenant")
+
+    await run_blocked(threads, "tenant", has_responded)
+    assert threads.is_overdue("tenant")
+    assert not threads.is_overdue("billing")
+
+    has_responded.set()
+    async with asyncio.timeout(5):
+        while threads.is_overdue("tenant"):  # noqa: ASYNC110 - there is no event for the end of a thread
+            await asyncio.sleep(0.01)
