@@ -239,9 +239,9 @@ def test_examples_work(aws: Emulator, namespace: Namespace, plugin: Plugin) -> N
     assert {example.split()[0] for example in examples} == set(COMMANDS) - {"check"}
     for example in examples:
         words = shlex.split(example, comments=True)
-        # test_login.py runs `login` with an issuer.
         if words[0] == "explain":
             assert plugin.kubectl("keyturn", *words).code == 0
+        # test_login.py runs `login` with an issuer.
         elif words[0] != "login" and "--watch" not in words:
             result = plugin(*words, stdin="y\n")
             assert result.code == 0, (example, result.err)
