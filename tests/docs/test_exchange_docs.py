@@ -79,8 +79,8 @@ def test_manifest_in_a_page_is_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if isinstance(content, dict) and content.get("kind") == "TokenRequest":
         assert parse(content)
-    elif isinstance(content, dict) and content.keys() & {"sources", "issuers", "aws"}:
-        assert parse_settings(content)
+    elif isinstance(content, dict) and content.keys() == {"config"}:
+        assert parse_settings(content["config"])
     elif isinstance(content, list) or "kind" not in content:
         steps = [*PRODUCERS, PACKAGES] if "packageEndpoint" in block else PRODUCERS
         assert request(**{"exchanges": steps} | spec_of(content))

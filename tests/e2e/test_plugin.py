@@ -286,9 +286,9 @@ def test_doctor_names_the_operator_and_what_is_not_ready(aws: Emulator, namespac
     assert "ok       the CRD tokenrequests.keyturn.dev is that of version" in healthy
     assert "ok       this machine's clock agrees with the API server's" in healthy
     assert "error" not in healthy
-    assert "warning  1 of 2 TokenRequests in this namespace are not Ready; run: kubectl keyturn status waits" in (
-        plugin.succeed("doctor")
-    )
+    command = f"kubectl keyturn status waits --namespace={namespace.name}"
+    message = f"warning  1 of 2 TokenRequests in this namespace are not Ready; run: {command}"
+    assert message in plugin.succeed("doctor")
 
 
 @pytest.mark.usefixtures("loopback_operator")
