@@ -98,7 +98,7 @@ def test_renew_wait_ends_after_the_renewal(aws: Emulator, namespace: Namespace, 
     assert re.fullmatch(rf"acme: renewed, valid until {TIME}\n", plugin.succeed("renew", "acme", "--wait"))
     assert namespace.status("acme")["revision"] == 2
     assert plugin.succeed("renew", "--all", "--wait").count("renewed, valid until") == 2
-    assert "run `kubectl keyturn resume` first" in plugin.fail("renew", "suspended")
+    assert "run `kubectl keyturn resume suspended` first" in plugin.fail("renew", "suspended")
 
 
 def test_renew_wait_reports_the_failure(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
