@@ -69,13 +69,13 @@ async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
     crafted = replace(
         CERTIFICATE, certificate=CERTIFICATE.certificate + crafted_certificate(1) + crafted_certificate(2)
     )
-    turns = 0
+    iterations = 0
 
     async def count() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
             await asyncio.sleep(0.001)
-            turns += 1
+            iterations += 1
 
     client = issuer_client()
     async with served(respond, crafted) as issuer, asyncio.TaskGroup() as tasks:
@@ -86,4 +86,4 @@ async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
 
     assert response.status == 200
     # In the event loop, OpenSSL decodes the certificates without a pause.
-    assert turns > 50
+    assert iterations > 50
