@@ -5,7 +5,7 @@ SITE   ?= build/site
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 SBOM := $(VENV)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application --of JSON
 
-.PHONY: help dev fix check verify generate docs requirements test test-unit test-long demo playground demo-standalone image sbom dist check-dist bench bench-gate soak clean
+.PHONY: help dev fix check verify generate docs requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom dist check-dist release-dry-run bench bench-gate soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,12 +28,13 @@ check: dev  ## check format, lint, types, import contracts and security
 
 verify: check  ## check, and verify that generated files are up to date
 	$(VENV)/python -m keyturn crd | diff -u crds/keyturn.dev_tokenrequests.yaml -
-	$(VENV)/python -m tools.reference --check && $(VENV)/python -m tools.exchange_docs --check
+	diff -u crds/keyturn.dev_tokenrequests.yaml charts/keyturn/files/tokenrequests.yaml
+	$(VENV)/python -m tools.reference --check
 	diff -u docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
 generate: dev  ## regenerate the CRD, docs/reference, the tables of docs/exchanges, the text of `explain` and the chart's schema
-	$(VENV)/python -m keyturn crd > crds/keyturn.dev_tokenrequests.yaml
-	$(VENV)/python -m tools.reference && $(VENV)/python -m tools.exchange_docs
+	$(VENV)/python -m keyturn crd | tee crds/keyturn.dev_tokenrequests.yaml > charts/keyturn/files/tokenrequests.yaml
+	$(VENV)/python -m tools.reference
 	cp docs/operations/troubleshooting.md operator/keyturn/cli/kubectl/troubleshooting.md
 
 docs: dev  ## build the site of docs/ in build/site (needs npm); SOURCE_URL=https://.../blob/main/ links to the repository
@@ -54,11 +55,18 @@ test: verify  ## run all tests, on a Kubernetes control plane built from Go modu
 	$(VENV)/python -m tests.support.controlplane build && $(VENV)/python -m tests.support.node build
 	$(VENV)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
+test-matrix: dev  ## run tests on other versions of Python, Kubernetes and Helm; PARTS="python-3.13 helm-3" runs two parts
+	$(VENV)/python -m tools.test_matrix $(PARTS)
+
 test-long: dev  ## run the tests that take minutes each
 	$(VENV)/pytest -m long
 
 demo: dev  ## run Keyturn against an emulated AWS; ONCE=1 ends by itself, KUBECONFIG_DEMO=path uses your cluster
 	$(VENV)/python -m tools.demo
+
+# The checks build the files themselves, so that make test-long includes them.
+release-dry-run: dev  ## build everything that a release publishes into build/release, and check it
+	$(VENV)/pytest -q tests/release
 
 bench: dev  ## run the benchmarks (25 minutes); ONLY=converge_1000 runs one, ONLY=hundred_thousand takes 40 minutes
 	$(VENV)/python -m tools.bench

@@ -11,7 +11,7 @@ from keyturn.api.token_request import parse
 from keyturn.core.settings import parse_settings
 from tests.support.cluster.page import ROOT
 from tests.support.dependencies import request
-from tools import exchange_docs
+from tools.reference import exchanges
 
 PAGES = [
     *sorted((ROOT / "docs" / "exchanges").glob("*.md")),
@@ -47,11 +47,14 @@ def spec_of(block: Any) -> dict[str, Any]:
 
 
 def test_every_exchange_has_its_tables() -> None:
-    assert exchange_docs.missing() == set()
+    blocks = exchanges.BLOCK.findall("".join(path.read_text() for path in exchanges.pages()))
+    shown = {f"{table} {name}" for _, table, names, _ in blocks for name in names.split()}
+
+    assert {f"{table} {name}" for table in ("fields", "response", "errors") for name in EXCHANGES} <= shown
 
 
 def test_equal_errors_of_several_operations_are_one_row() -> None:
-    table = exchange_docs.errors("assumeRole", "getSessionToken")
+    table = exchanges.errors("assumeRole", "getSessionToken")
 
     assert "| `ExpiredToken`, `ExpiredTokenException` | `SourceExpired` |" in table
     assert "| `AccessDenied` of AssumeRole | `AccessDenied` |" in table
@@ -68,7 +71,7 @@ def test_equal_errors_of_several_operations_are_one_row() -> None:
     ids=["another name", "two operations", "snake case"],
 )
 def test_field_shows_its_parameter(exchange: str, row: str) -> None:
-    assert row in exchange_docs.fields(exchange)
+    assert row in exchanges.fields(exchange)
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS.keys())
@@ -76,8 +79,8 @@ def test_manifest_in_a_page_is_valid(block: str) -> None:
     content = yaml.safe_load(block)
     if isinstance(content, dict) and content.get("kind") == "TokenRequest":
         assert parse(content)
-    elif isinstance(content, dict) and content.keys() & {"sources", "issuers", "aws"}:
-        assert parse_settings(content)
+    elif isinstance(content, dict) and content.keys() == {"config"}:
+        assert parse_settings(content["config"])
     elif isinstance(content, list) or "kind" not in content:
-        exchanges = [*PRODUCERS, PACKAGES] if "packageEndpoint" in block else PRODUCERS
-        assert request(**{"exchanges": exchanges} | spec_of(content))
+        steps = [*PRODUCERS, PACKAGES] if "packageEndpoint" in block else PRODUCERS
+        assert request(**{"exchanges": steps} | spec_of(content))

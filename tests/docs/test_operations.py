@@ -1,9 +1,7 @@
 """The commands of the pages about operations and pods run in their order, unchanged."""
 
 import json
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,9 +11,9 @@ import yaml
 from tests.support.cluster.chart import CHART, helm
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import running_operator
-from tests.support.cluster.page import ROOT, run_command, shell_blocks
+from tests.support.cluster.page import OPERATIONS_PAGES, ROOT, run_command, shell_blocks, shell_variables
 from tests.support.cluster.sources import USER_KEYS
-from tests.support.controlplane import ControlPlane, binary
+from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import endpoints, running_emulator
 
 EXTERNAL_SECRET = {"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "registries"}}
@@ -32,18 +30,6 @@ EXTERNAL_SECRETS_CRD = {
         ],
     },
 }
-PAGES = [
-    *(f"docs/pods/{name}.md" for name in ("overview", "injection")),
-    *(f"docs/operations/{name}.md" for name in ("configuration", "proxies", "security", "gitops")),
-    *(f"docs/operations/{name}.md" for name in ("backup-and-restore", "migrating-from-eso", "ci-and-cron")),
-]
-
-
-def environment(plane: ControlPlane, **variables: str) -> dict[str, str]:
-    """Return the variables of a shell with kubectl, helm and keyturn on its PATH."""
-    directories = [Path(sys.executable), *(binary(name) for name in ("helm", "kubectl"))]
-    path = os.pathsep.join([*(str(it.parent) for it in directories), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "KUBECONFIG": str(plane.kubeconfig)} | variables
 
 
 def run(block: str, variables: Mapping[str, str]) -> str:
@@ -54,7 +40,7 @@ def run(block: str, variables: Mapping[str, str]) -> str:
 
 def install(plane: ControlPlane) -> None:
     arguments = ("install", "keyturn", str(CHART), "--namespace=keyturn", "--create-namespace")
-    helm(*arguments, kubeconfig=plane.kubeconfig)
+    helm(*arguments, values={}, kubeconfig=plane.kubeconfig)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +61,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         with running_operator(plane, aws, directory):
             plane.kubectl("apply", "-f", str(ROOT / "examples" / "license-manager.yaml"))
             default.wait_until_ready("acme-billing")
-            yield environment(
+            yield shell_variables(
                 plane,
                 LICENSE_TOKEN=aws.refresh_token(),
                 KEYTURN_CONFIG=str(config),
@@ -85,7 +71,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", OPERATIONS_PAGES)
 def test_commands_run(page: str, variables: dict[str, str]) -> None:
     blocks = shell_blocks(page)
     for block in blocks:
@@ -100,7 +86,7 @@ def test_tenancy_commands_run(tmp_path: Path) -> None:
     with ControlPlane.started(tmp_path / "plane") as plane:
         install(plane)
         plane.kubectl("create", "namespace", "registries")
-        outputs = [run(block, environment(plane)) for block in shell_blocks("docs/operations/tenancy.md")]
+        outputs = [run(block, shell_variables(plane)) for block in shell_blocks("docs/operations/tenancy.md")]
         member = ("auth", "can-i", "--as=someone", "--as-group=billing-team")
         denied = [("create", "tokenrequests", "-n", "registries"), ("list", "secrets", "-n", "billing")]
         denials = [plane.kubectl(*member, *words, check=False).split() for words in denied]

@@ -24,10 +24,6 @@ def run(playground: Path) -> Run:
     return lambda command: run_command(f". {playground}; {command}", os.environ)
 
 
-def renewed(run: Run) -> str:
-    return run("kubectl get treq orders-api -o jsonpath='{.status.conditions[?(@.type==\"Renewed\")].reason}'")
-
-
 @pytest.mark.long
 def test_every_example_becomes_ready_and_the_release_is_followed(run: Run) -> None:
     run(f"{INSTALL} && kubectl apply -f examples/")
@@ -45,7 +41,8 @@ def test_every_example_becomes_ready_and_the_release_is_followed(run: Run) -> No
 def renews(run: Run, reason: str) -> bool:
     """Request a renewal, and return whether the last one ended with a reason."""
     run("kubectl keyturn renew orders-api")
-    return renewed(run) == reason
+    jsonpath = '{.status.conditions[?(@.type=="Renewed")].reason}'
+    return run(f"kubectl get treq orders-api -o jsonpath='{jsonpath}'") == reason
 
 
 @pytest.mark.long

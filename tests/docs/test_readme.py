@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.support.cluster.operator import running_operator
-from tests.support.cluster.page import ROOT, run_command, shell_blocks
-from tests.support.controlplane import ControlPlane, binary
+from tests.support.cluster.page import ROOT, run_command, shell_blocks, shell_variables
+from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 
 _README = (ROOT / "README.md").read_text()
@@ -36,9 +36,7 @@ def own_plane(tmp_path: Path) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def variables(own_plane: ControlPlane) -> dict[str, str]:
-    """The environment of a shell with helm and kubectl."""
-    path = os.pathsep.join({str(binary(name).parent) for name in ("helm", "kubectl")} | {os.environ["PATH"]})
-    return os.environ | {"PATH": path, "KUBECONFIG": str(own_plane.kubeconfig)}
+    return shell_variables(own_plane)
 
 
 def test_commands_for_a_cluster_run(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.cluster.page import ROOT, all_shell_blocks
+from tests.support.cluster.page import OPERATIONS_PAGES, ROOT, all_shell_blocks
 
 COMMENTS = {
     "not tested: needs AWS",
@@ -16,9 +16,8 @@ TESTED = {
     "README.md",
     "docs/getting-started.md",
     "docs/installation.md",
-    *(f"docs/pods/{name}.md" for name in ("overview", "injection")),
-    *(f"docs/operations/{name}.md" for name in ("configuration", "proxies", "security", "gitops", "tenancy")),
-    *(f"docs/operations/{name}.md" for name in ("backup-and-restore", "migrating-from-eso", "ci-and-cron")),
+    *OPERATIONS_PAGES,
+    "docs/operations/tenancy.md",
     "docs/operations/troubleshooting.md",
     # Generated from the help texts: tests/unit/cli/test_help.py parses their examples.
     "docs/reference/cli.md",

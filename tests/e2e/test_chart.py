@@ -1,6 +1,7 @@
 """The chart on a real API server: install, upgrade, uninstall, and the permissions that it grants."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,10 +13,13 @@ import yaml
 
 from tests.support.cases import cases
 from tests.support.cluster.chart import CHART, Values, chart_objects, helm, parent_chart
-from tests.support.cluster.chart_values import RENDERINGS, TWO_INSTANCES
+from tests.support.cluster.chart_values import EXAMPLES, RENDERINGS, TWO_INSTANCES
 from tests.support.cluster.crd import CRD
 from tests.support.cluster.namespace import token_request
-from tests.support.controlplane import ControlPlane
+from tests.support.cluster.operator import running_operator
+from tests.support.cluster.page import run_command
+from tests.support.controlplane import ControlPlane, binary
+from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 from tests.support.prometheus.crds import KINDS, crd_files
 
@@ -28,7 +32,7 @@ SCOPED: Values = {"watchNamespaces": ["billing"]}
 def own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A separate cluster, because these tests delete the CRD that all other tests need."""
     with ControlPlane.started(tmp_path_factory.mktemp("chart")) as plane:
-        for namespace in ("keyturn", "billing", "other"):
+        for namespace in ("keyturn", "billing", "web", "other"):
             plane.kubectl("create", "namespace", namespace)
         yield plane
 
@@ -52,6 +56,11 @@ def uninstall(plane: ControlPlane, *options: str) -> None:
     helm("uninstall", "keyturn", "--namespace", "keyturn", *options, kubeconfig=plane.kubeconfig)
 
 
+def require_injection() -> None:
+    if os.environ.get("TEST_KUBERNETES"):
+        pytest.skip("injection requires Kubernetes 1.36")
+
+
 @pytest.fixture(scope="module")
 def monitored(own_plane: ControlPlane) -> ControlPlane:
     """The separate cluster with the CRDs of prometheus-operator and the namespaces that the values name."""
@@ -64,8 +73,10 @@ def monitored(own_plane: ControlPlane) -> ControlPlane:
     return own_plane
 
 
-@pytest.mark.parametrize("values", [{}, *RENDERINGS.values()], ids=["default", *RENDERINGS])
+@cases("values", {"default": {}, **RENDERINGS, **EXAMPLES})
 def test_api_server_accepts_every_field(monitored: ControlPlane, values: Values) -> None:
+    if "injection" in values:
+        require_injection()
     strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
 
     assert "deployment.apps/" in monitored.kubectl(*strict, stdin=chart_objects(values))
@@ -90,6 +101,20 @@ def test_readme_commands_install_upgrade_and_uninstall(empty: ControlPlane) -> N
     assert installed_version(empty) == ("keyturn-0.1.0", "Principal")
     helm(*removed, kubeconfig=empty.kubeconfig)
     assert "NotFound" in empty.kubectl("get", "deployment/keyturn", "--namespace=keyturn", check=False)
+
+
+def test_check_in_the_notes_succeeds_if_an_operator_reconciles(
+    empty: ControlPlane, aws: Emulator, tmp_path: Path
+) -> None:
+    install(empty)
+    notes = helm("get", "notes", "keyturn", "--namespace=keyturn", kubeconfig=empty.kubeconfig)
+    [check] = re.findall(r"^  echo .*? delete treq/keyturn-check$", notes, re.DOTALL | re.MULTILINE)
+    path = os.pathsep.join((str(binary("kubectl").parent), os.environ["PATH"]))
+    empty.wait_for_crds(CRD)
+    with running_operator(empty, aws, tmp_path):
+        output = run_command(check, os.environ | {"PATH": path, "KUBECONFIG": str(empty.kubeconfig)})
+
+    assert "treq/keyturn-check condition met" in output.replace("tokenrequest.keyturn.dev", "treq")
 
 
 def test_documented_upgrade_command_keeps_the_values(empty: ControlPlane) -> None:
@@ -148,6 +173,7 @@ def test_uninstall_deletes_the_crd_without_keep(empty: ControlPlane) -> None:
 
 
 def test_two_aliases_in_a_parent_chart_install_beside_each_other(empty: ControlPlane, tmp_path: Path) -> None:
+    require_injection()
     injected = {"injection": {"enabled": True}}
     values = {alias: {**each, **injected} for alias, each in zip(("blue", "green"), TWO_INSTANCES, strict=True)}
     install(empty, {**values, "off": {"enabled": False}}, parent_chart(tmp_path, "blue", "green", "off"))

@@ -1,8 +1,6 @@
 """The container images, run as restricted as in a cluster."""
 
-import importlib
 import json
-import pkgutil
 import subprocess
 import sys
 import time
@@ -11,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from keyturn import __version__, exchanges
+from keyturn import __version__
 from keyturn.cli import COMMANDS
-from keyturn.exchanges.aws_errors import AwsOperation
 from tools import image
+from tools.reference.exchanges import operations
 
 PROBE = """
 import json, os, shutil
@@ -137,9 +135,6 @@ def test_sidecar_image_contains_only_the_reader() -> None:
 
 @pytest.mark.usefixtures("built")
 def test_image_has_the_data_of_the_services_that_are_used() -> None:
-    modules = [
-        importlib.import_module(info.name) for info in pkgutil.iter_modules(exchanges.__path__, "keyturn.exchanges.")
-    ]
-    operations = [value for module in modules for value in vars(module).values() if isinstance(value, AwsOperation)]
+    called = {operation.service for operation in operations().values()}
 
-    assert set(run_python("operator", SERVICES)) == {it.service for it in operations} | CREDENTIAL_CHAIN
+    assert set(run_python("operator", SERVICES)) == called | CREDENTIAL_CHAIN

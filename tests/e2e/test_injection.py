@@ -15,7 +15,7 @@ from tests.support.processes import until
 
 NAMESPACE = "injected"
 VALUES = {"injection": {"enabled": True}, "watchNamespaces": [NAMESPACE]}
-SIDECAR = SidecarConfig("keyturn:0.1.0")
+SIDECAR = SidecarConfig("keyturn-sidecar:0.1.0")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pod-injected.yaml"
 CREATE = ("create", "--dry-run=server", "--validate=strict", "--output=json", "--filename=-")
 RESTRICTED = {

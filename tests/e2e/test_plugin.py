@@ -98,7 +98,7 @@ def test_renew_wait_ends_after_the_renewal(aws: Emulator, namespace: Namespace, 
     assert re.fullmatch(rf"acme: renewed, valid until {TIME}\n", plugin.succeed("renew", "acme", "--wait"))
     assert namespace.status("acme")["revision"] == 2
     assert plugin.succeed("renew", "--all", "--wait").count("renewed, valid until") == 2
-    assert "run `kubectl keyturn resume` first" in plugin.fail("renew", "suspended")
+    assert "run `kubectl keyturn resume suspended` first" in plugin.fail("renew", "suspended")
 
 
 def test_renew_wait_reports_the_failure(aws: Emulator, namespace: Namespace, plugin: Plugin) -> None:
@@ -239,9 +239,9 @@ def test_examples_work(aws: Emulator, namespace: Namespace, plugin: Plugin) -> N
     assert {example.split()[0] for example in examples} == set(COMMANDS) - {"check"}
     for example in examples:
         words = shlex.split(example, comments=True)
-        # test_login.py runs `login` with an issuer.
         if words[0] == "explain":
             assert plugin.kubectl("keyturn", *words).code == 0
+        # test_login.py runs `login` with an issuer.
         elif words[0] != "login" and "--watch" not in words:
             result = plugin(*words, stdin="y\n")
             assert result.code == 0, (example, result.err)
@@ -286,9 +286,9 @@ def test_doctor_names_the_operator_and_what_is_not_ready(aws: Emulator, namespac
     assert "ok       the CRD tokenrequests.keyturn.dev is that of version" in healthy
     assert "ok       this machine's clock agrees with the API server's" in healthy
     assert "error" not in healthy
-    assert "warning  1 of 2 TokenRequests in this namespace are not Ready; run: kubectl keyturn status waits" in (
-        plugin.succeed("doctor")
-    )
+    command = f"kubectl keyturn status waits --namespace={namespace.name}"
+    message = f"warning  1 of 2 TokenRequests in this namespace are not Ready; run: {command}"
+    assert message in plugin.succeed("doctor")
 
 
 @pytest.mark.usefixtures("loopback_operator")

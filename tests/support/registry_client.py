@@ -12,9 +12,10 @@ def is_authorized(url: str, authorization: str) -> bool:
         with urllib.request.urlopen(http_request, timeout=10) as response:  # noqa: S310 - the emulator
             return bool(response.status == 200)
     except urllib.error.HTTPError as error:
-        if error.code == 401:
-            return False
-        raise
+        with error:  # its destructor would warn
+            if error.code == 401:
+                return False
+            raise
 
 
 def basic(user: str, password: str) -> str:

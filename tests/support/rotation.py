@@ -1,7 +1,6 @@
 """An issuer in memory that detects refresh token reuse."""
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,11 +44,12 @@ class RotatingIssuer:
     states_life: bool = True
     requests: int = 0
     refusal: KeyturnError | None = None
-    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _number: int = 0
 
     def sign_in(self) -> str:
         """Start a new family, as a user does, and return its first token."""
-        self.live, self.consumed = f"seed-{next(self._numbers)}", []
+        self._number += 1
+        self.live, self.consumed = f"seed-{self._number}", []
         return self.live
 
     def refresh(self, token: str, now: datetime) -> PipelineValues:
@@ -64,14 +64,14 @@ class RotatingIssuer:
             self.reuses, self.live = self.reuses + 1, ""
         if token != self.live:
             raise RefusedError("SourceInvalid", "invalid_grant")
-        number = next(self._numbers)
+        self._number += 1
         if self.rotates:
             self.consumed.append(token)
-            self.live = self._refresh_token(number, now) if self.refreshes else ""
+            self.live = self._refresh_token(self._number, now) if self.refreshes else ""
         if self.lost:
             self.lost -= 1
             raise UnavailableError("Unreachable", "the connection was closed", outcome_unknown=True)
-        access_token = Token(f"access-{number}", now + self.life if self.states_life else None)
+        access_token = Token(f"access-{self._number}", now + self.life if self.states_life else None)
         refresh_token = self.live or None if self.rotates else None
         expires_at = now + self.stated_life if self.stated_life else refresh_token_expiry(refresh_token, now, {})
         return PipelineValues(access_token=access_token, refresh_token=refresh_token, refresh_expires_at=expires_at)

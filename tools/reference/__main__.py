@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tools.reference import api, chart, cli, conditions, metrics, names, schemas, settings
+from tools.reference import api, chart, cli, conditions, exchanges, metrics, names, schemas, settings
 
 ROOT = Path(__file__).parents[2]
 PAGES: dict[str, Callable[[], str]] = {
@@ -19,6 +19,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings.page,
     "charts/keyturn/values.schema.json": chart.schema,
     **{f"docs/reference/schemas/{name}.json": partial(schemas.schema, name) for name in schemas.OUTPUTS},
+    **{str(path.relative_to(ROOT)): partial(exchanges.page, path) for path in exchanges.pages()},
 }
 
 

@@ -13,7 +13,8 @@ Node = Mapping[str, Any]
 Field = tuple[str, Node, bool]
 _RULES = "x-kubernetes-validations"
 _EXCHANGES, _FORMATS = "spec.exchanges[]", "spec.target.formats[]"
-_NAMES = {"string": " characters", "array": " items", "object": " entries"}
+# The types of JSON Schema and, where they differ, of botocore.
+_UNITS = {"string": " characters", "array": " items", "list": " items", "object": " entries", "map": " entries"}
 _LIMITS = {
     "string": ("minLength", "maxLength"),
     "array": ("minItems", "maxItems"),
@@ -100,20 +101,31 @@ def kind(node: Node) -> str:
 
 
 def limits(node: Node) -> str:
+    """Describe the lengths, ranges, values and patterns that a field allows."""
+    inner = _inner(node)
+    patterns = [plain(rule["message"]) for rule in inner.get(_RULES, ()) if inner["type"] == "string"]
+    return ", ".join(filter(None, (bounds(node), *patterns)))
+
+
+def bounds(node: Node) -> str:
     """Describe the lengths, ranges and values that a field allows."""
     inner = _inner(node)
     parts = [_range(node)] + ([_range(inner)] if inner is not node else [])
-    parts += ["one of " + ", ".join(f"`{value}`" for value in inner["enum"])] if "enum" in inner else []
-    parts += [plain(rule["message"]) for rule in inner.get(_RULES, ()) if inner["type"] == "string"]
-    return ", ".join(part for part in parts if part)
+    parts += ["one of " + ", ".join(map(code, inner["enum"]))] if "enum" in inner else []
+    return ", ".join(filter(None, parts))
 
 
 def _range(node: Node) -> str:
-    low, high = (node.get(name) for name in _LIMITS.get(node["type"], ("", "")))
-    unit = _NAMES.get(node["type"], "")
-    if high is None:
-        return f"at least {low}{unit.rstrip('s') if low == 1 else unit}" if low is not None else ""
-    return f"{low} to {high}{unit}" if low is not None else f"up to {high}{unit}"
+    return length(node["type"], *(node.get(name) for name in _LIMITS.get(node["type"], ("", ""))))
+
+
+def length(type_name: str, low: int | None, high: int | None) -> str:
+    """Describe the limits of a number, or of the length of another type."""
+    unit = _UNITS.get(type_name, "")
+    if high is None or low == high:
+        number = f"{low}{unit.rstrip('s') if low == 1 else unit}" if low else ""
+        return f"at least {number}" if number and high is None else number
+    return f"{low} to {high}{unit}" if low or (low == 0 and not unit) else f"up to {high}{unit}"
 
 
 def _rules(nodes: Mapping[str, Node], section: str) -> Iterator[str]:

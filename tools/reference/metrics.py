@@ -1,6 +1,6 @@
 """The page of all metrics."""
 
-import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from keyturn.metrics import Metrics
 from keyturn.sidecar.credential_cache import CredentialCache, ServedCredentials
-from keyturn.sidecar.endpoint import ListenAddresses, serve_endpoint
+from keyturn.sidecar.endpoint import _exposition
 from tools.reference.markdown import code, plain, table
 
 _HEAD = """# Metrics
@@ -51,26 +51,9 @@ def _operator(metrics: Metrics) -> Iterator[_Family]:
 
 
 def _sidecar() -> Iterator[_Family]:
-    for family in text_string_to_metric_families(asyncio.run(_exposed())):
+    now = datetime.now(UTC)  # noqa: TID251 - any time will do
+    cache = CredentialCache(lambda: now, ServedCredentials("", now, b""))
+    for family in text_string_to_metric_families(_exposition(cache, Counter([200])).decode()):
         labels = sorted({label for sample in family.samples for label in sample.labels})
         name = family.name + ("_total" if family.type == "counter" else "")
         yield name, family.type, tuple(labels), family.documentation
-
-
-async def _exposed() -> str:
-    """Return the metrics of a sidecar that served one request."""
-    now = datetime.now(UTC)  # noqa: TID251 - any time will do
-    cache = CredentialCache(lambda: now, ServedCredentials("", now, b""))
-    async with serve_endpoint(ListenAddresses("127.0.0.1:0", "127.0.0.1:0"), cache, "any") as listening:
-        await _get(listening.credentials)
-        return (await _get(listening.probes)).partition("\r\n\r\n")[2]
-
-
-async def _get(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"GET /metrics HTTP/1.1\r\nHost: {address}\r\nAuthorization: any\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode())
-    text = (await reader.read()).decode()
-    writer.close()
-    return text

@@ -1,8 +1,6 @@
 """The page of the labels and annotations with the prefix keyturn.dev/."""
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,10 +121,6 @@ def _table(rows: tuple[_Name, ...]) -> str:
 
 
 def _names_in_code() -> set[str]:
-    """Return the values of all f"{GROUP}/..." that are assigned to constants."""
-    return {f"{GROUP}/{name}" for path in Path(keyturn.__path__[0]).rglob("*.py") for name in _suffixes(path)}
-
-
-def _suffixes(path: Path) -> Iterator[str]:
-    constants = [node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
-    yield from re.findall(r"\{GROUP\}/([a-z-]+)'", " ".join(map(ast.unparse, constants)))
+    """Return the values of all f"{GROUP}/..."."""
+    text = "".join(path.read_text() for path in Path(keyturn.__path__[0]).rglob("*.py"))
+    return {f"{GROUP}/{name}" for name in re.findall(r'\{GROUP\}/([a-z-]+)"', text)}

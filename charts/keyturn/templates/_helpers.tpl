@@ -50,10 +50,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- define "keyturn.image" -}}
-{{- with .Values.image }}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- define "keyturn.imageRepository" -}}
+{{- $remedy := "build the image with the Dockerfile, push it to a registry that the cluster can pull from, and set image.repository and image.tag" }}
+{{- required (printf "image.repository is empty, and a chart from the source tree has no default image: %s" $remedy) .Values.image.repository }}
 {{- end }}
+
+{{- define "keyturn.imageTag" -}}
+{{- default .Chart.AppVersion .Values.image.tag }}
+{{- end }}
+
+{{- define "keyturn.image" -}}
+{{- include "keyturn.imageRepository" . }}
+{{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ include "keyturn.imageTag" . }}{{ end }}
 {{- end }}
 
 {{- /* The environment of the operator. Kubernetes expands $(KUBERNETES_SERVICE_HOST). */}}

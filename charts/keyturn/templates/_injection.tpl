@@ -1,13 +1,21 @@
-{{- /* "true" if injection is enabled and the cluster serves MutatingAdmissionPolicy v1 (Kubernetes 1.36 or newer). */}}
+{{- /* "true" if injection is enabled. Fails if the cluster has no MutatingAdmissionPolicy v1: otherwise pods would start
+without a sidecar, and nothing would say why. */}}
 {{- define "keyturn.injectionEnabled" -}}
-{{- if and (.Values.injection).enabled (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true{{ end }}
+{{- if (.Values.injection).enabled }}
+{{- $served := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
+{{- if not (or $served (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version)) }}
+{{- $remedy := "use `keyturn inject` on an older cluster; `helm template` must pass --kube-version=1.36 for a newer one" }}
+{{- fail (printf "injection.enabled requires Kubernetes 1.36, and this is %s: %s" .Capabilities.KubeVersion.Version $remedy) }}
+{{- end }}true
+{{- end }}
 {{- end }}
 
 {{- /* The sidecar container; `keyturn inject` adds the same one. */}}
 {{- define "keyturn.sidecar" -}}
 {{- $probes := add .Values.injection.port 1 }}
 name: keyturn
-image: {{ default (include "keyturn.image" .) .Values.injection.image | quote }}
+{{- $image := printf "%s-sidecar:%s" (include "keyturn.imageRepository" .) (include "keyturn.imageTag" .) }}
+image: {{ default $image .Values.injection.image | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always
 args:

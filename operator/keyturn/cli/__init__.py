@@ -148,7 +148,12 @@ def now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the real clock
 
 
-@click.group(cls=LazyGroup, lazy_commands=COMMANDS, context_settings=HELP_OPTIONS)
+@click.group(
+    cls=LazyGroup,
+    lazy_commands=COMMANDS,
+    context_settings=HELP_OPTIONS,
+    epilog="For TokenRequests in a cluster, use the kubectl plugin: kubectl keyturn --help.",
+)
 @click.version_option(__version__, prog_name="keyturn")
 def main() -> None:
     """Keep short-lived AWS credentials fresh."""

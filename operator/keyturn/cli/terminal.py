@@ -11,7 +11,7 @@ Color = Literal["red", "yellow", ""]
 
 
 class ColoredLine(str):
-    """A line that `echo` prints in a color, if it prints to a terminal. For everything else, it is the plain text."""
+    """A line that `echo` colors on a terminal. Everywhere else, it is plain text."""
 
     __slots__ = ("color",)
     color: Color

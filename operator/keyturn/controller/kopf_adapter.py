@@ -31,10 +31,10 @@ async def watch_requests(
     responses: RequestResponses,
     on_signal: Callable[[Callable[[], object]], None],
 ) -> None:
-    """Pass every TokenRequest and every change to `responses` until a signal; `on_signal` registers the handler.
+    """Watch TokenRequests until a signal; `responses` receives each of them and each change.
 
-    Waits for the CRD, and survives its deletion. Missed deletions are detected by the uids in the next list (see
-    RequestResponses). Whatever exception ends kopf, it is started again.
+    `on_signal` registers the handler of signals. Waits for the CRD, and survives its deletion. Missed deletions are
+    detected by the uids in the next list (see RequestResponses). Whatever exception ends kopf, it is started again.
     """
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()

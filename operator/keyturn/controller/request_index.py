@@ -13,6 +13,7 @@ from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.api.validation import check_spec_bytes
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.state import Failure, ReconcileState
+from keyturn.core.status import SUSPENDED
 from keyturn.metrics import Series
 from keyturn.reconcile.reconciler import InvalidRequest, series
 
@@ -105,6 +106,10 @@ def restored_failure(status: Status) -> Failure | None:
     """
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
     kind = RefusedError if status.condition("Stalled") else UnavailableError
+    ready = status.condition("Ready")
+    if next_attempt_time is None and ready and ready.reason == SUSPENDED:
+        # The status of a suspended TokenRequest has no next attempt. It is due as soon as it is resumed.
+        next_attempt_time = read_time(status.last_attempt_time)
     if error and error.reason == "RefreshOutcomeUnknown" and kind is UnavailableError:
         # This process must observe the intent itself. Waiting first would postpone that at each change of the leader.
         next_attempt_time = read_time(status.last_attempt_time) or next_attempt_time

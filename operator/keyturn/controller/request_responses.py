@@ -131,9 +131,8 @@ class RequestResponses:
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.
 
-    The objects of a list go to `on_request` at once, and kopf receives none of them, because it needs 0.4 ms and 2 KiB
-    for each. With 100,000 objects, a list took longer than the API server keeps the changes since then, so the next
-    watch failed, and kopf listed again, without end. For the same reason, a change of an object whose metadata
+    The objects of a list go to `on_request` at once, and kopf receives none of them: it would need too long for 100,000
+    (docs/design/decisions/0004-kopf-on-our-connection.md). For the same reason, a change of an object whose metadata
     `is_known`, such as our own write of its status, becomes a bookmark.
     """
 

@@ -114,7 +114,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
         last_attempt_time=rfc3339(outcome.started or outcome.at) if outcome.tried else previous.last_attempt_time,
-        next_attempt_time=rfc3339(failure.next_attempt_time) if failure else None,
+        next_attempt_time=rfc3339(failure.next_attempt_time) if failure and not request.spec.suspend else None,
         last_error=last_error,
         failed_attempts=failure.failed_attempts if failure else 0,
         revision=previous.revision,
@@ -225,7 +225,8 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
     elif outcome.at >= issuance.expires:
         reason, message = "Expired", f"credentials in {secret} expired at {rfc3339(issuance.expires)}"
     elif outcome.damage == "DriftDetected":
-        reason, message = "DriftDetected", f"keys of {secret} were edited{_correction(outcome)}"
+        correction = "" if request.spec.suspend else _correction(outcome)
+        reason, message = "DriftDetected", f"keys of {secret} were edited{correction}"
     elif issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
         expiry = rfc3339(issuance.source_expires)
         reason = "SourceExpiring"
@@ -262,6 +263,8 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     if failure:
         error = failure.error
         message = f"{error.message[:_LONGEST_ERROR]}{_with_id(error.request_id)}"
+        if request.spec.suspend:
+            return _condition("Renewed", error.reason, message)
         # Keyturn's own limits may delay an attempt beyond its time.
         is_due = failure.next_attempt_time <= outcome.at
         next_attempt = "the next attempt is due" if is_due else f"next attempt at {rfc3339(failure.next_attempt_time)}"

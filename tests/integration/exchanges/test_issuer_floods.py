@@ -69,24 +69,21 @@ async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
     crafted = replace(
         CERTIFICATE, certificate=CERTIFICATE.certificate + crafted_certificate(1) + crafted_certificate(2)
     )
-    loop, longest_block = asyncio.get_running_loop(), 0.0
+    turns = 0
 
-    async def measure() -> None:
-        nonlocal longest_block
+    async def count() -> None:
+        nonlocal turns
         while True:
-            started = loop.time()
-            await asyncio.sleep(0.01)
-            longest_block = max(longest_block, loop.time() - started)
+            await asyncio.sleep(0.001)
+            turns += 1
 
     client = issuer_client()
     async with served(respond, crafted) as issuer, asyncio.TaskGroup() as tasks:
-        measuring = tasks.create_task(measure())
-        started = loop.time()
+        counting = tasks.create_task(count())
         request = client.prepare(Form(issuer.url(), [], {}, TRUSTED))
         response = await client.post("oauthToken", request, Transmission())
-        seconds = loop.time() - started
-        measuring.cancel()
+        counting.cancel()
 
     assert response.status == 200
-    assert seconds > 0.3
-    assert longest_block < seconds / 2
+    # In the event loop, OpenSSL decodes the certificates without a pause.
+    assert turns > 50

@@ -16,6 +16,7 @@ RIGHTS = ("crds", "serviceaccount", "rbac")
 # What a cluster with Kubernetes 1.36 serves. `helm template` does not contact a cluster.
 NEWEST = ("admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",)
 Values = Mapping[str, Any]
+_IMAGE = {"repository": "keyturn"}
 
 
 class HelmError(RuntimeError):
@@ -34,7 +35,7 @@ def chart_objects(
     """Render a release as YAML, or only the templates in `only`, for a cluster that serves these kinds."""
     show = [argument for name in only for argument in ("--show-only", f"templates/{name}.yaml")]
     api_versions = [f"--api-versions={kind}" for kind in serves]
-    return helm("template", release, str(chart), "--namespace", namespace, *show, *api_versions, values=values)
+    return helm("template", release, str(chart), "--namespace", namespace, *show, *api_versions, values=values or {})
 
 
 def parent_chart(directory: Path, *aliases: str) -> Path:
@@ -44,18 +45,22 @@ def parent_chart(directory: Path, *aliases: str) -> Path:
     dependencies = [keyturn | {"alias": alias, "condition": f"{alias}.enabled"} for alias in aliases]
     metadata = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": dependencies}
     (directory / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    (directory / "values.yaml").write_text(yaml.safe_dump({alias: {"image": _IMAGE} for alias in aliases}))
     helm("dependency", "update", str(directory))
     return directory
 
 
 def helm(*arguments: str, values: Values | None = None, kubeconfig: Path | None = None) -> str:
-    """Run Helm and return its stdout. Raises HelmError."""
+    """Run Helm and return its stdout. Raises HelmError.
+
+    With `values`, the image that the chart requires has a default.
+    """
     command = [str(binary("helm")), *arguments]
     if values is not None:
         command += ["--values", "-"]
     if kubeconfig is not None:
         command += ["--kubeconfig", str(kubeconfig)]
-    stdin = json.dumps(values)
+    stdin = json.dumps({**(values or {}), "image": {**_IMAGE, **(values or {}).get("image", {})}})
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise HelmError(f"helm {' '.join(arguments)}: {done.stderr.strip()}")

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from tests.support.cluster.chart import Values
+import yaml
+
+from tests.support.cluster.chart import CHART, Values
 
 DIGEST = "sha256:" + "0" * 64
 RELABELING = [{"action": "labeldrop", "regex": "dropped"}]
@@ -124,6 +126,11 @@ RENDERINGS: dict[str, Values] = {
     },
     "no aggregation": {"rbac": {"aggregateToView": False, "aggregateToEdit": False, "aggregateToAdmin": False}},
 }  # fmt: skip
+
+# The files that people copy, one per kind of installation.
+EXAMPLES: dict[str, Values] = {
+    path.name: yaml.safe_load(path.read_text()) for path in sorted((CHART / "examples").glob("*.yaml"))
+}
 
 # Two installations in one cluster. Only one of them can own the CRD.
 TWO_INSTANCES: tuple[Values, Values] = (

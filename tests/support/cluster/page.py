@@ -1,13 +1,23 @@
 """Extracts and runs the shell commands of a documentation page."""
 
+import os
 import re
 import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.controlplane import ControlPlane, binary
+
 ROOT = Path(__file__).parents[3]
+# tests/docs/test_operations.py runs their commands in one cluster.
+OPERATIONS_PAGES = [
+    *(f"docs/pods/{name}.md" for name in ("overview", "injection")),
+    *(f"docs/operations/{name}.md" for name in ("configuration", "proxies", "security", "gitops")),
+    *(f"docs/operations/{name}.md" for name in ("backup-and-restore", "migrating-from-eso", "ci-and-cron")),
+]
 _BLOCK = re.compile(r"^(?: *<!-- ([^\n]+) -->\n)? *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
@@ -27,6 +37,13 @@ def all_shell_blocks(page: str) -> list[ShellBlock]:
 def shell_blocks(page: str) -> list[str]:
     """Return the commands of the blocks without a comment, such as `<!-- not tested: needs AWS -->`."""
     return [block.commands for block in all_shell_blocks(page) if not block.comment]
+
+
+def shell_variables(plane: ControlPlane, **variables: str) -> dict[str, str]:
+    """Return the environment of a shell with kubectl, helm and keyturn on its PATH."""
+    programs = [Path(sys.executable), binary("helm"), binary("kubectl")]
+    path = os.pathsep.join([*(str(program.parent) for program in programs), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "KUBECONFIG": str(plane.kubeconfig)} | variables
 
 
 def run_command(command: str, variables: Mapping[str, str]) -> str:

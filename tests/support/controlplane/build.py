@@ -1,4 +1,7 @@
-"""The programs of Kubernetes and Helm, built from their Go modules."""
+"""The programs of Kubernetes and Helm, built from their Go modules.
+
+TEST_KUBERNETES (1.33) and TEST_HELM (3) select another version than the newest, pinned in a folder of its own.
+"""
 
 import os
 import re
@@ -32,24 +35,35 @@ def pinned_version(source: Path, module: str) -> str:
     return str(version)
 
 
-KUBERNETES = pinned_version(HERE, "k8s.io/kubernetes")
-HELM = pinned_version(HERE / "helm", "helm.sh/helm/v4")
+_MINOR = os.environ.get("TEST_KUBERNETES")
+_CONTROL_PLANE = HERE / f"kubernetes-{_MINOR}" if _MINOR else HERE
 
 
-def _kubernetes(package: str, usual_seconds: int) -> Program:
+def _kubernetes(package: str, usual_seconds: int, source: Path = HERE) -> Program:
+    release = pinned_version(source, "k8s.io/kubernetes")
     # Without these the server reports v0.0.0-master, which kubectl and Helm misinterpret.
-    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
-    version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
+    major, minor, _ = release.removeprefix("v").split(".")
+    version = {"gitVersion": release, "gitMajor": major, "gitMinor": minor}
     variables = {f"k8s.io/component-base/version.{key}": value for key, value in version.items()}
-    return Program(package, HERE, f"kubernetes-{KUBERNETES}", variables, usual_seconds)
+    return Program(package, source, f"kubernetes-{release}", variables, usual_seconds)
 
 
-_HELM_VERSION = {"helm.sh/helm/v4/internal/version.version": HELM}
+def _helm(major: str) -> Program:
+    source, module = HERE / ("helm3" if major == "3" else "helm"), f"helm.sh/helm/v{major}"
+    release = pinned_version(source, module)
+    variables = {f"{module}/internal/version.version": release}
+    if major == "3":
+        # The version of Kubernetes to assume without a cluster. Helm 4 reads it from its build information.
+        _, minor, _ = pinned_version(source, "k8s.io/client-go").split(".")
+        variables |= {f"{module}/pkg/{package}.k8sVersionMinor": minor for package in ("chartutil", "lint/rules")}
+    return Program(f"{module}/cmd/helm", source, f"helm-{release}", variables, 120)
+
+
 PROGRAMS = {
     "etcd": _kubernetes("go.etcd.io/etcd/server/v3", 60),
-    "kube-apiserver": _kubernetes("k8s.io/kubernetes/cmd/kube-apiserver", 270),
-    "kube-controller-manager": _kubernetes("k8s.io/kubernetes/cmd/kube-controller-manager", 100),
-    "helm": Program("helm.sh/helm/v4/cmd/helm", HERE / "helm", f"helm-{HELM}", _HELM_VERSION, 120),
+    "kube-apiserver": _kubernetes("k8s.io/kubernetes/cmd/kube-apiserver", 270, _CONTROL_PLANE),
+    "kube-controller-manager": _kubernetes("k8s.io/kubernetes/cmd/kube-controller-manager", 100, _CONTROL_PLANE),
+    "helm": _helm(os.environ.get("TEST_HELM", "4")),
 }
 # `python -m tests.support.node build` builds these where a node can be started.
 NODE_PROGRAMS = {

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from keyturn.api.source import SecretKeyRef
 from keyturn.cli import MissingExtraError, now
-from keyturn.cli.login.client import Client, Values, authenticate
+from keyturn.cli.login.client import Client, ValueReader, authenticate
 from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
 from keyturn.cli.login.device_flow import poll
 from keyturn.cli.login.issuer import IssuerHttp, Response, discover, refusal
@@ -46,7 +46,7 @@ CONFIGURATION = f"{ISSUER}/.well-known/openid-configuration"
 SOURCE = SecretKeyRef(name="license", key="license_token")
 PLAN = LoginPlan({"refresh_token": SOURCE}, client_id="acme", token_url=TOKEN_URL)
 REQUEST = AuthorizationRequest({"client_id": "acme"}, ISSUER)
-VALUES = Values(lambda ref: f"value-of-{ref.key}", lambda account: f"token of {account.name}")
+READER = ValueReader(lambda ref: f"value-of-{ref.key}", lambda account: f"token of {account.name}")
 
 
 class Issuer(IssuerHttp):
@@ -69,8 +69,8 @@ class Issuer(IssuerHttp):
         return response
 
 
-def client(plan: LoginPlan, values: Values = VALUES) -> Client:
-    return authenticate(plan.client, plan.client_id, values, now())
+def client(plan: LoginPlan, reader: ValueReader = READER) -> Client:
+    return authenticate(plan.client, plan.client_id, reader, now())
 
 
 def key_client(**fields: Any) -> LoginPlan:
@@ -118,7 +118,7 @@ def test_client_comes_from_the_exchange() -> None:
 
 def test_client_with_a_key_signs_a_new_assertion_for_each_request() -> None:
     plan = key_client(clientKeyFrom=secret_at("client", "key"), clientAssertion={"audience": ISSUER})
-    clients = [client(replace(plan, client_id="other"), replace(VALUES, read=lambda _: PEM)) for _ in range(2)]
+    clients = [client(replace(plan, client_id="other"), replace(READER, read=lambda _: PEM)) for _ in range(2)]
     claims = [jwt.decode(it.secret, options={"verify_signature": False}) for it in clients]
 
     assert [(it["iss"], it["aud"]) for it in claims] == [("other", ISSUER)] * 2
@@ -183,7 +183,7 @@ def test_application_of_identity_center_needs_an_authorization_endpoint() -> Non
     plan = LoginPlan({"code": SOURCE, "code_verifier": SOURCE}, client_id=APPLICATION)
 
     with pytest.raises(LoginError, match="set it with --authorization-endpoint"):
-        prepare(plan, LoginOptions(), Issuer(), VALUES)
+        prepare(plan, LoginOptions(), Issuer(), READER)
 
 
 @cases(
@@ -370,7 +370,7 @@ def device_sign_in(response: Response, plan: LoginPlan = PLAN) -> tuple[Issuer, 
         200, {"device_code": "d", "user_code": "AB-CD", "verification_uri": f"{ISSUER}/d", "interval": 0.01}
     )
     issuer = Issuer({CONFIGURATION: METADATA}, device, response)
-    return issuer, prepare(plan, LoginOptions(device=True), issuer, VALUES)
+    return issuer, prepare(plan, LoginOptions(device=True), issuer, READER)
 
 
 def test_refresh_token_is_requested_with_consent_to_offline_access() -> None:

@@ -152,7 +152,7 @@ def test_doctor_has_exit_code_1_after_an_error(run_plugin: RunPlugin) -> None:
 
 
 def test_deeply_nested_object_is_an_error_in_one_line(run_plugin: RunPlugin) -> None:
-    result = run_plugin('{"a":' * 10_000 + "1" + "}" * 10_000, "status", "acme")
+    result = run_plugin('{"a":' * 200_000 + "1" + "}" * 200_000, "status", "acme")
 
     assert result.output == "Error: kubectl returned an object that is nested too deeply\n"
 

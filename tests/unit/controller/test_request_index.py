@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
+from keyturn.api.times import rfc3339
 from keyturn.api.token_request import RENEW_REQUESTED, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.core.errors import RefusedError
@@ -16,7 +17,7 @@ from keyturn.core.status import Outcome, invalid, report
 from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.dependencies import HOUR, NOW, request, rotating
 from tests.support.issuance import ISSUANCE
-from tests.support.status import FIRST, ISSUED, REQUEST, failed
+from tests.support.status import FIRST, ISSUED, REQUEST, UNREACHABLE, failed
 
 
 def index_of(*names: str) -> RequestIndex:
@@ -108,6 +109,14 @@ def test_failure_is_restored_from_the_last_error() -> None:
     )
     assert (failure.failed_attempts, failure.next_attempt_time - NOW) == (2, timedelta(minutes=2))
     assert failure.inputs is None
+
+
+def test_failure_of_a_suspended_request_is_restored() -> None:
+    status = report(request(suspend=True), FIRST, failed(UNREACHABLE))
+    failure = restored_failure(status)
+
+    assert failure
+    assert rfc3339(failure.next_attempt_time) == status.last_attempt_time
 
 
 @pytest.mark.parametrize(

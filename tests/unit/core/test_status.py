@@ -130,6 +130,14 @@ def test_suspended_request_reports_validity(issuance: Issuance | None, at: datet
     assert recorded(previous, outcome, suspended) == []
 
 
+def test_suspended_request_reports_no_next_attempt() -> None:
+    status = report(request(suspend=True), FIRST, failed(UNREACHABLE, ISSUED))
+    renewed = status.condition("Renewed")
+
+    assert renewed
+    assert (status.next_attempt_time, "next attempt" in renewed.message) == (None, False)
+
+
 def test_source_that_expires_soon_is_reported_once() -> None:
     outcome = Outcome(LATER, WARNED)
     status = report(REQUEST, FIRST, outcome)

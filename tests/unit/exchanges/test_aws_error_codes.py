@@ -1,15 +1,13 @@
 """What each operation of AWS makes of the error codes that it documents."""
 
-import importlib
-import pkgutil
 import re
 
 import pytest
 from botocore.exceptions import ClientError
 
-import keyturn.exchanges
 from keyturn.core.errors import KeyturnError
-from keyturn.exchanges.aws_errors import AwsOperation, failure
+from keyturn.exchanges.aws_errors import failure
+from tools.reference.exchanges import operations
 
 SIGNED_JSON = "CodeArtifact|ECR|License Manager [CD]"
 # The start of the titles of the operations (a regular expression), their codes, the reason, and a part of the hint.
@@ -79,18 +77,15 @@ ROWS = [
     (SIGNED_JSON, "ExpiredTokenException", "SourceExpired", "have expired"),
     (SIGNED_JSON, "InvalidSignatureException UnrecognizedClientException", "SourceInvalid", "access key that signs"),
 ]
-MODULES = [info.name for info in pkgutil.walk_packages(keyturn.exchanges.__path__, "keyturn.exchanges.")]
-VALUES = [value for name in MODULES for value in vars(importlib.import_module(name)).values()]
-OPERATIONS = {value.title: value for value in VALUES if isinstance(value, AwsOperation)}
 
 
 def failures(pattern: str, code: str) -> list[KeyturnError]:
     """What the operations with this title make of the code. With status 302, an unknown code is Unavailable."""
     response = {"Error": {"Code": code, "Message": "planted"}, "ResponseMetadata": {"HTTPStatusCode": 302}}
-    operations = [operation for title, operation in OPERATIONS.items() if re.match(pattern, title)]
+    matching = [operation for title, operation in operations().items() if re.match(pattern, title)]
     return [
         failure(one, ClientError(response, one.name.replace("_", "")), "us-east-1")  # type: ignore[arg-type]
-        for one in operations
+        for one in matching
     ]
 
 
@@ -103,12 +98,12 @@ def test_documented_code_has_its_reason_and_hint(pattern: str, codes: str, reaso
 
 
 def test_every_code_of_an_operation_is_in_the_table() -> None:
-    codes = {(title, code) for title, operation in OPERATIONS.items() for code in operation.classifications}
+    codes = {(title, code) for title, operation in operations().items() for code in operation.classifications}
 
     assert codes == {
         (title, code)
         for pattern, codes, *_ in ROWS
-        for title in OPERATIONS
+        for title in operations()
         for code in codes.split()
         if re.match(pattern, title)
     }
@@ -117,7 +112,7 @@ def test_every_code_of_an_operation_is_in_the_table() -> None:
 def test_refusals_that_a_recent_change_may_cause_are_eventually_consistent() -> None:
     assert {
         (title.partition(" ")[0], code)
-        for title, operation in OPERATIONS.items()
+        for title, operation in operations().items()
         for code, classification in operation.classifications.items()
         if classification.eventually_consistent
     } == {
@@ -133,7 +128,7 @@ def test_refusals_that_a_recent_change_may_cause_are_eventually_consistent() -> 
 def test_refusals_that_usually_pass_are_transient() -> None:
     assert {
         (title.partition(" ")[0], code)
-        for title, operation in OPERATIONS.items()
+        for title, operation in operations().items()
         for code, classification in operation.classifications.items()
         if classification.transient
     } == {

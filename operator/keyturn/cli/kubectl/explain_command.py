@@ -33,7 +33,7 @@ def explain(reason: str | None) -> None:
     if reason.lower() not in names:
         close = difflib.get_close_matches(reason.lower(), names, cutoff=0.5)
         advice = f"did you mean {names[close[0]]}?" if close else "without a reason, the command lists all"
-        raise click.ClickException(f"there is no reason {reason}; {advice}")
+        raise click.ClickException(f"there is no reason or alert {reason}; {advice}")
     name = names[reason.lower()]
     echo(name, "", *entries[name].split("\n"))
 

@@ -18,7 +18,7 @@ from keyturn.cli import now
 from keyturn.cli.kubectl import COMMANDS
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError, cluster_options, completing
 from keyturn.cli.kubectl.describe import RequestView, view_request
-from keyturn.cli.login.client import Values
+from keyturn.cli.login.client import ValueReader
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import plan_login
 from keyturn.cli.login.sign_in import LoginOptions, open_session
@@ -44,8 +44,8 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     except InvalidSpecError as error:
         raise ClusterError(f"{name}: {error.message}") from None
     plan = plan_login(request)
-    client_values = Values(cache(partial(_read, cluster)), partial(_create_token, cluster))
-    session = open_session(plan, options, ca_file, client_values)
+    reader = ValueReader(cache(partial(_read, cluster)), partial(_create_token, cluster))
+    session = open_session(plan, options, ca_file, reader)
     # Before the sign-in: a refresh token that cannot be stored would be lost.
     cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
     keys = " and ".join(ref.key for ref in plan.stores.values())

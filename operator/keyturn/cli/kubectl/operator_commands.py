@@ -1,5 +1,6 @@
 """kubectl keyturn doctor and version: shows the operators in the cluster, and what could prevent renewals."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -210,10 +211,9 @@ def _requests(cluster: Cluster) -> Iterator[Finding]:
     views = [view_request(body, now()) for body in cluster.list_objects(REQUESTS)]
     names = sorted(view.name for view in views if view.condition("Ready")[0] != "True")
     if names:
+        command = shlex.join(("kubectl", "keyturn", "status", names[0], *cluster.flags))
         yield Finding(
-            "warning",
-            f"{len(names)} of {len(views)} TokenRequests in this namespace are not Ready; run: kubectl keyturn status"
-            f" {names[0]}",
+            "warning", f"{len(names)} of {len(views)} TokenRequests in this namespace are not Ready; run: {command}"
         )
     else:
         yield Finding("ok", f"all {len(views)} TokenRequests in this namespace are Ready")

@@ -69,7 +69,8 @@ def renew(cluster: Cluster, selection: Selection, *, wait: bool, timeout: int) -
     requests = selection.read(cluster)
     suspended = [body["metadata"]["name"] for body in requests if body["spec"].get("suspend")]
     if suspended and selection.names:
-        raise ClusterError(f"{', '.join(suspended)}: suspended; run `kubectl keyturn resume` first")
+        names = " ".join(suspended)
+        raise ClusterError(f"{', '.join(suspended)}: suspended; run `kubectl keyturn resume {names}` first")
     active = [body["metadata"]["name"] for body in requests if not body["spec"].get("suspend")]
     if not active:
         raise ClusterError("no TokenRequest to renew in this namespace")

@@ -10,7 +10,7 @@ from keyturn.api.exchanges.oauth_client import ClientServiceAccountSpec
 from keyturn.api.token_request import KIND, Request, parse
 from keyturn.cli import COMMANDS
 from keyturn.cli.documents import UnreadableError, read_documents
-from keyturn.cli.login.client import Values
+from keyturn.cli.login.client import ValueReader
 from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import LoginError, plan_login
 from keyturn.cli.login.sign_in import LoginOptions, open_session, read_file
@@ -38,8 +38,8 @@ def login(
         return read_file(service_account_token_file).strip()
 
     plan = plan_login(_read_request(filename))
-    values = Values(lambda ref: read_file(sources_dir / ref.name / ref.key), read_token)
-    session = open_session(plan, options, ca_file, values)
+    reader = ValueReader(lambda ref: read_file(sources_dir / ref.name / ref.key), read_token)
+    session = open_session(plan, options, ca_file, reader)
     files = {name: sources_dir / ref.name / ref.key for name, ref in plan.stores.items()}
     if not yes:
         click.confirm(printable(f"Sign in and write {' and '.join(map(str, files.values()))}?"), abort=True, err=True)

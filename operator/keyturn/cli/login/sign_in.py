@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keyturn.cli import now
-from keyturn.cli.login.client import Client, Values, authenticate
+from keyturn.cli.login.client import Client, ValueReader, authenticate
 from keyturn.cli.login.code_flow import AuthorizationRequest, Listener
 from keyturn.cli.login.device_flow import instructions, poll, request_device_code
 from keyturn.cli.login.issuer import Endpoints, IssuerHttp, Response, discover, refusal
@@ -115,13 +115,13 @@ class SignIn:
         return self.endpoints.token_url
 
 
-def open_session(plan: LoginPlan, options: LoginOptions, ca_file: Path | None, values: Values) -> SignIn:
+def open_session(plan: LoginPlan, options: LoginOptions, ca_file: Path | None, reader: ValueReader) -> SignIn:
     """Prepare a sign-in with the values that the TokenRequest refers to. Raises LoginError."""
     if ca_file:
         ca_bundle: str | None = read_file(ca_file)
     else:
-        ca_bundle = values.read(plan.ca_bundle_ref) if plan.ca_bundle_ref else None
-    session = prepare(plan, options, IssuerHttp(ca_bundle), values)
+        ca_bundle = reader.read(plan.ca_bundle_ref) if plan.ca_bundle_ref else None
+    session = prepare(plan, options, IssuerHttp(ca_bundle), reader)
     if plan.exchanges_code:
         # Before the person signs in: without the client's secret or key, the sign-in would fail.
         session.authenticate()
@@ -138,7 +138,7 @@ def read_file(path: Path) -> str:
         raise LoginError(f"{path}: not text in UTF-8") from None
 
 
-def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, values: Values) -> SignIn:
+def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, reader: ValueReader) -> SignIn:
     """Combine plan, options and the issuer's metadata. Raises LoginError if something is missing."""
     plan = replace(
         plan,
@@ -160,7 +160,7 @@ def prepare(plan: LoginPlan, options: LoginOptions, http: IssuerHttp, values: Va
         authorization=options.authorization_endpoint or known.authorization,
         device_authorization=options.device_authorization_endpoint or known.device_authorization,
     )
-    return SignIn(plan, options, http, endpoints, lambda: authenticate(plan.client, plan.client_id, values, now()))
+    return SignIn(plan, options, http, endpoints, lambda: authenticate(plan.client, plan.client_id, reader, now()))
 
 
 def _token(response: Response, name: str) -> str:

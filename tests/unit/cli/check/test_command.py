@@ -54,6 +54,16 @@ def test_pod_is_checked_against_token_requests() -> None:
     assert result.stdout.endswith(" (at spec.containers[0].envFrom[0])\n")
 
 
+def test_directory_is_checked_like_its_files(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yml", "notes.txt"):
+        (tmp_path / name).write_text("{}" if name.endswith("txt") else dump_document(manifest(name=name)))
+    (tmp_path / "empty").mkdir()
+
+    assert check(str(tmp_path)).stderr == "2 TokenRequests, 0 Pods checked: 0 errors, 0 warnings\n"
+    empty = check(str(tmp_path / "empty"))
+    assert (empty.exit_code, "contains no .json, .yaml or .yml file" in empty.stderr) == (2, True)
+
+
 def test_files_are_checked_together(tmp_path: Path) -> None:
     pod_file, request_file = str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")
     Path(pod_file).write_text(dump_document(POD_WITH_ENV_FROM))

@@ -35,5 +35,5 @@ def test_similar_reason_is_suggested() -> None:
     result = explain("SourceInvald")
 
     assert (result.exit_code, result.output) == (
-        1, "Error: there is no reason SourceInvald; did you mean SourceInvalid?\n",
+        1, "Error: there is no reason or alert SourceInvald; did you mean SourceInvalid?\n",
     )  # fmt: skip

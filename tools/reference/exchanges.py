@@ -1,14 +1,12 @@
-"""Writes the tables of docs/exchanges/ from the code and the AWS SDK's models: python -m tools.exchange_docs [--check].
+"""The tables of docs/exchanges/, from the code and the AWS SDK's models.
 
 A table stands between the comments `<!-- TABLE EXCHANGE... -->` and `<!-- end -->`, where TABLE is a key of `TABLES`.
-exchange_docs.yaml contains what cannot be derived.
+exchanges.yaml contains what cannot be derived.
 """
 
-import difflib
 import importlib
 import pkgutil
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,14 +23,14 @@ from keyturn.api.exchanges.oauth import PROTOCOL_PARAMETERS
 from keyturn.api.exchanges.registry import EXCHANGES
 from keyturn.exchanges import aws_errors, token_response
 from keyturn.exchanges.aws_errors import AwsOperation, ErrorClassification
+from tools.reference.api import bounds, length
+from tools.reference.markdown import code, plain, table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "exchanges"
 DATA: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 BLOCK = re.compile(r"(<!-- (\w+)((?: \w+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MEANING = ("reason", "hint in the message")
-_UNITS = {"string": " characters", "array": " items", "list": " items", "object": " entries", "map": " entries"}
-_LIMITS = {"string": "Length", "array": "Items", "object": "Properties"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +63,14 @@ def fields(exchange: str) -> str:
         used |= {it.name for it in matching} | set(re.findall(r"`([^`]+)`", name))
         _require(matching or path in aliases, f"{exchange}.fields lacks {path}")
         field = f"`{path}`{' (required)' if required else ''}"
-        text = " ".join(filter(None, (_cell(_description(node)), notes.get(path))))
+        text = " ".join(filter(None, (plain(_description(node)), notes.get(path))))
         rows.append((field, _shown(matching, exchange) or aliases.get(path, "none"), _limits(node, matching), text))
     for name in {it.name: None for it in known if it.name not in used and it.is_leaf} | others:
         _require(name in others, f"{exchange}.parameters lacks {name}")
         matching = [it for it in known if it.name == name]
         _require(bool(matching), f"{exchange}.parameters has {name}, which is not a parameter")
         rows.append(("—", _shown(matching, exchange), _limits({}, matching), others[name]))
-    return _table(("field", "parameter", "limits", "description"), rows)
+    return table(("field", "parameter", "limits", "description"), rows)
 
 
 def response(exchange: str) -> str:
@@ -81,38 +79,36 @@ def response(exchange: str) -> str:
     leaves = {it.name: it.limits for it in _parameters(exchange, "output") if it.is_leaf}
     _require(not leaves or leaves.keys() == members.keys(), f"{exchange}.response: {leaves.keys() ^ members.keys()}")
     if not leaves:
-        return _table(
-            ("response", "where it goes"), [(_code(*name.split(", ")), text) for name, text in members.items()]
+        return table(
+            ("response", "where it goes"), [(_codes(name.split(", ")), text) for name, text in members.items()]
         )
     rows = [(f"`{name}`", leaves[name], text) for name, text in members.items()]
-    return _table(("response", "limits of AWS", "where it goes"), rows)
+    return table(("response", "limits of AWS", "where it goes"), rows)
 
 
 def errors(*exchanges: str) -> str:
     """Return the table of the error codes of the exchanges' operations. Equal rows of several operations are one."""
     if exchanges == ("oauthToken",):
         codes = token_response._ERRORS
-        return _table(("code", *_MEANING), [(f"`{code}`", f"`{it[0]}`", it[1]) for code, it in codes.items()])
+        return table(("code", *_MEANING), [(code(name), code(it[0]), it[1]) for name, it in codes.items()])
     titles = list(dict.fromkeys(title for name in exchanges for title in DATA[name]["operations"]))
     by_code: dict[str, dict[tuple[str, str], list[str]]] = {}
     for title in titles:
-        for code, it in operations()[title].classifications.items():
-            by_code.setdefault(code, {}).setdefault((_reason(it), _hint(it)), []).append(title)
+        for name, it in operations()[title].classifications.items():
+            by_code.setdefault(name, {}).setdefault((_reason(it), _hint(it)), []).append(title)
     rows: dict[tuple[str, ...], list[str]] = {}
-    for code, meanings in sorted(by_code.items()):
+    for name, meanings in sorted(by_code.items()):
         for meaning, where in meanings.items():
             only = "" if where == titles else f" of {' and '.join(_short(title) for title in where)}"
-            rows.setdefault((only, *meaning), []).append(f"`{code}`")
-    return _table(
-        ("code", *_MEANING), [(", ".join(codes) + only, *meaning) for (only, *meaning), codes in rows.items()]
-    )
+            rows.setdefault((only, *meaning), []).append(code(name))
+    return table(("code", *_MEANING), [(", ".join(codes) + only, *meaning) for (only, *meaning), codes in rows.items()])
 
 
 def common() -> str:
     """Return the table of the error codes that any AWS service may return."""
-    throttled, clock = _code(*aws_errors._COMMON), _code(*sorted(aws_errors._CLOCK_CODES))
+    throttled, clock = _codes(aws_errors._COMMON), _codes(sorted(aws_errors._CLOCK_CODES))
     rows = [(throttled, "`Throttled`"), (clock, "`ClockSkew`")]
-    return _table(("code", "reason"), rows)
+    return table(("code", "reason"), rows)
 
 
 def overview() -> str:
@@ -124,16 +120,10 @@ def overview() -> str:
         produced = [*exchange.PRODUCES] + (["ID token"] if exchange.PRODUCES_ID_TOKEN else [])
         examples = [f"[{path.stem}](../../examples/{path.name})" for path in _examples(name)]
         rows.append((f"[`{name}`]({page})", _kinds(needed) or "—", _kinds(produced), ", ".join(examples)))
-    return _table(("exchange", "requires", "produces", "examples"), rows)
+    return table(("exchange", "requires", "produces", "examples"), rows)
 
 
-TABLES: Mapping[str, Callable[..., str]] = {
-    "fields": fields,
-    "response": response,
-    "errors": errors,
-    "common": common,
-    "overview": overview,
-}
+TABLES: Mapping[str, Callable[..., str]] = {it.__name__: it for it in (fields, response, errors, common, overview)}
 
 
 def pages() -> list[Path]:
@@ -141,16 +131,9 @@ def pages() -> list[Path]:
     return sorted(DOCS.glob("*.md"))
 
 
-def page(text: str) -> str:
+def page(path: Path) -> str:
     """Return a page with current tables."""
-    return BLOCK.sub(lambda it: f"{it[1]}\n{TABLES[it[2]](*it[3].split())}\n{it[4]}", text)
-
-
-def missing() -> set[str]:
-    """Return the tables that no page has: fields, response and errors of each exchange."""
-    blocks = BLOCK.findall("".join(path.read_text() for path in pages()))
-    shown = {f"{table} {name}" for _, table, names, _ in blocks for name in names.split()}
-    return {f"{table} {name}" for table in ("fields", "response", "errors") for name in EXCHANGES} - shown
+    return BLOCK.sub(lambda it: f"{it[1]}\n{TABLES[it[2]](*it[3].split())}\n{it[4]}", path.read_text())
 
 
 def _fields(exchange: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
@@ -185,7 +168,7 @@ def _members(title: str, shape: Any, at: str = "") -> Iterator[Parameter]:
         inner = element if element is not None and element.type_name == "structure" else member
         is_leaf = inner.type_name != "structure"
         ranges = [
-            _range(it.type_name, it.metadata.get("min"), it.metadata.get("max")) for it in (member, element) if it
+            length(it.type_name, it.metadata.get("min"), it.metadata.get("max")) for it in (member, element) if it
         ]
         yield Parameter(title, f"{at}{name}", ", ".join(filter(None, ranges)), is_leaf)
         yield from _members(title, inner, f"{at}{name}{'.' if inner is member else '[].'}")
@@ -209,29 +192,8 @@ def _shown(matching: Sequence[Parameter], exchange: str) -> str:
 
 def _limits(node: Mapping[str, Any], matching: Sequence[Parameter]) -> str:
     """Describe the limits that the API server enforces, and those of AWS's model if they differ."""
-    ranges = [_schema_range(node), _schema_range(node.get("items", {}))]
-    ranges += [
-        "one of " + ", ".join(f"`{value}`" for value in it["enum"])
-        for it in (node, node.get("items", {}))
-        if "enum" in it
-    ]
-    own, model = ", ".join(filter(None, ranges)), matching[0].limits if matching else ""
+    own, model = bounds(node) if node else "", matching[0].limits if matching else ""
     return own if model in own else f"{own}{'; ' if own else ''}AWS: {model}"
-
-
-def _schema_range(node: Mapping[str, Any]) -> str:
-    kind = node.get("type", "")
-    names = ("minimum", "maximum") if kind == "integer" else (f"min{_LIMITS.get(kind)}", f"max{_LIMITS.get(kind)}")
-    return _range(kind, *(node.get(name) for name in names))
-
-
-def _range(kind: str, low: int | None, high: int | None) -> str:
-    unit = _UNITS.get(kind, "")
-    if high is None:
-        return f"at least {low}{unit}" if low and low > 1 else ""
-    if low == high:
-        return f"{low}{unit}"
-    return f"{low} to {high}{unit}" if low else f"up to {high}{unit}"
 
 
 def _description(node: Mapping[str, Any]) -> str:
@@ -260,36 +222,10 @@ def _kinds(kinds: Iterable[str]) -> str:
     return re.sub(r"(?<=[a-z])[A-Z]", lambda it: f" {it[0].lower()}", ", ".join(kinds))
 
 
-def _code(*words: str) -> str:
-    return ", ".join(f"`{word}`" for word in words)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(cells) for cells in (head, *rows)]
-    return "".join(["| ", " |\n| ".join(lines), " |\n"]).replace("\n", f"\n|{'---|' * len(head)}\n", 1)
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(map(code, words))
 
 
 def _require(condition: object, problem: str) -> None:
     if not condition:
-        raise SystemExit(f"tools/exchange_docs.yaml: {problem}")
-
-
-def main(*arguments: str) -> int:
-    _require(not missing(), f"no page has {', '.join(sorted(missing()))}")
-    stale = 0
-    for path in pages():
-        before, after = path.read_text(), page(path.read_text())
-        if "--check" not in arguments:
-            path.write_text(after)
-        elif before != after:
-            stale = 1
-            print("".join(difflib.unified_diff(before.splitlines(True), after.splitlines(True), path.name, "fresh")))  # noqa: FBT003
-    return stale
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+        raise SystemExit(f"tools/reference/exchanges.yaml: {problem}")
