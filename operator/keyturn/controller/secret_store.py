@@ -23,13 +23,14 @@ from keyturn.controller.secret_manifest import (
 )
 from keyturn.controller.source_reader import SourceReader
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
-from keyturn.core.issuance import Issuance, IssuanceKeys, TargetSecret, field_manager, is_adopted, may_delete
+from keyturn.core.issuance import Issuance, IssuanceKeys, TargetSecret, field_manager, is_adopted, is_ours, may_delete
 from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
 _DRY_RUN_SECONDS = 10.0
 # An apply with a wrong resourceVersion fails if the object exists, so no Secret is overwritten before it was read.
 _ABSENT = "1"
+_CONFLICT = ApiResponse(HTTPStatus.CONFLICT, {})
 
 _log = logging.getLogger(__name__)
 
@@ -105,9 +106,12 @@ class SecretStore:
         path = secrets_path(*name)
         try:
             with self.cache.writing(name):
-                known = self.cache.get(name)
-                manifest = self._manifest(request, issuance, data, known)
-                response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
+                known, response = self.cache.get(name), _CONFLICT
+                # The watch may have shown a Secret of somebody else during the exchanges. It need not have a field in
+                # common with ours, so an apply could succeed.
+                if known is None or is_ours(request, known):
+                    manifest = self._manifest(request, issuance, data, known)
+                    response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
                 if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
                     response, known = await self._force(request, issuance, data)
                 if response.is_error:

@@ -263,8 +263,12 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     if failure:
         error = failure.error
         message = f"{error.message[:_LONGEST_ERROR]}{_with_id(error.request_id)}"
-        next_attempt = "" if request.spec.suspend else f"; next attempt at {rfc3339(failure.next_attempt_time)}"
-        return _condition("Renewed", error.reason, f"{message}{next_attempt}")
+        if request.spec.suspend:
+            return _condition("Renewed", error.reason, message)
+        # Keyturn's own limits may delay an attempt beyond its time.
+        is_due = failure.next_attempt_time <= outcome.at
+        next_attempt = "the next attempt is due" if is_due else f"next attempt at {rfc3339(failure.next_attempt_time)}"
+        return _condition("Renewed", error.reason, f"{message}; {next_attempt}")
     before = previous.condition("Renewed")
     is_same_issue = issuance is None or (not outcome.reason and previous.renewal_time == _renewal_time(issuance))
     if before and before.status == "True" and is_same_issue:

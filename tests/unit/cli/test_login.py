@@ -1,7 +1,10 @@
+import asyncio
 import http.client
 import json
+import math
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,6 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 import pytest
+from aiohttp import web
 
 from keyturn.api.source import SecretKeyRef
 from keyturn.cli import MissingExtraError, now
@@ -27,6 +31,7 @@ from tests.support.dependencies import REFRESH, manifest, request
 from tests.support.manifests.clients import pipeline
 from tests.support.manifests.parts import secret_at
 from tests.support.manifests.tokens import APPLICATION, center, center_grant, oauth, token_exchange
+from tests.support.tls import CERTIFICATE, served
 
 ISSUER = "https://idp.example.com/realms/acme"
 TOKEN_URL = f"{ISSUER}/protocol/openid-connect/token"
@@ -275,35 +280,89 @@ def test_redirect_uri_must_be_on_loopback() -> None:
         Listener("https://app.example.com/callback", REQUEST)
 
 
-def waits_while_polling(*responses: Response | LoginError, interval: int = 5) -> tuple[list[float], Response]:
+PENDING = Response(400, {"error": "authorization_pending"})
+
+
+def waits_while_polling(
+    *responses: Response | LoginError, interval: float = 5, expires_in: float = 100, timeout: float = 300
+) -> tuple[list[float], Response]:
     """Poll with these responses; returns the seconds between them, and the last one."""
     waits: list[float] = []
-    device = Response(200, {"device_code": "d", "interval": interval, "expires_in": 100})
+    device = Response(200, {"device_code": "d", "interval": interval, "expires_in": expires_in})
     now: Callable[[], float] = lambda: sum(waits)  # noqa: E731
-    return waits, poll(Issuer({}, *responses), TOKEN_URL, device, Client, sleep=waits.append, clock=now)
+    return waits, poll(Issuer({}, *responses), TOKEN_URL, device, Client, timeout, sleep=waits.append, clock=now)
 
 
 def test_device_code_is_polled_as_often_as_the_issuer_allows() -> None:
-    pending, slow, tokens = (Response(400, {"error": "authorization_pending"}), Response(400, {"error": "slow_down"}),
-                             Response(200, {"refresh_token": "t"}))  # fmt: skip
+    slow, tokens = Response(400, {"error": "slow_down"}), Response(200, {"refresh_token": "t"})
 
-    assert waits_while_polling(pending, slow, LoginError("unreachable"), pending, tokens) == (
+    assert waits_while_polling(PENDING, slow, LoginError("unreachable"), PENDING, tokens) == (
         [5, 5, 10, 20, 20],
         tokens,
     )
 
 
 def test_client_authenticates_again_at_each_poll() -> None:
-    issuer = Issuer({}, Response(400, {"error": "authorization_pending"}), Response(200, {"refresh_token": "t"}))
+    issuer = Issuer({}, PENDING, Response(200, {"refresh_token": "t"}))
     clients = [Client(secret="first"), Client(secret="second")]
-    poll(issuer, TOKEN_URL, Response(200, {"device_code": "d"}), partial(next, iter(clients)), sleep=lambda _: None)
+    poll(
+        issuer, TOKEN_URL, Response(200, {"device_code": "d"}), partial(next, iter(clients)), 300, sleep=lambda _: None
+    )
 
     assert issuer.clients == clients
 
 
 def test_polling_ends_with_the_device_code() -> None:
     with pytest.raises(LoginError, match="expired before anybody signed in"):
-        waits_while_polling(*[Response(400, {"error": "authorization_pending"})] * 10, interval=20)
+        waits_while_polling(*[PENDING] * 10, interval=20)
+
+
+def test_polling_ends_after_the_timeout() -> None:
+    with pytest.raises(LoginError, match="nobody signed in within 60 s; use --timeout to wait longer"):
+        waits_while_polling(*[PENDING] * 10, interval=20, timeout=60)
+
+
+@pytest.mark.parametrize("value", [math.inf, 10**400, 1e300, math.nan, -math.inf, -1])
+def test_polling_with_an_unusable_interval_and_lifetime_ends(value: float) -> None:
+    tokens = Response(200, {"refresh_token": "t"})
+    waits, response = waits_while_polling(tokens, interval=value, expires_in=value)
+
+    assert (len(waits), response) == (1, tokens)
+    assert 5 <= waits[0] <= 300
+
+
+@cases(
+    "url, message",
+    {
+        "damaged IPv6 address": ("https://[::1/token", "is not a valid URL"),
+        "port that is not a number": ("https://127.0.0.1:x/token", "cannot be reached"),
+        "path that is not ASCII": ("https://127.0.0.1:1/t\u00f6ken", "is not a valid URL"),
+        "not https": ("http://127.0.0.1/token", "is not an https URL"),
+    },
+)
+def test_url_that_cannot_be_requested_is_refused(url: str, message: str) -> None:
+    with pytest.raises(LoginError, match=message):
+        IssuerHttp().get(url)
+
+
+async def test_response_that_arrives_slowly_is_abandoned() -> None:
+    has_ended = asyncio.Event()
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while not has_ended.is_set():
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+        return response
+
+    async with served(drip) as server:
+        started = time.monotonic()
+        with pytest.raises(LoginError, match=r"/token has not responded within 0\.5 s"):
+            await asyncio.to_thread(IssuerHttp(CERTIFICATE.ca, 0.5).get, server.url())
+        has_ended.set()
+
+    assert time.monotonic() - started < 5
 
 
 def device_sign_in(response: Response, plan: LoginPlan = PLAN) -> tuple[Issuer, SignIn]:

@@ -83,6 +83,17 @@ async def test_secret_of_another_owner_is_not_written_without_dry_run() -> None:
     assert server.data(TARGET) == {"theirs": "x"}
 
 
+async def test_secret_of_another_owner_seen_during_the_exchanges_is_kept() -> None:
+    server, store = cluster()
+    theirs = server.put(TARGET, data={"theirs": "eA=="}, metadata={"labels": {MANAGED_BY: "keyturn"}})
+    store.cache.observe(theirs, alive=True)
+
+    with pytest.raises(RefusedError, match="was not created by Keyturn"):
+        await store.write(REQUEST, issuance(), DATA)
+
+    assert (server.data(TARGET), server.meta(TARGET).owner_references) == ({"theirs": "x"}, ())
+
+
 async def test_refused_write_is_reported_without_the_data() -> None:
     server, store = cluster()
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": 'denied: "planted-token" is not allowed'})

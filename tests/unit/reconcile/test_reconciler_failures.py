@@ -84,6 +84,17 @@ async def test_own_rate_limit_leaves_an_earlier_failure_as_it_is() -> None:
     assert {outcome.failure and outcome.failure.error.message for outcome in outcomes} == {"STS: throttled"}
 
 
+async def test_attempt_that_an_own_limit_delays_is_reported_as_due() -> None:
+    env = await issued()
+    local = ThrottledError("rate limited", retry_after=30 * SECOND, nothing_sent=True)
+    env.aws.failures = [ThrottledError("STS: throttled"), local]
+    await env.reconcile(request(), after=RENEWS_AFTER)
+    delayed = (await env.reconcile(request(), after=HOUR)).status.condition("Renewed")
+
+    assert delayed
+    assert delayed.message == "STS: throttled; the next attempt is due"
+
+
 async def test_long_own_limit_is_checked_each_minute() -> None:
     env = await issued()
     env.aws.failures = [ThrottledError("rate limited", retry_after=HOUR, nothing_sent=True)]

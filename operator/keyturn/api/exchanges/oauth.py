@@ -298,7 +298,14 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
         | None
     ) = None
     ca_bundle_from: (
-        Annotated[BundleValue, Meta(description="CA certificates (PEM) to trust instead of the system's.")] | None
+        Annotated[
+            BundleValue,
+            Meta(
+                description="CA certificates (PEM) to trust instead of the system's. At most 300 certificates and"
+                " 512 KiB. Certificates with explicit parameters of an elliptic curve are refused."
+            ),
+        ]
+        | None
     ) = None
     assumed_lifetime: (
         Annotated[

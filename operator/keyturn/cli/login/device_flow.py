@@ -30,18 +30,20 @@ def instructions(device: Response) -> str:
     )
 
 
-def poll(
+def poll(  # noqa: PLR0913 - they are independent
     http: IssuerHttp, token_url: str, device: Response, authenticate: Callable[[], Client],
-    *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic,
+    timeout_seconds: float, *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic,
 ) -> Response:  # fmt: skip
-    """Poll the token endpoint until the person has signed in (RFC 8628 section 3.4). Raises LoginError.
+    """Poll the token endpoint until the person has signed in (RFC 8628 section 3.4).
 
-    `authenticate` is called for each request, because an issuer accepts an assertion only once.
+    `authenticate` is called for each request, because an issuer accepts an assertion only once. Raises LoginError if
+    the code expires or `timeout_seconds` have passed.
     """
-    code, interval = device.text("device_code"), device.number("interval", _DEFAULT_INTERVAL)
-    deadline = clock() + device.number("expires_in", _DEFAULT_LIFETIME)
-    while clock() < deadline:
-        sleep(interval)
+    code, interval = device.text("device_code"), device.seconds("interval", _DEFAULT_INTERVAL)
+    lifetime = device.seconds("expires_in", _DEFAULT_LIFETIME)
+    deadline = clock() + min(lifetime, timeout_seconds)
+    while (remaining := deadline - clock()) > 0:
+        sleep(min(interval, remaining))
         client = authenticate()
         try:
             response = http.post(token_url, {"grant_type": _GRANT, "device_code": code}, client)
@@ -53,4 +55,6 @@ def poll(
             interval += _SLOW_DOWN
         elif response.error != "authorization_pending":
             return response
+    if timeout_seconds < lifetime:
+        raise LoginError(f"nobody signed in within {timeout_seconds:.0f} s; use --timeout to wait longer")
     raise LoginError("the code has expired before anybody signed in")

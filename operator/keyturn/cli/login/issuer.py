@@ -1,8 +1,9 @@
 """HTTP requests to an issuer during a sign-in, with the standard library, and the discovery of its endpoints."""
 
 import http.client
-import json
+import queue
 import ssl
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,8 +15,10 @@ from urllib.parse import urlsplit
 
 from keyturn.cli.login.client import Client
 from keyturn.cli.login.plan import LoginError
+from keyturn.core.bounded_json import decode_object
 
 _TIMEOUT_SECONDS = 30
+_LONGEST_WAIT_SECONDS = 24 * 60 * 60
 _MAX_RESPONSE_BYTES = 1024 * 1024
 # Issuers whose token endpoint is not below their issuer URL, or that publish no metadata.
 _GOOGLE, _GITHUB = "https://oauth2.googleapis.com/token", "https://github.com/login/oauth/access_token"
@@ -54,10 +57,12 @@ class Response:
         value = self.members.get(name)
         return value if isinstance(value, str) else ""
 
-    def number(self, name: str, default: int) -> int:
-        """Return a member that is a positive number."""
+    def seconds(self, name: str, default: int) -> int:
+        """Return a member that is a positive number of seconds, limited to one day because it may be infinite."""
         value = self.members.get(name)
-        return int(value) if isinstance(value, (int, float)) and value > 0 else default
+        if not (isinstance(value, (int, float)) and value > 0):
+            return default
+        return int(min(value, _LONGEST_WAIT_SECONDS))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -70,15 +75,17 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 class IssuerHttp:
     """Sends requests to an issuer over TLS, through the proxies of the environment.
 
-    `ca_bundle` (PEM) replaces the trusted certificates of the system. Raises LoginError if a request fails.
+    `ca_bundle` (PEM) replaces the trusted certificates of the system. `timeout_seconds` limits each request as a whole.
+    Raises LoginError if a request fails.
     """
 
-    def __init__(self, ca_bundle: str | None = None) -> None:
+    def __init__(self, ca_bundle: str | None = None, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         try:
             context = ssl.create_default_context(cadata=ca_bundle)
         except ssl.SSLError:
             raise LoginError("the CA bundle contains no valid PEM certificate") from None
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
+        self._timeout_seconds = timeout_seconds
 
     def get(self, url: str) -> Response:
         """Fetch a JSON document."""
@@ -92,24 +99,39 @@ class IssuerHttp:
         return replace(self._send(url, headers, content), sent=sent)
 
     def _send(self, url: str, headers: Mapping[str, str], content: bytes | None = None) -> Response:
-        if urlsplit(url).scheme != "https":
-            raise LoginError(f"{url} is not an https URL")
-        request = urllib.request.Request(url, content, {"Accept": "application/json", **headers})  # noqa: S310 - https
-        where = url.partition("?")[0]
+        """Send a request in a thread, because urllib limits only the time between two packets of the response."""
+        results: queue.SimpleQueue[Response | LoginError] = queue.SimpleQueue()
+        thread = threading.Thread(target=lambda: results.put(self._try_to_send(url, headers, content)), daemon=True)
+        thread.start()
         try:
+            result = results.get(timeout=self._timeout_seconds)
+        except queue.Empty:
+            raise LoginError(f"{_without_query(url)} has not responded within {self._timeout_seconds:g} s") from None
+        if isinstance(result, LoginError):
+            raise result
+        return result
+
+    def _try_to_send(self, url: str, headers: Mapping[str, str], content: bytes | None) -> Response | LoginError:
+        where = _without_query(url)
+        try:
+            if urlsplit(url).scheme != "https":
+                return LoginError(f"{url} is not an https URL")
+            request = urllib.request.Request(url, content, {"Accept": "application/json", **headers})  # noqa: S310 - https
             try:
-                response = self._opener.open(request, timeout=_TIMEOUT_SECONDS)
+                response = self._opener.open(request, timeout=self._timeout_seconds)
             except urllib.error.HTTPError as error:
                 response = error
             with response:
-                return Response(response.status, _json_object(response.read(_MAX_RESPONSE_BYTES)))
+                return Response(response.status, decode_object(response.read(_MAX_RESPONSE_BYTES)) or {})
         except (OSError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", None) or error
             if isinstance(cause, ssl.SSLCertVerificationError):
-                raise LoginError(
+                return LoginError(
                     f"{where}: the certificate is not trusted ({cause.verify_message}); --ca-file adds a CA"
-                ) from None
-            raise LoginError(f"{where} cannot be reached: {getattr(cause, 'strerror', None) or cause}") from None
+                )
+            return LoginError(f"{where} cannot be reached: {getattr(cause, 'strerror', None) or cause}")
+        except ValueError:
+            return LoginError(f"{where} is not a valid URL")
 
 
 def discover(http: IssuerHttp, token_url: str, issuer: str = "") -> Endpoints:
@@ -150,12 +172,8 @@ def refusal(response: Response) -> str:
     return f"{response.error}: {description}"
 
 
-def _json_object(content: bytes) -> Mapping[str, Any]:
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
+def _without_query(url: str) -> str:
+    return url.partition("?")[0]
 
 
 def _candidates(token_url: str) -> Iterator[str]:

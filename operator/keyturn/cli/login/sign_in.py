@@ -73,7 +73,7 @@ class SignIn:
             raise LoginError("the issuer publishes no such endpoint: set --device-authorization-endpoint")
         device = request_device_code(self.http, self.endpoints.device_authorization, self._request, self.authenticate())
         echo(instructions(device), err=True)
-        response = poll(self.http, self._token_endpoint, device, self.authenticate)
+        response = poll(self.http, self._token_endpoint, device, self.authenticate, self.options.timeout_seconds)
         if response.error:
             raise LoginError(f"the issuer refused the sign-in: {refusal(response)}")
         return response
