@@ -39,7 +39,8 @@ def test_valid_secret_stays_while_aws_fails(
     status = namespace.status("acme")
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Renewed")
     assert text in message
-    assert message.endswith(f"; next attempt at {status['nextAttemptTime']}")
+    # Keyturn's own limit on calls to a service that throttles may delay the attempt.
+    assert message.endswith((f"; next attempt at {status['nextAttemptTime']}", "; the next attempt is due"))
     assert datetime.fromisoformat(status["nextAttemptTime"]) > datetime.fromisoformat(status["lastAttemptTime"])
     assert status["failedAttempts"] >= 1
     assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued"), operator.log()

@@ -175,6 +175,8 @@ async def test_response_is_limited_to_64_kib(size: int, *, read: bool) -> None:
         for offset in range(0, len(body), 65536):
             await response.write(body[offset : offset + 65536])
             bytes_sent += 65536
+            # The server does not notice otherwise that the client has closed the connection.
+            await asyncio.sleep(0)
         return response
 
     async with served(send_large_body) as issuer:
