@@ -82,6 +82,11 @@ def secrets_path(namespace: str, name: str = "") -> str:
     return f"/api/v1{place}/secrets" + (f"/{name}" if name else "")
 
 
+def namespace_in(path: str) -> str:
+    """Return the namespace in the path of an object or a list, or ""."""
+    return path.partition("/namespaces/")[2].partition("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     method: str

@@ -62,10 +62,17 @@ async def read_empty_page(api: ApiClient, path: str, remaining: str, why: str) -
     return _without_object(path, *await _read_head(api, path, query), why)
 
 
-async def read_version(api: ApiClient, path: str) -> int:
-    """Return the current resourceVersion of a list, from a consistent read of at most one object."""
+async def was_restored(api: ApiClient, path: str, version: int) -> bool:
+    """Whether etcd was restored from a backup, so that the current resourceVersion of a list is before `version`.
+
+    The API server sends no changes after a version that it does not know.
+    """
+    # A consistent read of at most one object.
     page, _ = await _read_head(api, path, {"limit": "1"})
-    return int(page.version)
+    if int(page.version) >= version:
+        return False
+    _log.warning("the resourceVersion of %s decreased; listing all objects again", path)
+    return True
 
 
 async def _read_head(api: ApiClient, path: str, query: dict[str, str]) -> tuple[Page, bytes]:

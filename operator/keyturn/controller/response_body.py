@@ -56,17 +56,32 @@ class _Kind(msgspec.Struct, rename="camel"):
     kind: str
 
 
-class _Empty(msgspec.Struct):
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """An event of a watch. Of its object, only the resourceVersion is decoded."""
+
+    type: str
+    object: msgspec.Raw
+    version: int
+
+
+class _Empty(msgspec.Struct, frozen=True):
     pass
 
 
-class _DataFields(msgspec.Struct):
+class _DataFields(msgspec.Struct, frozen=True):
     data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:data")
 
 
-class _Manager(msgspec.Struct, rename="camel"):
+class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
+    """An entry of managedFields: a field manager, and the keys of a Secret's data that it owns."""
+
     manager: str = ""
     fields_v1: _DataFields = msgspec.field(default_factory=_DataFields, name="fieldsV1")
+
+    def data_keys(self) -> frozenset[str]:
+        """Return the keys of a Secret's data that this manager owns."""
+        return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
 
 
 class _ObjectMeta(msgspec.Struct, rename="camel"):
@@ -100,6 +115,23 @@ class _Status(msgspec.Struct):
 class _ListMeta(msgspec.Struct, rename="camel"):
     resource_version: str
     remaining: str = msgspec.field(default="", name="continue")
+
+
+class _Line(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _Versioned(msgspec.Struct):
+    metadata: _Version
 
 
 class _List(_Kind, rename="camel"):
@@ -189,7 +221,7 @@ def decode_object(
         expected.check(content)
         fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(fields.pop("metadata", b"{}"), type=dict[str, msgspec.Raw])
-        managers = msgspec.json.decode(metadata.pop("managedFields", b"[]"), type=list[_Manager] | None)
+        managers = msgspec.json.decode(metadata.pop("managedFields", b"[]"), type=list[ManagedFields] | None)
         body = {key: msgspec.json.decode(raw) for key, raw in fields.items()}
         body["metadata"] = {key: msgspec.json.decode(raw) for key, raw in metadata.items()}
     except RecursionError:
@@ -221,6 +253,16 @@ def decode_page(content: bytes, api_version: str, kind: str) -> Page:
     if page is None or (page.api_version, page.kind) != (api_version, kind):
         raise UnavailableError("Unavailable", f"the response is not a {kind}{_HINT}")
     return Page(tuple(page.items or ()), page.metadata.resource_version, page.metadata.remaining)
+
+
+def decode_event(line: bytes) -> WatchEvent:
+    """Decode a line of a watch. Raises UnavailableError if the event reports an error, and msgspec.DecodeError."""
+    event = msgspec.json.decode(line, type=_Line)
+    if event.type == "ERROR":
+        code = msgspec.json.decode(event.object, type=_Error).code
+        raise UnavailableError("Unavailable", f"the watch ended with code {code}")
+    metadata = msgspec.json.decode(event.object, type=_Versioned).metadata
+    return WatchEvent(event.type, event.object, int(metadata.resource_version))
 
 
 def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import ApiClient
+from keyturn.controller.api_client import ApiClient, namespace_in
 from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.request_index import Entry
 from keyturn.controller.status_writer import StatusWriter
@@ -95,7 +95,7 @@ class Scope(ABC):
 
     def may_write(self, path: str) -> bool:
         """Whether we may now write the object with this path on the API server."""
-        namespace = path.partition("/namespaces/")[2].partition("/")[0]
+        namespace = namespace_in(path)
         return not namespace or self.is_held(namespace)
 
     async def check(self) -> None:

@@ -4,8 +4,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from keyturn.controller.response_body import Page, UnreadableError
-from keyturn.controller.secret_watch import Fields, Meta, Owner
+from keyturn.controller.response_body import ManagedFields, Page, UnreadableError
+from keyturn.controller.secret_watch import Meta, Owner
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.watch_server import PATH, Round, WatchServer, events, item, line, listed
@@ -211,7 +211,7 @@ def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
         labels=used | junk,
         annotations={"keyturn.dev/issuance": "{}", "keyturn.dev/adoptable-by": "x" * 2**16} | junk,
         owner_references=(Owner("request"), Owner("o" * 2**20)),
-        managed_fields=tuple(Fields(f"keyturn-{number}") for number in range(1000)),
+        managed_fields=tuple(ManagedFields(f"keyturn-{number}") for number in range(1000)),
     )
     bounded = meta.bounded({"team", "request"})
 
