@@ -25,10 +25,9 @@ from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew
-from keyturn.exchanges.bounded_socket import BoundedSocket, open_bounded_socket
+from keyturn.exchanges.issuer_sockets import NOT_ALLOWED, AddressFilter, BoundedSocket, open_bounded_socket
 from keyturn.exchanges.issuer_threads import IssuerThreads
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
-from keyturn.exchanges.ssrf import NOT_ALLOWED, AddressFilter
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
