@@ -17,8 +17,14 @@ from keyturn.api.base import GROUP, ApiStruct, InvalidSpecError, Name, Region, R
 from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS, FormatSpec
-from keyturn.api.rules.consumption import CONSUMPTION_RULES
-from keyturn.api.rules.exchanges import AMBIENT_RULES, ASSERTION_TOKEN_RULE, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
+from keyturn.api.rules.exchanges import (
+    AMBIENT_RULES,
+    ASSERTION_TOKEN_RULE,
+    CONSUMPTION_RULES,
+    ID_TOKEN_RULE,
+    ROLE_RULES,
+    VALUE_RULES,
+)
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
