@@ -20,11 +20,11 @@ from yarl import URL
 
 from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
+from keyturn.core.clock import measure_skew
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges import clock_skew
 from keyturn.exchanges.issuer_sockets import NOT_ALLOWED, AddressFilter, BoundedSocket, open_bounded_socket
 from keyturn.exchanges.issuer_threads import IssuerThreads
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
@@ -222,7 +222,7 @@ class IssuerClient:
                     proxy_headers=proxy.headers if proxy else None,
                 ) as response,
             ):
-                skew = clock_skew.measure(response.headers.get("Date"), self._now())
+                skew = measure_skew(response.headers.get("Date"), self._now())
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
                 wait = parse_retry_after(retry_after)
                 return IssuerResponse(host, response.status, members, wait, requested_at, skew)

@@ -10,10 +10,10 @@ from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.exchanges.oauth_client import CLIENT_ASSERTION_TYPE, ClientAssertionSource, basic_authorization
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
+from keyturn.core.clock import SIGNIFICANT_SKEW, clock_skew_error
 from keyturn.core.errors import RefusedError, ThrottledError
 from keyturn.core.pipeline_values import PipelineValues, unwrap
 from keyturn.core.token_times import jwt_times
-from keyturn.exchanges import clock_skew
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form
 from keyturn.exchanges.token_response import read_token_response
@@ -59,8 +59,8 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
         except RefusedError as error:
             # Issuers check `iat` and `exp` of a client assertion, and return the same code as for a wrong key.
             is_signed = spec.client_key_from is not None and error.reason == "AccessDenied"
-            if is_signed and abs(response.skew) >= clock_skew.SIGNIFICANT:
-                raise clock_skew.to_error(error.message, response.skew, "the issuer") from None
+            if is_signed and abs(response.skew) >= SIGNIFICANT_SKEW:
+                raise clock_skew_error(error.message, response.skew, "the issuer") from None
             raise
         return results if consumes else replace(results, refresh_token=None)
 
