@@ -7,10 +7,16 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from keyturn.api.token_request import OPAQUE, Request
-from keyturn.core.attempts import TRANSIENT_LIMIT, RetryContext, longest_wait, next_attempt_time
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
-from keyturn.core.renewal_time import shortest_lifetime, when_to_renew
+from keyturn.core.renewal_time import (
+    TRANSIENT_LIMIT,
+    RetryContext,
+    longest_wait,
+    next_attempt_time,
+    shortest_lifetime,
+    when_to_renew,
+)
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
