@@ -20,7 +20,7 @@ from keyturn.controller.response_body import (
     MAX_BYTES,
     ONE,
     Page,
-    UnreadableError,
+    UnreadableBodyError,
     decode_object,
     decode_page,
     list_kind,
@@ -131,7 +131,7 @@ class ApiClient:
         try:
             headers = {"Content-Type": kind, "Accept": accept}
             return await self._send(_Call(method, path, query or {}, headers, body), decode)
-        except UnreadableError as error:
+        except UnreadableBodyError as error:
             raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
 
     async def list_page(
@@ -139,7 +139,7 @@ class ApiClient:
     ) -> Page | None:
         """Return a page of a list, by default of metadata only, or None if the page has expired.
 
-        Raises UnreadableError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
+        Raises UnreadableBodyError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
         """
 
         def decode(status: int, content: bytes) -> Page | None:
@@ -211,7 +211,7 @@ class ApiClient:
                 proxy_headers=self._client.rest_client.proxy_headers,
             ) as response:
                 status, content = response.status, await read_body(response.content)
-        except (aiohttp.ClientError, TimeoutError, OSError, UnreadableError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnreadableBodyError) as error:
             raise _unreachable(error) from None
         if status == HTTPStatus.UNAUTHORIZED:
             return ""
@@ -223,7 +223,7 @@ class ApiClient:
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch until the server ends it.
 
-        Raises aiohttp's errors if the connection breaks, and UnreadableError if an event is too large.
+        Raises aiohttp's errors if the connection breaks, and UnreadableBodyError if an event is too large.
         """
         async with self._session().get(
             f"{self._client.configuration.host}{path}?{urlencode(query)}",

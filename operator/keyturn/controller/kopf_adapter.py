@@ -20,7 +20,7 @@ from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Backoff
 from keyturn.core.errors import UnavailableError
 
-_UNTIL_SERVED_SECONDS = 5
+_CRD_POLL_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +140,7 @@ async def _wait_for_crd(api: ApiClient) -> None:
             _log.warning("waiting for the API server: %s", error)
         else:
             _log.log(logging.DEBUG if attempt else logging.WARNING, "waiting for the CRD %s.%s", PLURAL, GROUP)
-        await asyncio.sleep(_UNTIL_SERVED_SECONDS)
+        await asyncio.sleep(_CRD_POLL_SECONDS)
 
 
 async def is_crd_served(api: ApiClient) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from keyturn.controller.api_client import ApiClient
-from keyturn.controller.response_body import LIST, Page, UnreadableError, object_name, read_head
+from keyturn.controller.response_body import LIST, Page, UnreadableBodyError, object_name, read_head
 from keyturn.core.errors import UnavailableError
 
 _LARGEST_PAGE = 500
@@ -41,7 +41,7 @@ async def list_pages(
         query |= ({"fieldSelector": fields} if fields else {}) | ({"continue": remaining} if remaining else {})
         try:
             page = await api.list_page(path, query, accept=accept)
-        except UnreadableError as error:
+        except UnreadableBodyError as error:
             if size.value > 1:
                 size.shrink()
                 continue
@@ -78,7 +78,7 @@ async def was_restored(api: ApiClient, path: str, version: int) -> bool:
 async def _read_head(api: ApiClient, path: str, query: dict[str, str]) -> tuple[Page, bytes]:
     try:
         page = await api.list_page(path, query, _HEAD_BYTES)
-    except UnreadableError as error:
+    except UnreadableBodyError as error:
         return read_head(error.head, path)
     if page is None:
         raise UnavailableError("Unavailable", f"listing {path}: the list expired")

@@ -19,7 +19,7 @@ from keyturn.controller.api_client import ApiClient, namespace_in
 from keyturn.controller.object_list import PageSize, read_empty_page, was_restored
 from keyturn.controller.response_body import (
     Page,
-    UnreadableError,
+    UnreadableBodyError,
     WatchEvent,
     decode_event,
     decode_page,
@@ -163,7 +163,7 @@ class RequestResponses:
             await asyncio.sleep(self._backoffs[path].next_pause(longest))
         try:
             return await (self._watch if "watch" in request.url.query else self._list)(request, handler)
-        except (UnavailableError, UnreadableError, msgspec.DecodeError, ValueError) as error:
+        except (UnavailableError, UnreadableBodyError, msgspec.DecodeError, ValueError) as error:
             self._unlisted = self._unlisted and str(error)
             self._pauses[path] = self.boundary.report(error)
             # To kopf this is a broken response: it ends the list, and a watch that is in progress is requested again.
@@ -179,7 +179,7 @@ class RequestResponses:
                 return await self._refused(response)
             try:
                 page = decode_page(await read_body(response.content, _MAX_BYTES), _API_VERSION, f"{KIND}List")
-            except UnreadableError as error:
+            except UnreadableBodyError as error:
                 response.close()
                 if self._page_size.value > 1:
                     self._page_size.shrink()

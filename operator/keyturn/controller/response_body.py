@@ -27,7 +27,7 @@ _KINDS = {"secrets": "Secret", "configmaps": "ConfigMap", "events": "Event", "le
 _HINT = "; check proxies between Keyturn and the API server"
 
 
-class UnreadableError(Exception):
+class UnreadableBodyError(Exception):
     """A body is larger than its limit, or nested too deeply. `head` is its beginning."""
 
     def __init__(self, why: str, head: bytes = b"") -> None:
@@ -180,17 +180,17 @@ class _AccessReview(_Kind, rename="camel"):
 
 
 async def read_body(content: Content, limit: int = MAX_BYTES) -> bytes:
-    """Read a body. Raises UnreadableError if it is larger than `limit` bytes."""
+    """Read a body. Raises UnreadableBodyError if it is larger than `limit` bytes."""
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise UnreadableError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
+            raise UnreadableBodyError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
     return bytes(body)
 
 
 async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[bytes]:
-    """Yield the lines of a watch. Raises UnreadableError at a line larger than `limit` bytes.
+    """Yield the lines of a watch. Raises UnreadableBodyError at a line larger than `limit` bytes.
 
     An incomplete last line is dropped, because the connection broke within it.
     """
@@ -199,7 +199,7 @@ async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[
         for piece in io.BytesIO(chunk):
             line += piece
             if len(line) > limit:
-                raise UnreadableError(f"an event of more than {limit} bytes")
+                raise UnreadableBodyError(f"an event of more than {limit} bytes")
             if piece.endswith(b"\n"):
                 if line.strip():
                     yield bytes(line)
@@ -242,12 +242,12 @@ def list_kind(path: str, accept: str) -> tuple[str, str]:
 def decode_page(content: bytes, api_version: str, kind: str) -> Page:
     """Decode a page of a list.
 
-    Raises UnreadableError if it is nested too deeply, and UnavailableError if it is not such a list.
+    Raises UnreadableBodyError if it is nested too deeply, and UnavailableError if it is not such a list.
     """
     try:
         page = msgspec.json.decode(content, type=_List)
     except RecursionError:
-        raise UnreadableError("nested too deeply", content[:_HEAD_BYTES]) from None
+        raise UnreadableBodyError("nested too deeply", content[:_HEAD_BYTES]) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         page = None
     if page is None or (page.api_version, page.kind) != (api_version, kind):
@@ -270,7 +270,7 @@ def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:
     metadata, _, items = head.partition(b',"items":[')
     try:
         return decode_page(metadata + b"}", *list_kind(path, accept)), items
-    except UnreadableError:
+    except UnreadableBodyError:
         raise UnavailableError("Unavailable", "the list has no readable metadata") from None
 
 

@@ -16,7 +16,7 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION
 
-OnSecret = Callable[["Meta", bool], None]
+OnSecret = Callable[["SecretMeta", bool], None]
 _OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # The limit for labels, annotations and owners, in bytes of memory.
@@ -31,7 +31,7 @@ class Owner(msgspec.Struct, frozen=True):
     uid: str
 
 
-class Meta(msgspec.Struct, frozen=True, rename="camel"):
+class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
     """The fields of a Secret's metadata that are read."""
 
     name: str
@@ -44,7 +44,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     managed_fields: tuple[ManagedFields, ...] = ()
     is_partial: bool = False
 
-    def bounded(self, names: AbstractSet[str] = frozenset()) -> "Meta":
+    def bounded(self, names: AbstractSet[str] = frozenset()) -> "SecretMeta":
         """Return the metadata to cache. If they are too large, that is only what Keyturn writes and what `names` lists.
 
         Otherwise anyone who may write a Secret could fill the memory that all namespaces share. A partial result must
@@ -78,7 +78,7 @@ def _bytes_in_memory(text: str) -> int:
 
 
 class _Item(msgspec.Struct, frozen=True):
-    metadata: Meta
+    metadata: SecretMeta
 
 
 class SecretWatch:
@@ -159,7 +159,7 @@ class SecretWatch:
             self._version = event.version
             self._report(meta, alive=event.type != "DELETED")
 
-    def _report(self, meta: Meta, *, alive: bool) -> None:
+    def _report(self, meta: SecretMeta, *, alive: bool) -> None:
         if alive:
             self._reported[meta.uid] = (meta.namespace, meta.name)
         else:
@@ -172,4 +172,4 @@ class SecretWatch:
     def _report_deleted(self, uids: set[str]) -> None:
         for uid in self._reported.keys() - uids:
             namespace, name = self._reported[uid]
-            self._report(Meta(name, namespace, uid, "0"), alive=False)
+            self._report(SecretMeta(name, namespace, uid, "0"), alive=False)

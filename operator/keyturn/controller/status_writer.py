@@ -40,7 +40,9 @@ class StatusWriter:
         """Read the status of a TokenRequest as it was before it was written."""
         return _with_messages(read_status(body), lambda it: it.message.removesuffix(self._link(it.reason)))
 
-    async def status(self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None) -> None:
+    async def write_status(
+        self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None
+    ) -> None:
         """Patch the status. With `version`, only if the TokenRequest still has this resourceVersion.
 
         Raises BeingDeletedError if the TokenRequest does not exist, and UnavailableError if its version differs.
@@ -60,7 +62,7 @@ class StatusWriter:
         if response.is_error:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
-    async def event(self, request: Request | InvalidRequest, event: Event) -> None:
+    async def post_event(self, request: Request | InvalidRequest, event: Event) -> None:
         """Post an Event; a failure is only logged."""
         now, link = rfc3339(self._now()), self._link(event.reason) if event.type == "Warning" else ""
         involved = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from keyturn.core.clock import ClockSteps
 
 _LONGEST_SLEEP_SECONDS = 30.0
-_SPARE = 1000
+_MAX_STALE_ENTRIES = 1000
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
 # The expiry, serial, uid and namespace of an overdue request.
@@ -153,7 +153,7 @@ class WorkQueue:
 
     def _queue(self, uid: str, queued: QueuedRequest) -> None:
         heapq.heappush(self._delayed, (queued.due, queued.serial, uid))
-        if len(self._delayed) > 2 * len(self._queued) + _SPARE:
+        if len(self._delayed) > 2 * len(self._queued) + _MAX_STALE_ENTRIES:
             # Replaced entries stay in the heap until their time: a request that is often expedited would leave many.
             self._delayed = [item for item in self._delayed if self._is_current(*item[1:])]
             heapq.heapify(self._delayed)
@@ -168,7 +168,7 @@ class WorkQueue:
             self._ready.pop(namespace, None)
             return
         heapq.heappush(self._first, (self._busy_in[namespace], ready[0]))
-        if len(self._first) > 2 * len(self._ready) + _SPARE:
+        if len(self._first) > 2 * len(self._ready) + _MAX_STALE_ENTRIES:
             self._first = [(self._busy_in[name], items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 

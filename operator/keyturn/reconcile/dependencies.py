@@ -144,7 +144,7 @@ class PendingTokens:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._pending: dict[str, tuple[asyncio.Task[Any], float]] = {}
-        self._is_left = False
+        self._has_stopped_waiting = False
 
     def __contains__(self, name: str) -> bool:
         return name in self._pending
@@ -155,7 +155,7 @@ class PendingTokens:
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` for the token Secret `name` to its end even if this task is cancelled, then re-raise that.
 
-        A lock excludes a second use of the same name. After `leave`, a task that is cancelled does not wait.
+        A lock excludes a second use of the same name. After `stop_waiting`, a task that is cancelled does not wait.
         """
         task = asyncio.create_task(work)
         self._pending[name] = (task, self._monotonic())
@@ -170,19 +170,19 @@ class PendingTokens:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            while not (task.done() or self._is_left):
+            while not (task.done() or self._has_stopped_waiting):
                 # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({task}, timeout=_POLL_SECONDS)
             raise
 
-    def leave(self) -> None:
+    def stop_waiting(self) -> None:
         """Let the tasks that are cancelled, and wait for the end of their work, end before it."""
-        self._is_left = True
+        self._has_stopped_waiting = True
 
-    def stay(self) -> None:
+    def wait_again(self) -> None:
         """From now on, tasks that are cancelled wait again."""
-        self._is_left = False
+        self._has_stopped_waiting = False
 
     async def wait(self) -> None:
         """Wait until no token is pending, however often this task is cancelled."""
