@@ -50,7 +50,8 @@ class Controller:
         self._work_queue = work_queue
         self._status_writer = status_writer
         self._conflict_reporter = conflict_reporter
-        conflict_reporter.scope.on_free(self.on_namespace_free)
+        self._scope = conflict_reporter.scope
+        self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
@@ -188,7 +189,7 @@ class Controller:
         request = entry.request
         due: datetime | None = None
         try:
-            if not (reason := await self._conflict_reporter.scope.claim(request.namespace)):
+            if not (reason := await self._scope.claim(request.namespace)):
                 self._conflict_reporter.forget(uid)
                 return True
             if self._is_foreign(request.namespace):
@@ -217,7 +218,7 @@ class Controller:
 
     def _is_foreign(self, namespace: str) -> bool:
         """Whether another installation renews in a namespace: statuses and Secrets there change without us."""
-        return bool(self._conflict_reporter.scope.holder(namespace))
+        return bool(self._scope.holder(namespace))
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)

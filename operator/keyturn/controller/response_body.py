@@ -22,8 +22,6 @@ _PATH = re.compile(
 )
 _KINDS = {"secrets": "Secret", "configmaps": "ConfigMap", "events": "Event", "leases": "Lease",
           "tokenrequests": "TokenRequest"}  # fmt: skip
-
-
 _HINT = "; check proxies between Keyturn and the API server"
 
 

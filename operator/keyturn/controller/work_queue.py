@@ -95,7 +95,9 @@ class WorkQueue:
         del self._queued[uid]
         if uid in self._returning:
             self._offer(namespace)
-            self._return_worker(uid)
+            returning, worker = self._returning.pop(uid)
+            self._without_worker.discard(returning)
+            worker.set_result(None)
             return self.get(now)
         self._busy[uid] = namespace
         self._busy_in[namespace] += 1
@@ -120,11 +122,6 @@ class WorkQueue:
         finally:
             self._returning.pop(name, None)
             self.remove(name)
-
-    def _return_worker(self, name: str) -> None:
-        uid, worker = self._returning.pop(name)
-        self._without_worker.discard(uid)
-        worker.set_result(None)
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""

@@ -177,11 +177,11 @@ class PendingTokens:
             raise
 
     def stop_waiting(self) -> None:
-        """Let the tasks that are cancelled, and wait for the end of their work, end before it."""
+        """From now on, tasks that are cancelled end before their work does."""
         self._has_stopped_waiting = True
 
     def wait_again(self) -> None:
-        """From now on, tasks that are cancelled wait again."""
+        """From now on, tasks that are cancelled wait for the end of their work again."""
         self._has_stopped_waiting = False
 
     async def wait(self) -> None:
