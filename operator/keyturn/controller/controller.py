@@ -66,7 +66,7 @@ class Controller:
             return
         if self.is_known(metadata):
             return
-        # Someone may have changed the source first.
+        # A user may have changed the source just before the TokenRequest.
         self._store.sources.forget(metadata["namespace"])
         entry, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
         request = read_request(body)

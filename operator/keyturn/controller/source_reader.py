@@ -65,7 +65,7 @@ class SourceReader:
         return parse_source(token, keys, _value(single_use, data) if single_use else None, keys_from=keys_from)
 
     def forget(self, namespace: str, name: str = "") -> None:
-        """Share no read that has begun, of one Secret or of all in a namespace: what it returns may be outdated."""
+        """Stop sharing reads that have begun, of a Secret or of all in a namespace: they may be outdated."""
         reads = self._shared.get(namespace, {})
         for key in [key for key in reads if name in ("", key[0])]:
             del reads[key]

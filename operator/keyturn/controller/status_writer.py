@@ -37,7 +37,7 @@ class StatusWriter:
         self._url = troubleshooting_url
 
     def read(self, body: Mapping[str, Any]) -> Status:
-        """Read the status of a TokenRequest as it was before it was written."""
+        """Read the status of a TokenRequest, without the links that `write_status` adds."""
         return _with_messages(read_status(body), lambda it: it.message.removesuffix(self._link(it.reason)))
 
     async def write_status(

@@ -105,13 +105,13 @@ class WorkQueue:
         return uid
 
     def free_worker(self, uid: str) -> None:
-        """Let another request have the worker of a reconciliation that may take forever. It continues nevertheless."""
+        """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
         if uid in self._busy:
             self._without_worker.add(uid)
             self.changed.set()
 
     async def regain_worker(self, uid: str) -> None:
-        """Wait until a reconciliation that gave up its worker has one again. It takes its turn in the queue."""
+        """Wait, in the order of the queue, until a reconciliation that released its worker has one again."""
         if uid not in self._without_worker:
             return
         name, worker = f"{uid} returns", asyncio.get_running_loop().create_future()

@@ -44,7 +44,7 @@ class BoundedSocket(socket.socket):
         self._remaining = MAX_RECEIVED_BYTES
 
     def end(self) -> None:
-        """End the connection without waiting for the peer, whose part in the end of TLS may never come."""
+        """Close the connection without waiting for the peer, which may never close its side of TLS."""
         with suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
 

@@ -153,7 +153,7 @@ class PendingTokens:
         return len(self._pending)
 
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run `work` for the token Secret `name` to its end even if this task is cancelled, then re-raise that.
+        """Run `work` for the token Secret `name` to its end. A cancellation of this task takes effect only after that.
 
         A lock excludes a second use of the same name. After `stop_waiting`, a task that is cancelled does not wait.
         """
