@@ -157,7 +157,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
             case Renew(reason):
                 started = time.monotonic()
                 # The exchange cannot be undone, so everything that can be refused is checked first.
-                await _dry_run(deps, request, state, target, inputs.stored)
+                await _preflight(deps, request, state, target, inputs.stored)
                 last, state = state.last, replace(state, exchanged_at=now)
                 begun = await _begin(deps, request, state, inputs, now)
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
@@ -249,7 +249,7 @@ async def _read_inputs(
     return _Inputs(source, stored, fingerprint, inputs_hash)
 
 
-async def _dry_run(
+async def _preflight(
     deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
     """Refuse an attempt that would waste a token, and dry-run the write if a refused write would waste an exchange."""
