@@ -267,14 +267,16 @@ async def _begin(deps: Dependencies, request: Request, state: ReconcileState, in
     """Run the pipeline up to and including the exchange that consumes a token; without one, run nothing."""
     revision = min(state.revision + 1, MAX_REVISION)
     context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
-    values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
-    numbers = [
-        number
-        for number, step in enumerate(request.spec.exchanges, 1)
-        if inputs.stored and consumption and step.exchange is consumption.exchange
-    ]
-    first = request.spec.exchanges[: numbers[0]] if numbers else ()
-    return _Begun(context, await _exchange(deps, request, inputs, first, values), first)
+    values = initial_values(request, inputs.source, inputs.stored, context)
+    steps = request.spec.exchanges
+    count = next((number for number, step in enumerate(steps, 1) if _consumes(request, inputs, step)), 0)
+    return _Begun(context, await _exchange(deps, request, inputs, steps[:count], values), steps[:count])
+
+
+def _consumes(request: Request, inputs: _Inputs, step: StepSpec) -> bool:
+    """Whether a step is the exchange that consumes the stored token."""
+    consumption = request.spec.consumption
+    return inputs.stored is not None and consumption is not None and step.exchange is consumption.exchange
 
 
 async def _finish(
@@ -297,12 +299,11 @@ async def _exchange(
     deps: Dependencies, request: Request, inputs: _Inputs, steps: Sequence[StepSpec], values: PipelineValues
 ) -> PipelineValues:
     """Run a part of the pipeline."""
-    consumption = request.spec.consumption
     for step in steps:
         # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
         try:
-            if inputs.stored and consumption and step.exchange is consumption.exchange:
+            if inputs.stored and _consumes(request, inputs, step):
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
                 values = await consume(deps, request, inputs.stored, step, values)
             else:
