@@ -33,8 +33,8 @@ async def watch_requests(
 ) -> None:
     """Watch TokenRequests until a signal; `responses` receives each of them and each change.
 
-    `on_signal` registers the handler of signals. Waits for the CRD, and survives its deletion. Missed deletions are
-    detected by the uids in the next list (see RequestResponses). Whatever exception ends kopf, it is started again.
+    `on_signal` registers a handler for signals. Waits for the CRD, and survives its deletion. Missed deletions are
+    detected by the uids in the next list (see RequestResponses). If an exception ends kopf, it is restarted.
     """
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()

@@ -120,9 +120,9 @@ class RequestResponses:
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.
 
-    The objects of a list go to `on_request` at once, and kopf receives none of them: it would need too long for 100,000
-    (docs/design/decisions/0004-kopf-on-our-connection.md). For the same reason, a change of an object whose metadata
-    `is_known`, such as our own write of its status, becomes a bookmark.
+    The objects of a list go directly to `on_request`. kopf receives none of them, because it would take too long for
+    100,000 of them (docs/design/decisions/0004-kopf-on-our-connection.md). For the same reason, a change of an object
+    whose metadata `is_known`, such as our own write of its status, becomes a bookmark.
     """
 
     def __init__(

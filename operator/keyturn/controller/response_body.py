@@ -273,7 +273,7 @@ def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:
 
 
 def object_name(beginning: bytes) -> str:
-    """Return namespace and name of an object from its beginning: they precede all fields that users fill freely."""
+    """Return namespace and name of an object from its beginning: they come before all fields with free text."""
     names = (re.search(rb'"%s":"([^"]*)"' % key, beginning) for key in (b"namespace", b"name"))
     return "/".join(name[1].decode(errors="replace") for name in names if name)
 

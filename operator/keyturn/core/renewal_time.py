@@ -94,7 +94,7 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
 
 @dataclass(frozen=True, slots=True)
 class RetryContext:
-    """What the next attempt can still save, and what it costs.
+    """What the time of the next attempt depends on, besides the error.
 
     `remaining_lifetime` is that of the credentials in the Secret, zero or negative if they have expired.
     `consumed`: the failed attempt consumed a token, and so would the next one. `worked_before`: the same exchanges were

@@ -135,9 +135,10 @@ class IssuerClient:
 
     @contextmanager
     def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
-        """Hold a namespace's right to send a request to an issuer; raises ThrottledError if too many are in progress.
+        """Reserve a slot for a request to an issuer while the block runs.
 
-        It is also raised if too many earlier requests of the namespace have not ended after their timeout.
+        Raises ThrottledError if too many requests are in progress, or if too many earlier ones of the namespace have
+        not ended after their timeout.
 
         This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
         a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.

@@ -269,11 +269,11 @@ async def _begin(deps: Dependencies, request: Request, state: ReconcileState, in
     context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
     values = initial_values(request, inputs.source, inputs.stored, context)
     steps = request.spec.exchanges
-    count = next((number for number, step in enumerate(steps, 1) if _consumes(request, inputs, step)), 0)
+    count = next((number for number, step in enumerate(steps, 1) if _is_consuming(request, inputs, step)), 0)
     return _Begun(context, await _exchange(deps, request, inputs, steps[:count], values), steps[:count])
 
 
-def _consumes(request: Request, inputs: _Inputs, step: StepSpec) -> bool:
+def _is_consuming(request: Request, inputs: _Inputs, step: StepSpec) -> bool:
     """Whether a step is the exchange that consumes the stored token."""
     consumption = request.spec.consumption
     return inputs.stored is not None and consumption is not None and step.exchange is consumption.exchange
@@ -303,7 +303,7 @@ async def _exchange(
         # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
         try:
-            if inputs.stored and _consumes(request, inputs, step):
+            if inputs.stored and _is_consuming(request, inputs, step):
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
                 values = await consume(deps, request, inputs.stored, step, values)
             else:

@@ -41,7 +41,7 @@ class ListenAddresses:
 
 @asynccontextmanager
 async def serve_endpoint(
-    addresses: ListenAddresses, cache: CredentialCache, token: str, metrics: Callable[[], bytes] = bytes
+    addresses: ListenAddresses, cache: CredentialCache, token: str, metrics: Callable[[], bytes] = lambda: b""
 ) -> AsyncIterator[ListenAddresses]:
     """Serve the cached credentials while the block runs; yields the addresses with the actual ports.
 
