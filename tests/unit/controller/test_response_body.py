@@ -4,7 +4,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from keyturn.controller.api_client import JSON
-from keyturn.controller.response_body import ONE, UnreadableBodyError, decode_object, read_body, read_lines
+from keyturn.controller.response_body import (
+    ONE,
+    UnreadableBodyError,
+    decode_event,
+    decode_object,
+    read_body,
+    read_lines,
+)
 from keyturn.core.errors import UnavailableError
 from tests.support.api_endpoints import DEEP, FOUND, SECRET
 
@@ -108,3 +115,8 @@ async def test_body_is_read_to_its_limit() -> None:
         await read_body(Chunks(b"12345", b"67890", b"1", b"never"), 10)
 
     assert raised.value.head == b"12345678901"
+
+
+def test_error_event_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="the watch ended with code 410"):
+        decode_event(b'{"type":"ERROR","object":{"kind":"Status","code":410}}')
