@@ -249,6 +249,22 @@ class Request:
         return bool(self.spec.target) and self.spec.target.deletion_policy == "Retain"  # type: ignore[union-attr]
 
 
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A TokenRequest whose spec cannot be parsed, and why."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    message: str
+
+    @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
+
+
 def parse(body: Mapping[str, Any]) -> Request:
     """Parse a TokenRequest from the API server or a file. Raise InvalidSpecError if it breaks the schema or a rule."""
     try:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 
 from keyturn.api.status import Status
-from keyturn.api.token_request import Request
+from keyturn.api.token_request import InvalidRequest, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.controller.scope import REPORT_DELAY, ConflictReporter
 from keyturn.controller.secret_cache import target_name
@@ -24,7 +24,7 @@ from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, reconcile
+from keyturn.reconcile.reconciler import SHORTEST_PAUSE, reconcile
 from keyturn.reconcile.reports import report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)

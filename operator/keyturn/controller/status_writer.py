@@ -11,11 +11,10 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
+from keyturn.api.token_request import KIND, PLURAL, VERSION, InvalidRequest, Request
 from keyturn.controller.api_client import MERGE, ApiClient
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.status import Event
-from keyturn.reconcile.reconciler import InvalidRequest
 
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # the API server refuses a longer one in a core/v1 Event

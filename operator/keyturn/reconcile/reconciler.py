@@ -10,7 +10,7 @@ from typing import Final
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import MAX_REVISION, Status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, canonical_hash
+from keyturn.api.token_request import InvalidRequest, Request, canonical_hash
 from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
@@ -36,7 +36,6 @@ from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
-from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 from keyturn.reconcile.issue import (
     IssueContext,
@@ -56,22 +55,6 @@ _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidRequest:
-    """A TokenRequest whose spec cannot be parsed."""
-
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    error: RefusedError
-
-    @property
-    def namespaced_name(self) -> str:
-        """Namespace and name, as logs name the request."""
-        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +110,7 @@ async def reconcile(
     now = deps.now()
     try:
         if isinstance(request, InvalidRequest):
-            return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
+            return Reconciled(state, invalid(status, request.generation, request.message, now), (), None)
         if request.spec.suspend:
             with contextlib.suppress(UnavailableError, RefusedError):
                 state = state.with_target(request, await deps.store.read_target(request))
@@ -345,23 +328,3 @@ def _reconciled(
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None
     return Reconciled(state, status, tuple(events(previous, status, outcome)), requeue_at)
-
-
-def series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:
-    """Return the metrics of a request."""
-    conditions = tuple((condition.type, condition.status, condition.reason) for condition in status.conditions)
-    if isinstance(request, InvalidRequest):
-        return Series(request.namespace, request.name, conditions, status.failed_attempts)
-    issuance = state.issuance
-    return Series(
-        namespace=request.namespace,
-        name=request.name,
-        issued=issuance.issued if issuance else None,
-        renews=issuance.renew if issuance and not issuance.once else None,
-        expires=issuance.expires if issuance else None,
-        source_expires=issuance.source_expires if issuance else None,
-        source_warns=issuance.source_warns if issuance else None,
-        conditions=conditions,
-        failed_attempts=status.failed_attempts,
-        suspended=bool(request.spec.suspend),
-    )
