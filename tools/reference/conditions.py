@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keyturn.api.times import human_duration
 from keyturn.core.errors import REASONS
-from keyturn.core.status import EVENT_TYPES, READY_STATUS, RENEWED_STATUS, SUSPENDED
+from keyturn.core.status import DELETING, EVENT_TYPES, READY_STATUS, RENEWED_STATUS, SUSPENDED
 from tools.reference.markdown import code, plain, table
 
 _TROUBLESHOOTING = Path(__file__).parents[2] / "docs" / "operations" / "troubleshooting.md"
@@ -50,7 +50,9 @@ Consecutive failures with the same Event record it once. Routine renewals record
 
 
 def page() -> str:
-    states = [reason for reason in {**READY_STATUS, **RENEWED_STATUS, SUSPENDED: ""} if reason not in REASONS]
+    states = [
+        reason for reason in {**READY_STATUS, **RENEWED_STATUS, SUSPENDED: "", DELETING: ""} if reason not in REASONS
+    ]
     return (
         _HEAD
         + _FAILURES
@@ -76,7 +78,7 @@ def _failure(reason: str) -> tuple[str, ...]:
 
 
 def _states(reason: str) -> str:
-    if reason == SUSPENDED:
+    if reason in (SUSPENDED, DELETING):
         return "`Ready`, whose status does not change"
     by_condition = {"Ready": READY_STATUS, "Renewed": RENEWED_STATUS}
     return ", ".join(f"`{name}` {status[reason]}" for name, status in by_condition.items() if reason in status)

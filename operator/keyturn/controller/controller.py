@@ -54,13 +54,16 @@ class Controller:
         self.index = RequestIndex()
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
-        """Handle a TokenRequest that exists, has changed or was deleted."""
+        """Handle a TokenRequest that exists, has changed or was deleted.
+
+        While a finalizer keeps one that is being deleted, it is only reported, as if it were suspended.
+        """
         metadata = body.get("metadata")
         if not _is_identified(metadata):
             _log.error("ignored a TokenRequest without namespace, name or uid")
             return
         uid = metadata["uid"]
-        if not alive or "deletionTimestamp" in metadata:
+        if not alive:
             self._drop(uid)
             return
         if self.is_known(metadata):
@@ -82,7 +85,7 @@ class Controller:
     def is_known(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a TokenRequest with these metadata differs from the known one at most in labels and status."""
         entry = self.index.entries.get(metadata["uid"])
-        if entry is None or "deletionTimestamp" in metadata or self._is_foreign(metadata["namespace"]):
+        if entry is None or self._is_foreign(metadata["namespace"]):
             return False
         return not entry.has_changed(metadata)
 
@@ -162,7 +165,7 @@ class Controller:
             # Its cache entry is stale if the target was changed while it was written.
             should_read_target = (
                 isinstance(request, Request)
-                and not (request.spec.suspend or reconciled.state.failure)
+                and not (request.is_paused or reconciled.state.failure)
                 and self._store.cache.is_stale(request)
             )
             due = now() + SHORTEST_PAUSE if should_read_target else reconciled.requeue_at
@@ -278,7 +281,7 @@ class Controller:
         decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):
             return now
-        return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
+        return next_reconcile(request, state.issuance, None, now) if request.is_paused else decision.requeue_at
 
 
 def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:

@@ -67,6 +67,7 @@ class InvalidRequest:
     uid: str
     generation: int
     error: RefusedError
+    is_being_deleted: bool = False
 
     @property
     def namespaced_name(self) -> str:
@@ -128,7 +129,7 @@ async def reconcile(
     try:
         if isinstance(request, InvalidRequest):
             return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
-        if request.spec.suspend:
+        if request.is_paused:
             with contextlib.suppress(UnavailableError, RefusedError):
                 state = state.with_target(request, await deps.store.read_target(request))
             return _reconciled(deps, request, state, status, _unchanged(state, now))
@@ -343,7 +344,9 @@ def _reconciled(
     status = report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None
-    return Reconciled(state, status, tuple(events(previous, status, outcome)), requeue_at)
+    # If a TokenRequest is being deleted, the garbage collector may delete its Secret first, as intended.
+    recorded = () if request.is_being_deleted else tuple(events(previous, status, outcome))
+    return Reconciled(state, status, recorded, requeue_at)
 
 
 def series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:
