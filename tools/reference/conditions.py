@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from keyturn.api.times import human_duration
-from keyturn.core.errors import REASONS
+from keyturn.core.errors import REASONS, TOKEN_UNSAVED
 from keyturn.core.status import DELETING, EVENT_TYPES, READY_STATUS, RENEWED_STATUS, SUSPENDED
 from tools.reference.markdown import code, plain, table
 
@@ -73,6 +73,8 @@ def _failure(reason: str) -> tuple[str, ...]:
             "Keyturn retries; a person if `Stalled`",
             f"{conditions}, `Stalled` True after the final attempt",
         )
+    if reason == TOKEN_UNSAVED:
+        return _link(reason), conditions, actor, "within 15s", _meaning(reason)
     wait = f"after {human_duration(policy.retry_after)}" if policy.retry_after else "exponential backoff"
     return _link(reason), conditions, actor, wait, _meaning(reason)
 

@@ -17,7 +17,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
+from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
@@ -276,6 +276,8 @@ class Controller:
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         target = self._store.cache.get(target_name(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
+        # The process that had the token has ended.
+        is_reported = is_reported and (status.last_error is None or status.last_error.reason != TOKEN_UNSAVED)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now
         decision = decide(request, target, None, state, now, self._deps.min_interval)

@@ -9,7 +9,7 @@ import msgspec
 from keyturn.api.status import Condition, ConditionStatus, ConditionType, LastError, Status
 from keyturn.api.times import human_duration, read_time, rfc3339
 from keyturn.api.token_request import Request
-from keyturn.core.errors import REASONS, RefusedError
+from keyturn.core.errors import REASONS, KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance, is_unchanged
 from keyturn.core.renewal import WAITING_FOR_RENEWAL, Postponed
 from keyturn.core.renewal_time import possible_renew_before, renew_before
@@ -165,6 +165,30 @@ def expired(previous: Status, now: datetime) -> Status | None:
         for before in previous.conditions
     )
     return msgspec.structs.replace(previous, conditions=conditions)
+
+
+def unsaved(previous: Status, generation: int, error: KeyturnError, now: datetime) -> Status:
+    """Return the status while a token that was received cannot be saved. `previous` may already report that."""
+    previous = expired(previous, now) or previous
+    ready, renewed = previous.condition("Ready"), previous.condition("Renewed")
+    if previous.expiration_time is None or ready is None or previous.observed_generation != generation:
+        ready = _condition("Ready", error.reason, error.message)
+    conditions = (ready, *(_condition(kind, error.reason, error.message) for kind in ("Renewed", "Stalled")))
+    is_first = renewed is None or renewed.reason != error.reason
+    return msgspec.structs.replace(
+        previous,
+        observed_generation=generation,
+        conditions=tuple(_with_time(condition, previous, generation, now) for condition in conditions),
+        last_error=LastError(reason=error.reason, message=error.message[:_LONGEST_MESSAGE]),
+        next_attempt_time=None,
+        failed_attempts=previous.failed_attempts + is_first,
+    )
+
+
+def since(status: Status, previous: Status, now: datetime) -> Status:
+    """Return the status with the times of its transitions, if it follows `previous`."""
+    conditions = tuple(_with_time(it, previous, it.observed_generation, now) for it in status.conditions)
+    return msgspec.structs.replace(status, conditions=conditions)
 
 
 def after_bug(previous: Status, generation: int, failure: Failure, now: datetime) -> Status:
