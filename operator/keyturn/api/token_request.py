@@ -200,7 +200,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class TokenRequest(ApiStruct, frozen=True):
     """Keeps short-lived AWS credentials or tokens in a Secret and renews them before they expire.
 
-    Not to be confused with the TokenRequest of Kubernetes, the token subresource of a ServiceAccount.
+    Not to be confused with the TokenRequest API of core Kubernetes, which issues ServiceAccount tokens.
     """
 
     metadata: Metadata
@@ -223,7 +223,7 @@ class Request:
 
     `request_hash` covers the fields whose change requires a renewal, `exchange_hash` the subset that affects the
     exchanges (not formats and secretName), `metadata_hash` the fields whose change only updates the metadata of the
-    Secret or the time of the next renewal.
+    Secret or the time of the next renewal. `is_being_deleted`: a finalizer keeps the TokenRequest after its deletion.
     """
 
     namespace: str
@@ -237,11 +237,17 @@ class Request:
     request_hash: str
     exchange_hash: str
     metadata_hash: str
+    is_being_deleted: bool = False
 
     @property
     def namespaced_name(self) -> str:
         """Namespace and name, as logs name the request."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is renewed or repaired; the status still reports whether the credentials are usable."""
+        return bool(self.spec.suspend) or self.is_being_deleted
 
     @property
     def should_retain_secret(self) -> bool:
@@ -258,6 +264,7 @@ class InvalidRequest:
     uid: str
     generation: int
     message: str
+    is_being_deleted: bool = False
 
     @property
     def namespaced_name(self) -> str:
