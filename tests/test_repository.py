@@ -197,7 +197,7 @@ def test_values_are_found() -> None:
     assert {"Credentials", "Token", "PipelineValues", "AwsResponse", "ApiResponse"} <= {
         kind.__name__ for kind in DATACLASSES.values()
     }
-    assert {"Issuance", "TokenRequestSpec", "Meta"} <= {kind.__name__ for kind in STRUCTS.values()}
+    assert {"Issuance", "TokenRequestSpec", "SecretMeta"} <= {kind.__name__ for kind in STRUCTS.values()}
 
 
 @pytest.mark.parametrize("kind", DATACLASSES.values(), ids=DATACLASSES.keys())

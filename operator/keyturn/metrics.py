@@ -22,6 +22,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from keyturn import __version__
+from keyturn.api.status import Status
+from keyturn.api.token_request import InvalidRequest, Request
+from keyturn.core.state import ReconcileState
 
 _REQUEST_LABELS = ("namespace", "name")
 # The components that count internal errors: reconciliations, and the streams of external input.
@@ -65,6 +68,26 @@ class Series:
     expires: datetime | None = None
     source_expires: datetime | None = None
     source_warns: datetime | None = None
+
+
+def request_series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:
+    """Return the metrics of a request."""
+    conditions = tuple((condition.type, condition.status, condition.reason) for condition in status.conditions)
+    if isinstance(request, InvalidRequest):
+        return Series(request.namespace, request.name, conditions, status.failed_attempts)
+    issuance = state.issuance
+    return Series(
+        namespace=request.namespace,
+        name=request.name,
+        issued=issuance.issued if issuance else None,
+        renews=issuance.renew if issuance and not issuance.once else None,
+        expires=issuance.expires if issuance else None,
+        source_expires=issuance.source_expires if issuance else None,
+        source_warns=issuance.source_warns if issuance else None,
+        conditions=conditions,
+        failed_attempts=status.failed_attempts,
+        suspended=bool(request.spec.suspend),
+    )
 
 
 class Metrics:

@@ -238,7 +238,7 @@ def test_tokens_for_the_api_server_are_refused(tenant: Tenant, aws: Emulator, au
     assert aws.recent_calls() == []
 
 
-# Ways to write an address of loopback with a port; tests/unit/exchanges/test_ssrf.py classifies addresses.
+# Ways to write an address of loopback with a port; tests/unit/exchanges/test_issuer_sockets.py classifies addresses.
 _LOOPBACK = "127.0.0.1 localhost [::1] [::ffff:127.0.0.1] 127.1 2130706433 0x7f000001 0177.0.0.1 0.0.0.0 [::]"
 
 

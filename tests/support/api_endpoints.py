@@ -27,15 +27,18 @@ DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 @asynccontextmanager
 async def served(
-    handler: Handler, token: str = "", service_health: ServiceHealth | None = None
+    handler: Handler, token: str = "", service_health: ServiceHealth | None = None, *, as_proxy: bool = False
 ) -> AsyncIterator[ApiClient]:
-    """Serve `handler` over real HTTP and yield a client for it."""
+    """Serve `handler` over real HTTP and yield a client for it, or one that uses it as the proxy to another host."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    configuration = Configuration(host="http://cluster.test" if as_proxy else address)
+    if as_proxy:
+        configuration.proxy = address
     if token:
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
     try:

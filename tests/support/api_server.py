@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
-from keyturn.controller.response_body import LIST, MAX_BYTES, Page, UnreadableError
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.response_body import LIST, MAX_BYTES, Page, UnreadableBodyError
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.errors import LeaseLostError, UnavailableError
 
 Leaf = tuple[str, str]
@@ -69,13 +69,13 @@ class ApiServer(ApiClient):
         end = start + int(query["limit"])
         items = [msgspec.Raw(_go_json(item)) for item in response.body["items"]]
         if sum(len(bytes(item)) for item in items[start:end]) > limit:
-            raise UnreadableError(f"more than {limit} bytes")
+            raise UnreadableBodyError(f"more than {limit} bytes")
         return Page(tuple(items[start:end]), "1", str(end) if end < len(items) else "")
 
     def count(self, method: str) -> int:
         return sum(line.startswith(f"{method} ") for line in self.requests)
 
-    def put(self, path: str, **body: Any) -> Meta:
+    def put(self, path: str, **body: Any) -> SecretMeta:
         """Create or edit an object as a user does with kubectl."""
         was = self.objects.get(path, {"metadata": {"name": path.rpartition("/")[2]}})
         edited = _merged(was, body)
@@ -89,9 +89,9 @@ class ApiServer(ApiClient):
         del self.objects[path]
         self._managers.pop(path, None)
 
-    def meta(self, path: str) -> Meta:
+    def meta(self, path: str) -> SecretMeta:
         """Return the metadata of an object as a watch shows them."""
-        return msgspec.convert(self._shown(path)["metadata"], Meta)
+        return msgspec.convert(self._shown(path)["metadata"], SecretMeta)
 
     def data(self, path: str) -> dict[str, str]:
         encoded = self.objects[path].get("data", {})
@@ -171,7 +171,7 @@ class ApiServer(ApiClient):
         )
         return ApiResponse(status, self._shown(path))
 
-    def _store(self, path: str, body: Body) -> Meta:
+    def _store(self, path: str, body: Body) -> SecretMeta:
         number = next(self._numbers)
         fixed = {
             "namespace": path.split("/namespaces/")[1].split("/", maxsplit=1)[0],

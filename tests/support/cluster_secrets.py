@@ -8,7 +8,7 @@ from typing import Any
 
 from keyturn.api.token_request import Request
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.issuance import MANAGED_BY, Issuance
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, read_family
 from tests.support.api_server import ApiServer
@@ -90,7 +90,7 @@ class ClusterSecrets:
     def data(self, name: str) -> dict[str, str]:
         return self.server.data(_path(name))
 
-    def meta(self, name: str) -> Meta:
+    def meta(self, name: str) -> SecretMeta:
         return self.server.meta(_path(name))
 
     def issuance(self, name: str) -> Issuance:
@@ -106,7 +106,7 @@ class ClusterSecrets:
         [value] = [value for key, value in self.data(name).items() if not key.endswith(".previous")]
         return StoredToken(value, family)
 
-    def _observe(self, meta: Meta, *, alive: bool = True) -> None:
+    def _observe(self, meta: SecretMeta, *, alive: bool = True) -> None:
         self.store.sources.forget(meta.namespace, meta.name)
         if meta.labels.get(MANAGED_BY) == "keyturn":
             self.store.cache.observe(meta, alive)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from keyturn.controller.controller import Controller
-from keyturn.controller.scope import Yielding
+from keyturn.controller.scope import ConflictReporter
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
@@ -39,8 +39,8 @@ class Operator:
         self.store = SecretStore(self.server, self.keys, self.outside.monotonic, watched=watched)
         deps = replace(self.outside.deps, store=self.store)
         status_writer = StatusWriter(self.server, deps.now, "pod-1")
-        yielding = Yielding(self.scope, status_writer)
-        self.controller = Controller(deps, self.store, self.work_queue, status_writer, yielding)
+        conflict_reporter = ConflictReporter(self.scope, status_writer)
+        self.controller = Controller(deps, self.store, self.work_queue, status_writer, conflict_reporter)
 
     @property
     def aws(self) -> Issuer:

@@ -9,7 +9,7 @@ import msgspec
 
 from keyturn.controller.api_client import ApiClient
 from keyturn.controller.response_body import LIST, MAX_BYTES, Page
-from keyturn.controller.secret_watch import Meta, SecretWatch
+from keyturn.controller.secret_watch import SecretMeta, SecretWatch
 from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
 from tests.support.virtual_time import VirtualTime
@@ -80,7 +80,7 @@ def events(server: WatchServer, metrics: Metrics | None = None, *, broken: str =
     """
     reported: list[str] = []
 
-    def on_secret(meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
+    def on_secret(meta: SecretMeta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         if meta.name == broken:
             raise OverflowError
         reported.append(f"{'+' if alive else '-'}{meta.name}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from keyturn.cli.check.report_formats import CheckResult
+from keyturn.cli.check.findings import CheckResult
 from keyturn.cli.kubectl.describe import RequestView
 from keyturn.cli.kubectl.operator_commands import Diagnosis, Versions
 

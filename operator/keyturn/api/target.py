@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyturn.api.base import ApiStruct, Name, Rule, matching
+from keyturn.api.base import ApiStruct, Name, Rule
 from keyturn.api.formats.registry import FormatSpec, key_in_cel
 from keyturn.api.metadata import SecretMetadata
-from keyturn.api.times import DURATION, DURATION_WORDS, duration, is_duration
+from keyturn.api.times import duration, duration_text, is_duration
 
 
 class TargetSpec(ApiStruct, frozen=True):
@@ -71,14 +71,10 @@ class RenewalSpec(ApiStruct, frozen=True):
     renew_before: (
         Annotated[
             str,
-            matching(
-                DURATION,
-                DURATION_WORDS,
-                min_length=2,
-                max_length=20,
-                description="Time between the renewal and the expiry of the credentials, such as 20m or 1h30m. Limited"
+            duration_text(
+                "Time between the renewal and the expiry of the credentials, such as 20m or 1h30m. Limited"
                 " to 95% of the actual lifetime. If it is not shorter than the actual lifetime, half of the lifetime"
-                " is used.",
+                " is used."
             ),
         ]
         | None

@@ -6,14 +6,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from keyturn.api.base import in_re2
+from keyturn.api.base import in_re2, matching
 
 # Keyturn always writes a time zone, and a time without one could not be compared.
 Moment = Annotated[datetime, Meta(tz=True)]
 # A duration in a manifest, such as 1h30m. CEL's duration() accepts the same.
 DURATION = r"^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?\Z"
-DURATION_WORDS = "a duration in hours, minutes and seconds, such as 1h30m"
+_DURATION_WORDS = "a duration in hours, minutes and seconds, such as 1h30m"
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration_text(description: str) -> Meta:
+    """Return the constraints of a field with a duration."""
+    return matching(DURATION, _DURATION_WORDS, min_length=2, max_length=20, description=description)
 
 
 def is_duration(field: str) -> str:

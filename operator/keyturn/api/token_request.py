@@ -17,8 +17,14 @@ from keyturn.api.base import GROUP, ApiStruct, InvalidSpecError, Name, Region, R
 from keyturn.api.exchanges.base import ExchangeSpec
 from keyturn.api.exchanges.registry import EXCHANGES, StepSpec
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS, FormatSpec
-from keyturn.api.rules.consumption import CONSUMPTION_RULES
-from keyturn.api.rules.exchanges import AMBIENT_RULES, ASSERTION_TOKEN_RULE, ID_TOKEN_RULE, ROLE_RULES, VALUE_RULES
+from keyturn.api.rules.exchanges import (
+    AMBIENT_RULES,
+    ASSERTION_TOKEN_RULE,
+    CONSUMPTION_RULES,
+    ID_TOKEN_RULE,
+    ROLE_RULES,
+    VALUE_RULES,
+)
 from keyturn.api.rules.formats import FORMAT_RULES, PACKAGE_RULES, TEMPLATE_RULES
 from keyturn.api.rules.target import RENEWAL_RULE, TARGET_RULE
 from keyturn.api.source import SecretKeyRef, SourceSpec, ValueRef
@@ -247,6 +253,23 @@ class Request:
     def should_retain_secret(self) -> bool:
         """Whether the Secret outlives the TokenRequest."""
         return bool(self.spec.target) and self.spec.target.deletion_policy == "Retain"  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A TokenRequest whose spec cannot be parsed, and why."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    message: str
+    is_being_deleted: bool = False
+
+    @property
+    def namespaced_name(self) -> str:
+        """Namespace and name, as logs name the request."""
+        return f"{self.namespace}/{self.name}"
 
 
 def parse(body: Mapping[str, Any]) -> Request:

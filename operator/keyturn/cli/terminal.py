@@ -36,12 +36,13 @@ def printable(text: str) -> str:
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines to stdout or stderr, each of them escaped. JSON stays valid: only its strings can need escapes."""
     has_color = _has_color(sys.stderr if err else sys.stdout)
-    texts = [_styled(line) if has_color and isinstance(line, ColoredLine) else printable(line) for line in lines]
+    texts = [
+        click.style(printable(line), fg=line.color)
+        if has_color and isinstance(line, ColoredLine) and line.color
+        else printable(line)
+        for line in lines
+    ]
     click.echo("\n".join(texts), err=err)  # noqa: TID251 - escaped
-
-
-def _styled(line: ColoredLine) -> str:
-    return click.style(printable(line), fg=line.color) if line.color else printable(line)
 
 
 def _has_color(stream: TextIO) -> bool:

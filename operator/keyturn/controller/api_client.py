@@ -5,6 +5,7 @@ import base64
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from keyturn.controller.response_body import (
     MAX_BYTES,
     ONE,
     Page,
-    UnreadableError,
+    UnreadableBodyError,
     decode_object,
     decode_page,
     list_kind,
@@ -82,6 +83,11 @@ def secrets_path(namespace: str, name: str = "") -> str:
     return f"/api/v1{place}/secrets" + (f"/{name}" if name else "")
 
 
+def namespace_in(path: str) -> str:
+    """Return the namespace in the path of an object or a list, or ""."""
+    return path.partition("/namespaces/")[2].partition("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     method: str
@@ -126,7 +132,7 @@ class ApiClient:
         try:
             headers = {"Content-Type": kind, "Accept": accept}
             return await self._send(_Call(method, path, query or {}, headers, body), decode)
-        except UnreadableError as error:
+        except UnreadableBodyError as error:
             raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
 
     async def list_page(
@@ -134,7 +140,7 @@ class ApiClient:
     ) -> Page | None:
         """Return a page of a list, by default of metadata only, or None if the page has expired.
 
-        Raises UnreadableError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
+        Raises UnreadableBodyError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
         """
 
         def decode(status: int, content: bytes) -> Page | None:
@@ -148,7 +154,7 @@ class ApiClient:
 
         return await self._send(_Call("GET", path, query, {"Accept": accept}), decode, limit)
 
-    async def _send(self, call: "_Call", decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
+    async def _send(self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
         for pause in (*_PAUSES, None):
             if call.method != "GET" and not self.may_write(call.path):
                 raise LeaseLostError("the Lease is lost: another operator may write now")
@@ -165,18 +171,10 @@ class ApiClient:
                 return decoded
         raise AssertionError
 
-    async def _attempt(self, call: "_Call", decode: Callable[[int, bytes], _Decoded], limit: int) -> _Decoded:
-        url = f"{self._client.configuration.host}{call.path}" + (f"?{urlencode(call.query)}" if call.query else "")
+    async def _attempt(self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int) -> _Decoded:
         try:
-            async with self._session().request(
-                call.method,
-                url,
-                data=_encoded(call),
-                headers=await self._headers(call.headers),
-                timeout=_TIMEOUT,
-                proxy=self._client.rest_client.proxy,
-                proxy_headers=self._client.rest_client.proxy_headers,
-            ) as response:
+            headers = await self._headers(call.headers)
+            async with self._open(call.method, call.path, call.query, headers, _encoded(call)) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 content = b"" if is_temporary else await read_body(response.content, limit)
@@ -197,16 +195,9 @@ class ApiClient:
         headers = {"Content-Type": JSON, "Accept": JSON, "User-Agent": "keyturn", "Authorization": f"Bearer {token}"}
         data = msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
         try:
-            async with self._session().post(
-                f"{self._client.configuration.host}{path}",
-                data=data,
-                headers=headers,
-                timeout=_TIMEOUT,
-                proxy=self._client.rest_client.proxy,
-                proxy_headers=self._client.rest_client.proxy_headers,
-            ) as response:
+            async with self._open("POST", path, {}, headers, data) as response:
                 status, content = response.status, await read_body(response.content)
-        except (aiohttp.ClientError, TimeoutError, OSError, UnreadableError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnreadableBodyError) as error:
             raise _unreachable(error) from None
         if status == HTTPStatus.UNAUTHORIZED:
             return ""
@@ -218,15 +209,10 @@ class ApiClient:
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Stream the lines of a watch until the server ends it.
 
-        Raises aiohttp's errors if the connection breaks, and UnreadableError if an event is too large.
+        Raises aiohttp's errors if the connection breaks, and UnreadableBodyError if an event is too large.
         """
-        async with self._session().get(
-            f"{self._client.configuration.host}{path}?{urlencode(query)}",
-            headers=await self._headers({"Accept": ONE}),
-            timeout=_WATCH_TIMEOUT,
-            proxy=self._client.rest_client.proxy,
-            proxy_headers=self._client.rest_client.proxy_headers,
-        ) as response:
+        headers = await self._headers({"Accept": ONE})
+        async with self._open("GET", path, query, headers, timeout=_WATCH_TIMEOUT) as response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
             async for line in read_lines(response.content):
@@ -242,12 +228,29 @@ class ApiClient:
             raise UnavailableError("Unavailable", "the token of the service account could not be read") from None
         return sent
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | None = None,
+        *,
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         rest = self._client.rest_client
         if rest.pool_manager is None:
             rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - the client creates it in its first call
         session: aiohttp.ClientSession = rest.pool_manager
-        return session
+        return session.request(
+            method,
+            f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else ""),
+            data=data,
+            headers=headers,
+            timeout=timeout,
+            proxy=rest.proxy,
+            proxy_headers=rest.proxy_headers,
+        )
 
 
 def _encoded(call: _Call) -> bytes | None:

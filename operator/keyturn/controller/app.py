@@ -31,7 +31,7 @@ from keyturn.controller.issuance_key import IssuanceKeySecret
 from keyturn.controller.kopf_adapter import watch_requests
 from keyturn.controller.leader_election import Lease, lead
 from keyturn.controller.request_responses import RequestResponses
-from keyturn.controller.scope import HOLD_SECONDS, NamespacedScope, Scope, Yielding
+from keyturn.controller.scope import HOLD_SECONDS, ConflictReporter, NamespacedScope, Scope
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import ServiceAccounts, read_value
@@ -135,8 +135,8 @@ class Operator:
             # Outside its scope, the leader may write only the issuance key, and reports about requests that it skips.
             leading = ApiClient(client, self._service_health, lambda _: lease.is_held())
             key_secret = IssuanceKeySecret(leading, options.election_namespace, options.key_secret)
-            yielding = Yielding(scope, self._status_writer(leading))
-            work = functools.partial(self._work, api, lease, yielding, configuration, key_secret)
+            conflict_reporter = ConflictReporter(scope, self._status_writer(leading))
+            work = functools.partial(self._work, api, lease, conflict_reporter, configuration, key_secret)
             not_ready = functools.partial(self._not_ready, lease, scope, key_secret)
             boundary = Boundary("probes", "serving probes", self._metrics)
             async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary, scope.note):
@@ -185,7 +185,7 @@ class Operator:
         await key_secret.wait()
         while self._options.leader_elect:
             try:
-                return await lead(lease, work, self._pending_tokens.leave)
+                return await lead(lease, work, self._pending_tokens.stop_waiting)
             except LeaseLostError as error:
                 # Another process must start with an empty memory, but this one has tokens that are not saved yet.
                 if self._is_stopping or not self._pending_tokens:
@@ -195,7 +195,7 @@ class Operator:
         return await work()
 
     def _stand_by(self) -> None:
-        self._pending_tokens.stay()
+        self._pending_tokens.wait_again()
         self._metrics.leader.set(0)
         self._metrics.export(tuple, dict)
         self._lists = []
@@ -206,7 +206,7 @@ class Operator:
         self,
         api: ApiClient,
         lease: Lease,
-        yielding: Yielding,
+        conflict_reporter: ConflictReporter,
         configuration: Configuration,
         key_secret: IssuanceKeySecret,
     ) -> None:
@@ -235,12 +235,12 @@ class Operator:
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:
-            controller = Controller(deps, store, work_queue, self._status_writer(api), yielding)
+            controller = Controller(deps, store, work_queue, self._status_writer(api), conflict_reporter)
             self._service_health.on_recovery(controller.on_service_recovered)
             metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            background = (yielding.scope.run, functools.partial(key_secret.keep, keys))
-            async with yielding.scope.working(lease.is_held):
+            background = (conflict_reporter.scope.run, functools.partial(key_secret.keep, keys))
+            async with conflict_reporter.scope.working(lease.is_held):
                 await self._run(api, configuration, controller, work_queue, background)
 
     async def _run(

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 
 from keyturn.api.status import Status
-from keyturn.api.token_request import Request
+from keyturn.api.token_request import InvalidRequest, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
-from keyturn.controller.scope import PATIENCE, Yielding
+from keyturn.controller.scope import REPORT_DELAY, ConflictReporter
 from keyturn.controller.secret_cache import target_name
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
@@ -24,7 +24,7 @@ from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import SHORTEST_PAUSE, InvalidRequest, reconcile
+from keyturn.reconcile.reconciler import SHORTEST_PAUSE, reconcile
 from keyturn.reconcile.reports import report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)
@@ -43,14 +43,15 @@ class Controller:
         store: SecretStore,
         work_queue: WorkQueue,
         status_writer: StatusWriter,
-        yielding: Yielding,
+        conflict_reporter: ConflictReporter,
     ) -> None:
         self._deps = deps
         self._store = store
         self._work_queue = work_queue
         self._status_writer = status_writer
-        self._yielding = yielding
-        yielding.scope.on_free(self.on_namespace_free)
+        self._conflict_reporter = conflict_reporter
+        self._scope = conflict_reporter.scope
+        self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
@@ -68,14 +69,14 @@ class Controller:
             return
         if self.is_known(metadata):
             return
-        # Someone may have changed the source first.
+        # A user may have changed the source just before the TokenRequest.
         self._store.sources.forget(metadata["namespace"])
         entry, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
         request = read_request(body)
         if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
             status = self._status_writer.read(body) if entry is None or is_foreign else entry.status
             entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
-            is_new = is_foreign and not self._yielding.has_reported(uid)
+            is_new = is_foreign and not self._conflict_reporter.has_reported(uid)
             due = self._deps.now() if is_new else self._first_due(entry)
         else:
             entry, due = replace(entry, request=request), self._soon(entry)
@@ -94,7 +95,7 @@ class Controller:
         for uid in self.index.uids(namespace) - uids:
             self._drop(uid)
 
-    def on_secret(self, meta: Meta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
+    def on_secret(self, meta: SecretMeta, alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         """Handle a Secret that Keyturn manages.
 
         The request that writes it is reconciled. A request that reads it is reconciled only if its last attempt failed:
@@ -113,7 +114,7 @@ class Controller:
                 ):
                     self._work_queue.expedite(uid, self._soon(entry))
 
-    def on_source_secret(self, meta: Meta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
+    def on_source_secret(self, meta: SecretMeta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         """Handle a Secret labelled keyturn.dev/source: every request that reads it is reconciled."""
         self._store.sources.forget(meta.namespace, meta.name)
         for uid in self.index.users_of(meta.namespace, meta.name):
@@ -191,13 +192,13 @@ class Controller:
         request = entry.request
         due: datetime | None = None
         try:
-            if not (reason := await self._yielding.scope.claim(request.namespace)):
-                self._yielding.forget(uid)
+            if not (reason := await self._scope.claim(request.namespace)):
+                self._conflict_reporter.forget(uid)
                 return True
             if self._is_foreign(request.namespace):
                 now = self._deps.now()
-                due = max(self._first_due(entry) or now, now + PATIENCE)
-                await self._yielding.report(entry, reason, now)
+                due = max(self._first_due(entry) or now, now + REPORT_DELAY)
+                await self._conflict_reporter.report(entry, reason, now)
         except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
             _log.info("%s: %s", request.namespaced_name, error)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
@@ -209,22 +210,22 @@ class Controller:
         return False
 
     async def _report(self, request: Request | InvalidRequest, status: Status, events: tuple[Event, ...]) -> None:
-        await self._status_writer.status(request.namespace, request.name, request.uid, status)
+        await self._status_writer.write_status(request.namespace, request.name, request.uid, status)
         self.index.update(request.uid, status=status)
         for event in events:
             _log.info("%s: %s: %s", request.namespaced_name, event.reason, event.message)
             try:
-                await self._status_writer.event(request, event)
+                await self._status_writer.post_event(request, event)
             except Exception as bug:  # noqa: BLE001 - the other Events are still recorded
                 report_bug(self._deps.metrics, request.namespaced_name, bug)
 
     def _is_foreign(self, namespace: str) -> bool:
         """Whether another installation renews in a namespace: statuses and Secrets there change without us."""
-        return bool(self._yielding.scope.holder(namespace))
+        return bool(self._scope.holder(namespace))
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
-        self._yielding.forget(uid)
+        self._conflict_reporter.forget(uid)
         self._work_queue.remove(uid)
         if entry and isinstance(entry.request, Request):
             self._store.cache.release(entry.request)

@@ -20,7 +20,7 @@ from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Backoff
 from keyturn.core.errors import UnavailableError
 
-_UNTIL_SERVED_SECONDS = 5
+_CRD_POLL_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
@@ -33,8 +33,8 @@ async def watch_requests(
 ) -> None:
     """Watch TokenRequests until a signal; `responses` receives each of them and each change.
 
-    `on_signal` registers the handler of signals. Waits for the CRD, and survives its deletion. Missed deletions are
-    detected by the uids in the next list (see RequestResponses). Whatever exception ends kopf, it is started again.
+    `on_signal` registers a handler for signals. Waits for the CRD, and survives its deletion. Missed deletions are
+    detected by the uids in the next list (see RequestResponses). If an exception ends kopf, it is restarted.
     """
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()
@@ -140,7 +140,7 @@ async def _wait_for_crd(api: ApiClient) -> None:
             _log.warning("waiting for the API server: %s", error)
         else:
             _log.log(logging.DEBUG if attempt else logging.WARNING, "waiting for the CRD %s.%s", PLURAL, GROUP)
-        await asyncio.sleep(_UNTIL_SERVED_SECONDS)
+        await asyncio.sleep(_CRD_POLL_SECONDS)
 
 
 async def is_crd_served(api: ApiClient) -> bool:

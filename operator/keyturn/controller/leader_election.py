@@ -19,8 +19,8 @@ from keyturn.core.errors import LeaseLostError, UnavailableError
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
-# More than an exchange takes. Longer than this takes only a save that is refused, perhaps forever.
-LEAVE_SECONDS = 30
+# Longer than an exchange takes. Only the save of a token may take longer, and forever if it is refused.
+STOP_SECONDS = 30
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Lease:
         before = self.monotonic()
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                acquired = await self._try()
+                acquired = await self._try_to_acquire()
         except Exception as error:  # noqa: BLE001 - no response ends the process
             self._boundary.report(error)
             return False
@@ -119,7 +119,7 @@ class Lease:
             self._observed = (spec, self.monotonic())
         return bool(self.monotonic() - self._observed[1] > spec.get("leaseDurationSeconds", self.seconds))
 
-    async def _try(self) -> bool:
+    async def _try_to_acquire(self) -> bool:
         response = await self._api.request("GET", f"{self._path}/{self._name}")
         if not response.is_found:
             body = {"metadata": self.metadata({}) | {"name": self._name}, "spec": self._spec(acquired=True)}
@@ -158,11 +158,13 @@ def holder_of(lease: dict[str, Any]) -> str:
 _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}
 
 
-async def lead(lease: Lease, work: Callable[[], Awaitable[None]], leave: Callable[[], None] = lambda: None) -> None:
+async def lead(
+    lease: Lease, work: Callable[[], Awaitable[None]], stop_waiting: Callable[[], None] = lambda: None
+) -> None:
     """Wait for the Lease and run `work` while it is held; release it when the work ends.
 
     If the Lease cannot be renewed in time, writes are blocked, the work is cancelled, and LeaseLostError is raised. If
-    the work does not end within LEAVE_SECONDS after the cancellation, `leave` is called, which must end it.
+    the work does not end within STOP_SECONDS after the cancellation, `stop_waiting` is called, which must end it.
     """
     while not await lease.acquire_or_renew():  # noqa: ASYNC110 - the Lease is polled
         await asyncio.sleep(STANDBY_SECONDS)
@@ -178,8 +180,8 @@ async def lead(lease: Lease, work: Callable[[], Awaitable[None]], leave: Callabl
     finally:
         for task in (working, keeping):
             task.cancel()
-        if not lease.is_held() and (await asyncio.wait({working}, timeout=LEAVE_SECONDS))[1]:
-            leave()
+        if not lease.is_held() and (await asyncio.wait({working}, timeout=STOP_SECONDS))[1]:
+            stop_waiting()
         await asyncio.gather(working, keeping, return_exceptions=True)
         await lease.release()
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from keyturn.controller.api_client import ApiClient
-from keyturn.controller.response_body import LIST, Page, UnreadableError, object_name, read_head
+from keyturn.controller.response_body import LIST, Page, UnreadableBodyError, object_name, read_head
 from keyturn.core.errors import UnavailableError
 
 _LARGEST_PAGE = 500
@@ -41,7 +41,7 @@ async def list_pages(
         query |= ({"fieldSelector": fields} if fields else {}) | ({"continue": remaining} if remaining else {})
         try:
             page = await api.list_page(path, query, accept=accept)
-        except UnreadableError as error:
+        except UnreadableBodyError as error:
             if size.value > 1:
                 size.shrink()
                 continue
@@ -62,16 +62,23 @@ async def read_empty_page(api: ApiClient, path: str, remaining: str, why: str) -
     return _without_object(path, *await _read_head(api, path, query), why)
 
 
-async def read_version(api: ApiClient, path: str) -> int:
-    """Return the current resourceVersion of a list, from a consistent read of at most one object."""
+async def was_restored(api: ApiClient, path: str, version: int) -> bool:
+    """Whether etcd was restored from a backup, so that the current resourceVersion of a list is before `version`.
+
+    The API server sends no changes after a version that it does not know.
+    """
+    # A consistent read of at most one object.
     page, _ = await _read_head(api, path, {"limit": "1"})
-    return int(page.version)
+    if int(page.version) >= version:
+        return False
+    _log.warning("the resourceVersion of %s decreased; listing all objects again", path)
+    return True
 
 
 async def _read_head(api: ApiClient, path: str, query: dict[str, str]) -> tuple[Page, bytes]:
     try:
         page = await api.list_page(path, query, _HEAD_BYTES)
-    except UnreadableError as error:
+    except UnreadableBodyError as error:
         return read_head(error.head, path)
     if page is None:
         raise UnavailableError("Unavailable", f"listing {path}: the list expired")

@@ -9,13 +9,12 @@ from typing import Any
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, parse, renew_requested
+from keyturn.api.token_request import InvalidRequest, Request, parse, renew_requested
 from keyturn.api.validation import check_spec_bytes
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import DELETING, SUSPENDED
-from keyturn.metrics import Series
-from keyturn.reconcile.reconciler import InvalidRequest, series
+from keyturn.metrics import Series, request_series
 
 _MAX_FAILED_ATTEMPTS = 10**6  # the next one must be an integer that the API server accepts
 
@@ -88,7 +87,7 @@ class RequestIndex:
         """Return the metrics of each request that is not being deleted."""
         for entry in list(self.entries.values()):
             if not entry.request.is_being_deleted:
-                yield series(entry.request, entry.status, entry.state)
+                yield request_series(entry.request, entry.status, entry.state)
 
 
 def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
@@ -99,9 +98,9 @@ def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
         check_spec_bytes(body.get("specBytes", 0))
         return replace(parse(body), is_being_deleted=is_being_deleted)
     except InvalidSpecError as error:
-        refused = RefusedError("InvalidSpec", error.message)
+        meta = body["metadata"]
         generation = meta["generation"] if isinstance(meta.get("generation"), int) else 0
-        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused, is_being_deleted)
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, error.message, is_being_deleted)
 
 
 def restored_failure(status: Status) -> Failure | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -16,9 +15,17 @@ from aiohttp.streams import AsyncStreamIterator, EmptyStreamReader
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import KIND, PLURAL, RENEW_REQUESTED, VERSION, renew_requested
 from keyturn.api.validation import MAX_SPEC_BYTES, spec_bytes
-from keyturn.controller.api_client import ApiClient
-from keyturn.controller.object_list import PageSize, read_empty_page, read_version
-from keyturn.controller.response_body import Page, UnreadableError, decode_page, read_body, read_lines
+from keyturn.controller.api_client import ApiClient, namespace_in
+from keyturn.controller.object_list import PageSize, read_empty_page, was_restored
+from keyturn.controller.response_body import (
+    Page,
+    UnreadableBodyError,
+    WatchEvent,
+    decode_event,
+    decode_page,
+    read_body,
+    read_lines,
+)
 from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
 from keyturn.core.errors import UnavailableError
 
@@ -29,7 +36,6 @@ _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
 _NO_CAUSE = Exception()
-_log = logging.getLogger(__name__)
 
 
 class OnRequest(Protocol):
@@ -67,29 +73,12 @@ class _Request(msgspec.Struct, rename="camel", omit_defaults=True):
     status: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Event(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
 class _Head(msgspec.Struct):
     metadata: _Metadata
 
 
-class _Version(msgspec.Struct, rename="camel"):
-    resource_version: str
-
-
-class _Bookmark(msgspec.Struct):
-    metadata: _Version
-
-
 class _Status(msgspec.Struct):
     message: str = ""
-
-
-class _Error(msgspec.Struct):
-    code: int = 0
 
 
 class _Body(EmptyStreamReader):
@@ -131,9 +120,9 @@ class RequestResponses:
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.
 
-    The objects of a list go to `on_request` at once, and kopf receives none of them: it would need too long for 100,000
-    (docs/design/decisions/0004-kopf-on-our-connection.md). For the same reason, a change of an object whose metadata
-    `is_known`, such as our own write of its status, becomes a bookmark.
+    The objects of a list go directly to `on_request`. kopf receives none of them, because it would take too long for
+    100,000 of them (docs/design/decisions/0004-kopf-on-our-connection.md). For the same reason, a change of an object
+    whose metadata `is_known`, such as our own write of its status, becomes a bookmark.
     """
 
     def __init__(
@@ -174,7 +163,7 @@ class RequestResponses:
             await asyncio.sleep(self._backoffs[path].next_pause(longest))
         try:
             return await (self._watch if "watch" in request.url.query else self._list)(request, handler)
-        except (UnavailableError, UnreadableError, msgspec.DecodeError, ValueError) as error:
+        except (UnavailableError, UnreadableBodyError, msgspec.DecodeError, ValueError) as error:
             self._unlisted = self._unlisted and str(error)
             self._pauses[path] = self.boundary.report(error)
             # To kopf this is a broken response: it ends the list, and a watch that is in progress is requested again.
@@ -182,7 +171,7 @@ class RequestResponses:
 
     async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         path = request.url.path
-        await self._secrets_listed(_namespace(path))
+        await self._secrets_listed(namespace_in(path))
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
             response = await handler(request)
@@ -190,7 +179,7 @@ class RequestResponses:
                 return await self._refused(response)
             try:
                 page = decode_page(await read_body(response.content, _MAX_BYTES), _API_VERSION, f"{KIND}List")
-            except UnreadableError as error:
+            except UnreadableBodyError as error:
                 response.close()
                 if self._page_size.value > 1:
                     self._page_size.shrink()
@@ -226,7 +215,7 @@ class RequestResponses:
         if page.remaining:
             self._uids[path] = uids
         else:
-            self._on_list(uids, _namespace(path))
+            self._on_list(uids, namespace_in(path))
             self._versions[path] = int(page.version)
             self._unlisted = ""
 
@@ -234,10 +223,8 @@ class RequestResponses:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         path = request.url.path
-        if is_restored := await read_version(self._api, path) < self._versions[path]:
-            # etcd was restored from a backup: the API server sends no changes after a version that it does not know.
-            _log.warning("the resourceVersion of %s decreased; listing all objects again", path)
-            self._on_list(frozenset(), _namespace(path))
+        if is_restored := await was_restored(self._api, path, self._versions[path]):
+            self._on_list(frozenset(), namespace_in(path))
         response = await handler(request)
         if response.status == HTTPStatus.GONE:
             response.close()
@@ -254,16 +241,15 @@ class RequestResponses:
     async def _events(self, path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         try:
             async for line in read_lines(content, _MAX_BYTES):
-                event = _read_event(line)
-                bookmark = msgspec.json.decode(event.object, type=_Bookmark)
-                version = int(bookmark.metadata.resource_version)
-                if version < self._versions[path]:
+                event = decode_event(line)
+                if event.version < self._versions[path]:
                     if event.type == "BOOKMARK":
                         continue
                     return  # etcd may have been restored: the next watch begins with a check.
-                self._versions[path] = version
+                self._versions[path] = event.version
                 if event.type == "BOOKMARK" or self._is_echo(event):
                     # kopf resumes a watch at the version of the last line. A bookmark takes it a tenth of the CPU time.
+                    bookmark = {"metadata": {"resourceVersion": str(event.version)}}
                     yield msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
                 else:
                     yield msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
@@ -273,7 +259,7 @@ class RequestResponses:
             self.boundary.report(error)
             yield _EXPIRED
 
-    def _is_echo(self, event: _Event) -> bool:
+    def _is_echo(self, event: WatchEvent) -> bool:
         if event.type != "MODIFIED":
             return False
         metadata = msgspec.json.decode(event.object, type=_Head).metadata
@@ -301,10 +287,6 @@ async def _expired() -> AsyncIterator[bytes]:
     yield _EXPIRED
 
 
-def _namespace(path: str) -> str:
-    return path.partition("/namespaces/")[2].partition("/")[0]
-
-
 def _read(raw: msgspec.Raw) -> _Request:
     """Decode only the fields of a TokenRequest that are used."""
     request = msgspec.json.decode(raw, type=_Request)
@@ -315,12 +297,3 @@ def _read(raw: msgspec.Raw) -> _Request:
             request.spec, request.spec_bytes = msgspec.UNSET, size
     request.metadata.annotations = {RENEW_REQUESTED: renew_requested(request.metadata.annotations)}
     return request
-
-
-def _read_event(line: bytes) -> _Event:
-    """Return an event. Raises UnavailableError if it reports an error."""
-    event = msgspec.json.decode(line, type=_Event)
-    if event.type == "ERROR":
-        code = msgspec.json.decode(event.object, type=_Error).code
-        raise UnavailableError("Unavailable", f"the watch ended with code {code}")
-    return event

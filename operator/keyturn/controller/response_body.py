@@ -22,12 +22,10 @@ _PATH = re.compile(
 )
 _KINDS = {"secrets": "Secret", "configmaps": "ConfigMap", "events": "Event", "leases": "Lease",
           "tokenrequests": "TokenRequest"}  # fmt: skip
-
-
 _HINT = "; check proxies between Keyturn and the API server"
 
 
-class UnreadableError(Exception):
+class UnreadableBodyError(Exception):
     """A body is larger than its limit, or nested too deeply. `head` is its beginning."""
 
     def __init__(self, why: str, head: bytes = b"") -> None:
@@ -56,17 +54,32 @@ class _Kind(msgspec.Struct, rename="camel"):
     kind: str
 
 
-class _Empty(msgspec.Struct):
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """An event of a watch. Of its object, only the resourceVersion is decoded."""
+
+    type: str
+    object: msgspec.Raw
+    version: int
+
+
+class _Empty(msgspec.Struct, frozen=True):
     pass
 
 
-class _DataFields(msgspec.Struct):
+class _DataFields(msgspec.Struct, frozen=True):
     data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:data")
 
 
-class _Manager(msgspec.Struct, rename="camel"):
+class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
+    """An entry of managedFields: a field manager, and the keys of a Secret's data that it owns."""
+
     manager: str = ""
     fields_v1: _DataFields = msgspec.field(default_factory=_DataFields, name="fieldsV1")
+
+    def data_keys(self) -> frozenset[str]:
+        """Return the keys of a Secret's data that this manager owns."""
+        return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
 
 
 class _ObjectMeta(msgspec.Struct, rename="camel"):
@@ -100,6 +113,23 @@ class _Status(msgspec.Struct):
 class _ListMeta(msgspec.Struct, rename="camel"):
     resource_version: str
     remaining: str = msgspec.field(default="", name="continue")
+
+
+class _Line(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _Versioned(msgspec.Struct):
+    metadata: _Version
 
 
 class _List(_Kind, rename="camel"):
@@ -148,17 +178,17 @@ class _AccessReview(_Kind, rename="camel"):
 
 
 async def read_body(content: Content, limit: int = MAX_BYTES) -> bytes:
-    """Read a body. Raises UnreadableError if it is larger than `limit` bytes."""
+    """Read a body. Raises UnreadableBodyError if it is larger than `limit` bytes."""
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise UnreadableError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
+            raise UnreadableBodyError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
     return bytes(body)
 
 
 async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[bytes]:
-    """Yield the lines of a watch. Raises UnreadableError at a line larger than `limit` bytes.
+    """Yield the lines of a watch. Raises UnreadableBodyError at a line larger than `limit` bytes.
 
     An incomplete last line is dropped, because the connection broke within it.
     """
@@ -167,7 +197,7 @@ async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[
         for piece in io.BytesIO(chunk):
             line += piece
             if len(line) > limit:
-                raise UnreadableError(f"an event of more than {limit} bytes")
+                raise UnreadableBodyError(f"an event of more than {limit} bytes")
             if piece.endswith(b"\n"):
                 if line.strip():
                     yield bytes(line)
@@ -189,7 +219,7 @@ def decode_object(
         expected.check(content)
         fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(fields.pop("metadata", b"{}"), type=dict[str, msgspec.Raw])
-        managers = msgspec.json.decode(metadata.pop("managedFields", b"[]"), type=list[_Manager] | None)
+        managers = msgspec.json.decode(metadata.pop("managedFields", b"[]"), type=list[ManagedFields] | None)
         body = {key: msgspec.json.decode(raw) for key, raw in fields.items()}
         body["metadata"] = {key: msgspec.json.decode(raw) for key, raw in metadata.items()}
     except RecursionError:
@@ -210,12 +240,12 @@ def list_kind(path: str, accept: str) -> tuple[str, str]:
 def decode_page(content: bytes, api_version: str, kind: str) -> Page:
     """Decode a page of a list.
 
-    Raises UnreadableError if it is nested too deeply, and UnavailableError if it is not such a list.
+    Raises UnreadableBodyError if it is nested too deeply, and UnavailableError if it is not such a list.
     """
     try:
         page = msgspec.json.decode(content, type=_List)
     except RecursionError:
-        raise UnreadableError("nested too deeply", content[:_HEAD_BYTES]) from None
+        raise UnreadableBodyError("nested too deeply", content[:_HEAD_BYTES]) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         page = None
     if page is None or (page.api_version, page.kind) != (api_version, kind):
@@ -223,17 +253,27 @@ def decode_page(content: bytes, api_version: str, kind: str) -> Page:
     return Page(tuple(page.items or ()), page.metadata.resource_version, page.metadata.remaining)
 
 
+def decode_event(line: bytes) -> WatchEvent:
+    """Decode a line of a watch. Raises UnavailableError if the event reports an error, and msgspec.DecodeError."""
+    event = msgspec.json.decode(line, type=_Line)
+    if event.type == "ERROR":
+        code = msgspec.json.decode(event.object, type=_Error).code
+        raise UnavailableError("Unavailable", f"the watch ended with code {code}")
+    metadata = msgspec.json.decode(event.object, type=_Versioned).metadata
+    return WatchEvent(event.type, event.object, int(metadata.resource_version))
+
+
 def read_head(head: bytes, path: str, accept: str = LIST) -> tuple[Page, bytes]:
     """Return a page without items from the beginning of a list, and the beginning of its items."""
     metadata, _, items = head.partition(b',"items":[')
     try:
         return decode_page(metadata + b"}", *list_kind(path, accept)), items
-    except UnreadableError:
+    except UnreadableBodyError:
         raise UnavailableError("Unavailable", "the list has no readable metadata") from None
 
 
 def object_name(beginning: bytes) -> str:
-    """Return namespace and name of an object from its beginning: they precede all fields that users fill freely."""
+    """Return namespace and name of an object from its beginning: they come before all fields with free text."""
     names = (re.search(rb'"%s":"([^"]*)"' % key, beginning) for key in (b"namespace", b"name"))
     return "/".join(name[1].decode(errors="replace") for name in names if name)
 

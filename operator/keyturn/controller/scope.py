@@ -24,7 +24,7 @@ from typing import Any
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import ApiClient
+from keyturn.controller.api_client import ApiClient, namespace_in
 from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.request_index import Entry
 from keyturn.controller.status_writer import StatusWriter
@@ -38,8 +38,8 @@ LEASE_NAME, LABEL = "keyturn-scope", f"{GROUP}/scope"
 NAMESPACED, HANDOVER, CLUSTER = "namespaced", "handover", "cluster"
 # A takeover takes at most twice this time, because each Lease is read twice in it.
 HOLD_SECONDS = 120
-_SHOWN = 10
-PATIENCE = timedelta(minutes=1)
+_MAX_SHOWN = 10
+REPORT_DELAY = timedelta(minutes=1)
 _CONFLICT = "ScopeConflict"
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Scope(ABC):
 
     def may_write(self, path: str) -> bool:
         """Whether we may now write the object with this path on the API server."""
-        namespace = path.partition("/namespaces/")[2].partition("/")[0]
+        namespace = namespace_in(path)
         return not namespace or self.is_held(namespace)
 
     async def check(self) -> None:
@@ -137,8 +137,8 @@ class Scope(ABC):
     def note(self) -> str:
         """Return the conflicts as a line for /readyz, or ""."""
         places = [f"{_place(namespace)} (installation {holder})" for namespace, holder in self.conflicts().items()]
-        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-        return f"ScopeConflict: not renewed here: {', '.join(places[:_SHOWN])}{more}\n" if places else ""
+        more = f" and {len(places) - _MAX_SHOWN} more" if len(places) > _MAX_SHOWN else ""
+        return f"ScopeConflict: not renewed here: {', '.join(places[:_MAX_SHOWN])}{more}\n" if places else ""
 
 
 class NamespacedScope(Scope):
@@ -227,7 +227,7 @@ def _place(namespace: str) -> str:
     return f"namespace {namespace}" if namespace else "all namespaces"
 
 
-class Yielding:
+class ConflictReporter:
     """The scope, and reports about TokenRequests outside of it, which another installation renews.
 
     The status belongs to the installation that renews. The one that yields records an Event, and writes the status only
@@ -248,20 +248,20 @@ class Yielding:
         self._reported.pop(uid, None)
 
     async def report(self, entry: Entry, conflict: str, now: datetime) -> None:
-        """Record the Event once. Write the status if nobody has reported on this generation for PATIENCE."""
+        """Record the Event once. Write the status if nobody has reported on this generation for REPORT_DELAY."""
         request, status = entry.request, entry.status
         since = self._reported.setdefault(request.uid, now)
         if since == now:
-            await self._status_writer.event(request, Event("Warning", _CONFLICT, conflict))
+            await self._status_writer.post_event(request, Event("Warning", _CONFLICT, conflict))
         if (
             isinstance(request, Request)
             and status.observed_generation != request.generation
-            and now - since >= PATIENCE
+            and now - since >= REPORT_DELAY
         ):
             error = UnavailableError(_CONFLICT, conflict)
-            failure = Failure(error, status.failed_attempts, now + PATIENCE, request.generation)
+            failure = Failure(error, status.failed_attempts, now + REPORT_DELAY, request.generation)
             status = report(request, status, Outcome(now, entry.state.issuance, failure=failure))
             # Because of `version`, a status that the other installation writes at the same time is not overwritten.
-            await self._status_writer.status(
+            await self._status_writer.write_status(
                 request.namespace, request.name, request.uid, status, version=entry.version
             )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
 from keyturn.controller.secret_manifest import target_secret
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.issuance import MANAGED_BY, IssuanceKeys, TargetSecret, field_manager
 
 _MAX_DELETED = 10_000
@@ -33,9 +33,9 @@ class SecretCache:
         self._deleted: dict[NamespacedName, None] = {}
         self._written_by: defaultdict[str, set[NamespacedName]] = defaultdict(set)
         # The last event of each Secret that is being written. All of them could fill the memory.
-        self._writing: dict[NamespacedName, tuple[Meta, bool] | None] = {}
+        self._writing: dict[NamespacedName, tuple[SecretMeta, bool] | None] = {}
 
-    def observe(self, meta: Meta, alive: bool) -> bool:  # noqa: FBT001 - the signature of the watch
+    def observe(self, meta: SecretMeta, alive: bool) -> bool:  # noqa: FBT001 - the signature of the watch
         """Handle an event of the watch; returns whether the Secret changed, so that its requests must be reconciled."""
         name = (meta.namespace, meta.name)
         if name in self._writing:

@@ -10,7 +10,7 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import JSON_KEYS, KIND, OPAQUE, VERSION, Request
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.issuance import (
     EXPIRES_AT,
     ISSUANCE_ANNOTATION,
@@ -76,7 +76,7 @@ def release_patch(secret: TargetSecret) -> dict[str, Any]:
     }
 
 
-def target_secret(meta: Meta, keys: IssuanceKeys) -> TargetSecret:
+def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
     """Return a Secret as far as it is known from its metadata."""
     issuance, unverified = keys.read(meta.annotations, meta.namespace, meta.name)
     return TargetSecret(
@@ -92,10 +92,10 @@ def target_secret(meta: Meta, keys: IssuanceKeys) -> TargetSecret:
     )
 
 
-def read_meta(request: Request, body: Mapping[str, Any]) -> Meta:
+def read_meta(request: Request, body: Mapping[str, Any]) -> SecretMeta:
     """Return the metadata of a Secret from its manifest, with all names that the request's spec contains."""
     names = {request.uid, *labels(request), *annotations(request)}
-    return msgspec.convert(body["metadata"], Meta).bounded(names)
+    return msgspec.convert(body["metadata"], SecretMeta).bounded(names)
 
 
 def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -> tuple[TargetSecret, dict[str, str]]:
@@ -109,7 +109,7 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 
 
-def _is_modified_by_others(meta: Meta, issuance: Issuance) -> bool:
+def _is_modified_by_others(meta: SecretMeta, issuance: Issuance) -> bool:
     """Whether another field manager owns one of our keys, or we no longer own one."""
     keys, manager = set(issuance.keys), field_manager(issuance.uid)
     ours = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager == manager))

@@ -1,7 +1,6 @@
 """Watches the metadata of Secrets only, so that their values never reach this process."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
@@ -10,15 +9,14 @@ import aiohttp
 import msgspec
 
 from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
-from keyturn.controller.object_list import PageSize, list_pages, read_version
+from keyturn.controller.object_list import PageSize, list_pages, was_restored
+from keyturn.controller.response_body import ManagedFields, decode_event
 from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION
 
-_log = logging.getLogger(__name__)
-
-OnSecret = Callable[["Meta", bool], None]
+OnSecret = Callable[["SecretMeta", bool], None]
 _OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # The limit for labels, annotations and owners, in bytes of memory.
@@ -33,26 +31,7 @@ class Owner(msgspec.Struct, frozen=True):
     uid: str
 
 
-class _Nothing(msgspec.Struct, frozen=True):
-    pass
-
-
-class _FieldSet(msgspec.Struct, frozen=True):
-    data: dict[str, _Nothing] = msgspec.field(default_factory=dict, name="f:data")
-
-
-class Fields(msgspec.Struct, frozen=True, rename="camel"):
-    """An entry of managedFields."""
-
-    manager: str = ""
-    fields_v1: _FieldSet = msgspec.field(default_factory=_FieldSet, name="fieldsV1")
-
-    def data_keys(self) -> frozenset[str]:
-        """Return the keys of a Secret's data that this manager owns."""
-        return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
-
-
-class Meta(msgspec.Struct, frozen=True, rename="camel"):
+class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
     """The fields of a Secret's metadata that are read."""
 
     name: str
@@ -62,10 +41,10 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     owner_references: tuple[Owner, ...] = ()
-    managed_fields: tuple[Fields, ...] = ()
+    managed_fields: tuple[ManagedFields, ...] = ()
     is_partial: bool = False
 
-    def bounded(self, names: AbstractSet[str] = frozenset()) -> "Meta":
+    def bounded(self, names: AbstractSet[str] = frozenset()) -> "SecretMeta":
         """Return the metadata to cache. If they are too large, that is only what Keyturn writes and what `names` lists.
 
         Otherwise anyone who may write a Secret could fill the memory that all namespaces share. A partial result must
@@ -99,24 +78,7 @@ def _bytes_in_memory(text: str) -> int:
 
 
 class _Item(msgspec.Struct, frozen=True):
-    metadata: Meta
-
-
-class _Line(msgspec.Struct, frozen=True):
-    type: str
-    object: msgspec.Raw
-
-
-class _Bookmark(msgspec.Struct, frozen=True):
-    metadata: "_Version"
-
-
-class _Version(msgspec.Struct, frozen=True, rename="camel"):
-    resource_version: str
-
-
-class _Error(msgspec.Struct, frozen=True):
-    code: int = 0
+    metadata: SecretMeta
 
 
 class SecretWatch:
@@ -151,10 +113,7 @@ class SecretWatch:
         while True:
             longest_pause = LONGEST_PAUSE_SECONDS
             try:
-                if self._version and await read_version(self._api, self._path) < self._version:
-                    # etcd was restored from a backup: the API server sends no changes after a version that it does not
-                    # know.
-                    _log.warning("the resourceVersion of %s decreased; listing all objects again", self._path)
+                if self._version and await was_restored(self._api, self._path, self._version):
                     self._version = 0
                     self._report_deleted(set())
                 if not self._version:
@@ -189,22 +148,18 @@ class SecretWatch:
         """Follow the watch until the server ends it."""
         query = {"labelSelector": self._selector, "watch": "true", "allowWatchBookmarks": "true",
                  "resourceVersion": str(self._version), "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
-        async for raw in self._api.watch(self._path, query):
-            line = msgspec.json.decode(raw, type=_Line)
-            if line.type == "ERROR":
-                code = msgspec.json.decode(line.object, type=_Error).code
-                raise UnavailableError("Unavailable", f"the watch of {self._path} ended with code {code}")
-            if line.type == "BOOKMARK":
-                bookmark = msgspec.json.decode(line.object, type=_Bookmark).metadata
-                self._version = max(self._version, int(bookmark.resource_version))
+        async for line in self._api.watch(self._path, query):
+            event = decode_event(line)
+            if event.type == "BOOKMARK":
+                self._version = max(self._version, event.version)
                 continue
-            meta = msgspec.json.decode(line.object, type=_Item).metadata
-            if int(meta.resource_version) < self._version:
+            if event.version < self._version:
                 return  # etcd may have been restored.
-            self._version = int(meta.resource_version)
-            self._report(meta, alive=line.type != "DELETED")
+            meta = msgspec.json.decode(event.object, type=_Item).metadata
+            self._version = event.version
+            self._report(meta, alive=event.type != "DELETED")
 
-    def _report(self, meta: Meta, *, alive: bool) -> None:
+    def _report(self, meta: SecretMeta, *, alive: bool) -> None:
         if alive:
             self._reported[meta.uid] = (meta.namespace, meta.name)
         else:
@@ -217,4 +172,4 @@ class SecretWatch:
     def _report_deleted(self, uids: set[str]) -> None:
         for uid in self._reported.keys() - uids:
             namespace, name = self._reported[uid]
-            self._report(Meta(name, namespace, uid, "0"), alive=False)
+            self._report(SecretMeta(name, namespace, uid, "0"), alive=False)

@@ -15,9 +15,8 @@ from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
 from keyturn.core.der import binary_hint
 from keyturn.core.errors import BeingDeletedError, RefusedError
 from keyturn.core.lru import LruDict
-from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
+from keyturn.core.pipeline_values import AWS_KEYS, SourceValues, parse_source, require_content
 
-_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 _READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
 _SHARED_SECONDS = 1.0
@@ -54,19 +53,19 @@ class SourceReader:
         source, single_use = request.spec.source, request.spec.single_use_ref
         refs = [ref for ref in (source.token_ref, single_use) if ref]
         names = dict.fromkeys((*source.secrets, *((single_use.name,) if single_use else ())))
-        keys_read = frozenset({*_AWS_KEYS, *(ref.key for ref in refs)})
+        keys_read = frozenset({*AWS_KEYS, *(ref.key for ref in refs)})
         read = self._share if shared else self._read
         data = {name: await read(request.namespace, name, keys_read) for name in names}
         token = _value(source.token_ref, data) if source.token_ref else None
         keys = None
         if source.keys_ref:
             encoded = data[source.keys_ref.name]
-            keys = {key: _text(encoded[key], f"key {key}") for key in _AWS_KEYS if key in encoded}
+            keys = {key: _text(encoded[key], f"key {key}") for key in AWS_KEYS if key in encoded}
         keys_from = f"Secret {source.keys_ref.name}" if source.keys_ref else ""
         return parse_source(token, keys, _value(single_use, data) if single_use else None, keys_from=keys_from)
 
     def forget(self, namespace: str, name: str = "") -> None:
-        """Share no read that has begun, of one Secret or of all in a namespace: what it returns may be outdated."""
+        """Stop sharing reads that have begun, of a Secret or of all in a namespace: they may be outdated."""
         reads = self._shared.get(namespace, {})
         for key in [key for key in reads if name in ("", key[0])]:
             del reads[key]

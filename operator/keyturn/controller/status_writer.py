@@ -11,11 +11,10 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import KIND, PLURAL, VERSION, Request
+from keyturn.api.token_request import KIND, PLURAL, VERSION, InvalidRequest, Request
 from keyturn.controller.api_client import MERGE, ApiClient
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.status import Event
-from keyturn.reconcile.reconciler import InvalidRequest
 
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1024  # the API server refuses a longer one in a core/v1 Event
@@ -37,10 +36,12 @@ class StatusWriter:
         self._url = troubleshooting_url
 
     def read(self, body: Mapping[str, Any]) -> Status:
-        """Read the status of a TokenRequest as it was before it was written."""
+        """Read the status of a TokenRequest, without the links that `write_status` adds."""
         return _with_messages(read_status(body), lambda it: it.message.removesuffix(self._link(it.reason)))
 
-    async def status(self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None) -> None:
+    async def write_status(
+        self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None
+    ) -> None:
         """Patch the status. With `version`, only if the TokenRequest still has this resourceVersion.
 
         Raises BeingDeletedError if the TokenRequest does not exist, and UnavailableError if its version differs.
@@ -60,7 +61,7 @@ class StatusWriter:
         if response.is_error:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
-    async def event(self, request: Request | InvalidRequest, event: Event) -> None:
+    async def post_event(self, request: Request | InvalidRequest, event: Event) -> None:
         """Post an Event; a failure is only logged."""
         now, link = rfc3339(self._now()), self._link(event.reason) if event.type == "Warning" else ""
         involved = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,

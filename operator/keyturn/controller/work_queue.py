@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from keyturn.core.clock import ClockSteps
 
 _LONGEST_SLEEP_SECONDS = 30.0
-_SPARE = 1000
+_MAX_STALE_ENTRIES = 1000
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
 # The expiry, serial, uid and namespace of an overdue request.
@@ -95,7 +95,9 @@ class WorkQueue:
         del self._queued[uid]
         if uid in self._returning:
             self._offer(namespace)
-            self._return_worker(uid)
+            returning, worker = self._returning.pop(uid)
+            self._without_worker.discard(returning)
+            worker.set_result(None)
             return self.get(now)
         self._busy[uid] = namespace
         self._busy_in[namespace] += 1
@@ -103,13 +105,13 @@ class WorkQueue:
         return uid
 
     def free_worker(self, uid: str) -> None:
-        """Let another request have the worker of a reconciliation that may take forever. It continues nevertheless."""
+        """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
         if uid in self._busy:
             self._without_worker.add(uid)
             self.changed.set()
 
     async def regain_worker(self, uid: str) -> None:
-        """Wait until a reconciliation that gave up its worker has one again. It takes its turn in the queue."""
+        """Wait, in the order of the queue, until a reconciliation that released its worker has one again."""
         if uid not in self._without_worker:
             return
         name, worker = f"{uid} returns", asyncio.get_running_loop().create_future()
@@ -120,11 +122,6 @@ class WorkQueue:
         finally:
             self._returning.pop(name, None)
             self.remove(name)
-
-    def _return_worker(self, name: str) -> None:
-        uid, worker = self._returning.pop(name)
-        self._without_worker.discard(uid)
-        worker.set_result(None)
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
@@ -153,7 +150,7 @@ class WorkQueue:
 
     def _queue(self, uid: str, queued: QueuedRequest) -> None:
         heapq.heappush(self._delayed, (queued.due, queued.serial, uid))
-        if len(self._delayed) > 2 * len(self._queued) + _SPARE:
+        if len(self._delayed) > 2 * len(self._queued) + _MAX_STALE_ENTRIES:
             # Replaced entries stay in the heap until their time: a request that is often expedited would leave many.
             self._delayed = [item for item in self._delayed if self._is_current(*item[1:])]
             heapq.heapify(self._delayed)
@@ -168,7 +165,7 @@ class WorkQueue:
             self._ready.pop(namespace, None)
             return
         heapq.heappush(self._first, (self._busy_in[namespace], ready[0]))
-        if len(self._first) > 2 * len(self._ready) + _SPARE:
+        if len(self._first) > 2 * len(self._ready) + _MAX_STALE_ENTRIES:
             self._first = [(self._busy_in[name], items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 

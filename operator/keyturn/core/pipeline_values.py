@@ -16,6 +16,9 @@ MAX_SESSION_TOKEN_LENGTH = 32 * 1024
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
+# The keys of a source Secret with AWS credentials: those that it must have, and all.
+REQUIRED_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+AWS_KEYS = (*REQUIRED_AWS_KEYS, "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,7 @@ def parse_source(
     """
     credentials = None
     if keys is not None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        for name in REQUIRED_AWS_KEYS:
             if name not in keys:
                 raise RefusedError("SourceNotFound", f"{keys_from} has no key {name}")
             require_content(keys[name], f"key {name} of {keys_from}")

@@ -7,10 +7,16 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from keyturn.api.token_request import OPAQUE, Request
-from keyturn.core.attempts import TRANSIENT_LIMIT, RetryContext, longest_wait, next_attempt_time
 from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
-from keyturn.core.renewal_time import shortest_lifetime, when_to_renew
+from keyturn.core.renewal_time import (
+    TRANSIENT_LIMIT,
+    RetryContext,
+    longest_wait,
+    next_attempt_time,
+    shortest_lifetime,
+    when_to_renew,
+)
 from keyturn.core.state import Failure, ReconcileState
 
 WAITING_FOR_RENEWAL = "WaitingForRenewal"
@@ -108,18 +114,18 @@ def remaining_lifetime(request: Request, issuance: Issuance | None, now: datetim
     return max(timedelta(), left if left > timedelta() else issuance.expires - now)
 
 
-def exchange_interval(reason: str, lifetime: timedelta, minimum: timedelta, repairs: int) -> timedelta:
+def exchange_interval(reason: str, lifetime: timedelta, min_interval: timedelta, repairs: int) -> timedelta:
     """Return the minimum time between two exchanges of a request.
 
-    After a user's change it is `minimum` (10 s by default). For a renewal that is due it is at least a twentieth of the
-    lifetime, so that neither a wrong clock nor an issuer can cause a loop. The first repair is immediate. Then the
-    interval doubles with each of the `repairs` in a row, from one minute to half an hour: a client that keeps damaging
-    the Secret must not cause an exchange each time.
+    After a user's change it is `min_interval` (10 s by default). For a renewal that is due it is at least a twentieth
+    of the lifetime, so that neither a wrong clock nor an issuer can cause a loop. The first repair is immediate. Then
+    the interval doubles with each of the `repairs` in a row, from one minute to half an hour: a client that keeps
+    damaging the Secret must not cause an exchange each time.
     """
     if reason in REPAIR_REASONS:
         doubled = timedelta(minutes=1) * 2 ** min(max(repairs - 1, 0), 5)
         return min(doubled, timedelta(minutes=30)) if repairs else timedelta()
-    return max(minimum, lifetime / 20) if reason == "Due" else minimum
+    return max(min_interval, lifetime / 20) if reason == "Due" else min_interval
 
 
 def next_reconcile(
@@ -199,11 +205,11 @@ def decide(
     source_fingerprint: str | None,
     state: ReconcileState,
     now: datetime,
-    minimum: timedelta,
+    min_interval: timedelta,
 ) -> Decision:
     """Decide what to do about a request.
 
-    `source_fingerprint` is None if the source was not read. `minimum` is the configured minimum time between two
+    `source_fingerprint` is None if the source was not read. `min_interval` is the configured minimum time between two
     exchanges of a request.
     """
     if target and (error := target_conflict(request, target)):
@@ -216,11 +222,11 @@ def decide(
         # cause more exchanges than other edits do.
         reason = "DriftDetected"
     if state.failure:
-        decision = _decide_retry(request, state, state.failure, reason, now, minimum)
+        decision = _decide_retry(request, state, state.failure, reason, now, min_interval)
         if isinstance(decision, Wait) or reason not in REPAIR_REASONS:
             return decision
         # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
-    earliest = _earliest_renewal(request, state, reason, now, minimum)
+    earliest = _earliest_renewal(request, state, reason, now, min_interval)
     if earliest and now < earliest:
         return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
@@ -256,7 +262,7 @@ def _decide_metadata(
 
 
 def _decide_retry(
-    request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, minimum: timedelta
+    request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, min_interval: timedelta
 ) -> Renew | Wait:
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
@@ -265,7 +271,7 @@ def _decide_retry(
         return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
     if state.exchanged_at and state.exchanged_at <= now:
         # Something has changed, but changes in a loop must not become exchanges in a loop.
-        earliest = min(state.exchanged_at + minimum, failure.next_attempt_time)
+        earliest = min(state.exchanged_at + min_interval, failure.next_attempt_time)
         if now < earliest:
             return Wait(_before_expiry(earliest, state, now), failure)
     return Renew(reason)
@@ -278,15 +284,15 @@ def bounded(failure: Failure, request: Request, issuance: Issuance | None, now: 
 
 
 def _earliest_renewal(
-    request: Request, state: ReconcileState, reason: str, now: datetime, minimum: timedelta
+    request: Request, state: ReconcileState, reason: str, now: datetime, min_interval: timedelta
 ) -> datetime | None:
     last = state.last
     if last is None or now < last.issued:  # the clock was set back
         return None
-    earliest = last.issued + exchange_interval(reason, shortest_lifetime(request, last), minimum, state.repairs)
+    earliest = last.issued + exchange_interval(reason, shortest_lifetime(request, last), min_interval, state.repairs)
     if reason in REPAIR_REASONS:
         # No matter how often the Secret is damaged, it is renewed before it expires.
-        earliest = min(earliest, max(last.renew, last.issued + minimum))
+        earliest = min(earliest, max(last.renew, last.issued + min_interval))
     return earliest
 
 

@@ -14,12 +14,12 @@ from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
 from keyturn.api.times import rfc3339, whole_seconds
+from keyturn.core.clock import clock_skew_error, measure_skew
 from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import MAX_SESSION_TOKEN_LENGTH, Credentials, require_safe
 from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges import clock_skew
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
 from keyturn.exchanges.aws_errors import AwsOperation, expiration, failure, member
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
@@ -70,7 +70,7 @@ class AwsResponse:
             return  # If a token was consumed, its replacement in the response must be saved first.
         problem = f"{operation.title} returned {what} that expired at {rfc3339(expires_at)}"
         if expires_at > self.requested_at + self.clock_skew:
-            raise clock_skew.to_error(problem, self.clock_skew, "AWS", self.request_id)
+            raise clock_skew_error(problem, self.clock_skew, "AWS", self.request_id)
         raise TransientRefusalError("SourceInvalid", f"{problem}; check the node's clock", request_id=self.request_id)
 
 
@@ -195,7 +195,7 @@ class Aws:
     def _measure_clock_skew(self, service: str, metadata: Mapping[str, Any]) -> timedelta:
         """Return the service's clock minus the local clock, by the Date header of its response; zero without one."""
         date = metadata.get("HTTPHeaders", {}).get("date")
-        skew = clock_skew.measure(date, self._now())
+        skew = measure_skew(date, self._now())
         if date:
             self._metrics.clock_skew.labels(service).set(skew.total_seconds())
         return skew

@@ -19,9 +19,9 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
+from keyturn.core.clock import SIGNIFICANT_SKEW, clock_skew_error, describe_skew
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.token_times import parse_time
-from keyturn.exchanges import clock_skew
 from keyturn.exchanges.rate_limit import parse_retry_after
 from keyturn.exchanges.transmission import NOT_PROCESSED
 
@@ -191,7 +191,7 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: tim
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
     text = str(response.get("Error", {}).get("Message", ""))
     if _is_clock_skew(code, text, classification, skew):
-        return clock_skew.to_error(f"{operation.title}: {code}", skew, "AWS", request_id)
+        return clock_skew_error(f"{operation.title}: {code}", skew, "AWS", request_id)
     hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
     message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + _describe(skew)
     if classification.reason == "Throttled":
@@ -226,11 +226,11 @@ def _is_clock_skew(code: str, text: str, classification: ErrorClassification, sk
     if code in _SIGNATURE_CODES:
         return abs(skew) >= _SIGNATURE_TOLERANCE or _SIGNATURE_TIME.match(text) is not None
     # Credentials that have expired by AWS's clock, but not by the local one, which is behind.
-    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= clock_skew.SIGNIFICANT)
+    return code in _CLOCK_CODES or (classification.reason == "SourceExpired" and skew >= SIGNIFICANT_SKEW)
 
 
 def _describe(skew: timedelta) -> str:
-    return f"; {clock_skew.describe(skew, 'AWS')}" if abs(skew) >= clock_skew.SIGNIFICANT else ""
+    return f"; {describe_skew(skew, 'AWS')}" if abs(skew) >= SIGNIFICANT_SKEW else ""
 
 
 def _code(error: ClientError) -> str:

@@ -20,15 +20,14 @@ from yarl import URL
 
 from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_object
+from keyturn.core.clock import measure_skew
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges import clock_skew
-from keyturn.exchanges.bounded_socket import BoundedSocket, open_bounded_socket
+from keyturn.exchanges.issuer_sockets import NOT_ALLOWED, AddressFilter, BoundedSocket, open_bounded_socket
 from keyturn.exchanges.issuer_threads import IssuerThreads
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
-from keyturn.exchanges.ssrf import NOT_ALLOWED, AddressFilter
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
@@ -136,9 +135,10 @@ class IssuerClient:
 
     @contextmanager
     def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
-        """Hold a namespace's right to send a request to an issuer; raises ThrottledError if too many are in progress.
+        """Reserve a slot for a request to an issuer while the block runs.
 
-        It is also raised if too many earlier requests of the namespace have not ended after their timeout.
+        Raises ThrottledError if too many requests are in progress, or if too many earlier ones of the namespace have
+        not ended after their timeout.
 
         This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
         a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.
@@ -223,7 +223,7 @@ class IssuerClient:
                     proxy_headers=proxy.headers if proxy else None,
                 ) as response,
             ):
-                skew = clock_skew.measure(response.headers.get("Date"), self._now())
+                skew = measure_skew(response.headers.get("Date"), self._now())
                 members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
                 wait = parse_retry_after(retry_after)
                 return IssuerResponse(host, response.status, members, wait, requested_at, skew)

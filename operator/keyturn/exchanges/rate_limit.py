@@ -5,8 +5,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from keyturn.core.attempts import LONGEST_RETRY_AFTER
 from keyturn.core.lru import LruDict
+from keyturn.core.renewal_time import LONGEST_RETRY_AFTER
 
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0

@@ -88,6 +88,6 @@ async def prepare(
 
 
 def reserve(context: ExchangeContext, request: Request, step: StepSpec) -> AbstractContextManager[None]:
-    """Hold the right to run an exchange while the block runs; raises ThrottledError if the issuer is busy."""
+    """Reserve a slot for an exchange while the block runs; raises ThrottledError if the issuer is busy."""
     oauth = step.oauth_token
     return context.issuer_client.reserve(oauth.token_url, request.namespace) if oauth else nullcontext()

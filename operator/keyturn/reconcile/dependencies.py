@@ -145,7 +145,7 @@ class PendingTokens:
         self._monotonic = monotonic
         self._pending: dict[str, tuple[asyncio.Task[Any], float]] = {}
         self._unsaved: dict[str, str] = {}
-        self._is_left = False
+        self._has_stopped_waiting = False
 
     def __contains__(self, name: str) -> bool:
         return name in self._pending
@@ -162,9 +162,9 @@ class PendingTokens:
         self._unsaved[name] = why
 
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run `work` for the token Secret `name` to its end even if this task is cancelled, then re-raise that.
+        """Run `work` for the token Secret `name` to its end. A cancellation of this task takes effect only after that.
 
-        A lock excludes a second use of the same name. After `leave`, a task that is cancelled does not wait.
+        A lock excludes a second use of the same name. After `stop_waiting`, a task that is cancelled does not wait.
         """
         task = asyncio.create_task(work)
         self._pending[name] = (task, self._monotonic())
@@ -180,19 +180,19 @@ class PendingTokens:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            while not (task.done() or self._is_left):
+            while not (task.done() or self._has_stopped_waiting):
                 # A second cancellation must not end the wait: asyncio.run would then cancel the save itself.
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({task}, timeout=_POLL_SECONDS)
             raise
 
-    def leave(self) -> None:
-        """Let the tasks that are cancelled, and wait for the end of their work, end before it."""
-        self._is_left = True
+    def stop_waiting(self) -> None:
+        """From now on, tasks that are cancelled end before their work does."""
+        self._has_stopped_waiting = True
 
-    def stay(self) -> None:
-        """From now on, tasks that are cancelled wait again."""
-        self._is_left = False
+    def wait_again(self) -> None:
+        """From now on, tasks that are cancelled wait for the end of their work again."""
+        self._has_stopped_waiting = False
 
     async def wait(self) -> None:
         """Wait until no token is pending, however often this task is cancelled."""
@@ -220,7 +220,7 @@ class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
-    `reserve` holds the right to run an exchange, and raises ThrottledError if Keyturn's own limit is reached.
+    `reserve` reserves a slot for an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
     `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
     it continues.

@@ -10,7 +10,7 @@ from typing import Final
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import MAX_REVISION, Status
 from keyturn.api.times import read_time
-from keyturn.api.token_request import Request, canonical_hash
+from keyturn.api.token_request import InvalidRequest, Request, canonical_hash
 from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
@@ -36,7 +36,6 @@ from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report, unsaved
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
-from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 from keyturn.reconcile.issue import (
     IssueContext,
@@ -56,23 +55,6 @@ _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidRequest:
-    """A TokenRequest whose spec cannot be parsed."""
-
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    error: RefusedError
-    is_being_deleted: bool = False
-
-    @property
-    def namespaced_name(self) -> str:
-        """Namespace and name, as logs name the request."""
-        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +111,7 @@ async def reconcile(
     now = deps.now()
     try:
         if isinstance(request, InvalidRequest):
-            return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
+            return Reconciled(state, invalid(status, request.generation, request.message, now), (), None)
         if request.is_paused:
             with contextlib.suppress(UnavailableError, RefusedError):
                 state = state.with_target(request, await deps.store.read_target(request))
@@ -159,7 +141,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
             case Renew(reason):
                 started = time.monotonic()
                 # The exchange cannot be undone, so everything that can be refused is checked first.
-                await _dry_run(deps, request, state, target, inputs.stored)
+                await _preflight(deps, request, state, target, inputs.stored)
                 last, state = state.last, replace(state, exchanged_at=now)
                 begun = await _begin(deps, request, state, inputs, now)
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
@@ -259,7 +241,7 @@ async def _read_inputs(
     return _Inputs(source, stored, fingerprint, inputs_hash)
 
 
-async def _dry_run(
+async def _preflight(
     deps: Dependencies, request: Request, state: ReconcileState, target: TargetSecret | None, stored: StoredToken | None
 ) -> None:
     """Refuse an attempt that would waste a token, and dry-run the write if a refused write would waste an exchange."""
@@ -277,14 +259,16 @@ async def _begin(deps: Dependencies, request: Request, state: ReconcileState, in
     """Run the pipeline up to and including the exchange that consumes a token; without one, run nothing."""
     revision = min(state.revision + 1, MAX_REVISION)
     context = IssueContext(inputs.fingerprint, state.last, revision, deps.rand(), now)
-    values, consumption = initial_values(request, inputs.source, inputs.stored, context), request.spec.consumption
-    numbers = [
-        number
-        for number, step in enumerate(request.spec.exchanges, 1)
-        if inputs.stored and consumption and step.exchange is consumption.exchange
-    ]
-    first = request.spec.exchanges[: numbers[0]] if numbers else ()
-    return _Begun(context, await _exchange(deps, request, inputs, first, values), first)
+    values = initial_values(request, inputs.source, inputs.stored, context)
+    steps = request.spec.exchanges
+    count = next((number for number, step in enumerate(steps, 1) if _is_consuming(request, inputs, step)), 0)
+    return _Begun(context, await _exchange(deps, request, inputs, steps[:count], values), steps[:count])
+
+
+def _is_consuming(request: Request, inputs: _Inputs, step: StepSpec) -> bool:
+    """Whether a step is the exchange that consumes the stored token."""
+    consumption = request.spec.consumption
+    return inputs.stored is not None and consumption is not None and step.exchange is consumption.exchange
 
 
 async def _finish(
@@ -307,12 +291,11 @@ async def _exchange(
     deps: Dependencies, request: Request, inputs: _Inputs, steps: Sequence[StepSpec], values: PipelineValues
 ) -> PipelineValues:
     """Run a part of the pipeline."""
-    consumption = request.spec.consumption
     for step in steps:
         # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
         try:
-            if inputs.stored and consumption and step.exchange is consumption.exchange:
+            if inputs.stored and _is_consuming(request, inputs, step):
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
                 values = await consume(deps, request, inputs.stored, step, values)
             else:
@@ -356,23 +339,3 @@ def _reconciled(
     # If a TokenRequest is being deleted, the garbage collector may delete its Secret first, as intended.
     recorded = () if request.is_being_deleted else tuple(events(previous, status, outcome))
     return Reconciled(state, status, recorded, requeue_at)
-
-
-def series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:
-    """Return the metrics of a request."""
-    conditions = tuple((condition.type, condition.status, condition.reason) for condition in status.conditions)
-    if isinstance(request, InvalidRequest):
-        return Series(request.namespace, request.name, conditions, status.failed_attempts)
-    issuance = state.issuance
-    return Series(
-        namespace=request.namespace,
-        name=request.name,
-        issued=issuance.issued if issuance else None,
-        renews=issuance.renew if issuance and not issuance.once else None,
-        expires=issuance.expires if issuance else None,
-        source_expires=issuance.source_expires if issuance else None,
-        source_warns=issuance.source_warns if issuance else None,
-        conditions=conditions,
-        failed_attempts=status.failed_attempts,
-        suspended=bool(request.spec.suspend),
-    )

@@ -9,7 +9,6 @@ from msgspec import structs
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request
-from keyturn.core.attempts import INTENT_SECONDS
 from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
@@ -19,6 +18,7 @@ from keyturn.core.errors import (
 )
 from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.renewal_time import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name

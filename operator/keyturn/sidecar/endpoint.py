@@ -39,14 +39,9 @@ class ListenAddresses:
     probes: str
 
 
-def no_metrics() -> bytes:
-    """Add nothing to the metrics of the endpoint itself."""
-    return b""
-
-
 @asynccontextmanager
 async def serve_endpoint(
-    addresses: ListenAddresses, cache: CredentialCache, token: str, metrics: Callable[[], bytes] = no_metrics
+    addresses: ListenAddresses, cache: CredentialCache, token: str, metrics: Callable[[], bytes] = lambda: b""
 ) -> AsyncIterator[ListenAddresses]:
     """Serve the cached credentials while the block runs; yields the addresses with the actual ports.
 

@@ -15,9 +15,9 @@ from keyturn.core.clock import ClockSteps
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
-from keyturn.metrics import Series
+from keyturn.metrics import Series, request_series
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import reconcile, series
+from keyturn.reconcile.reconciler import reconcile
 from keyturn.reconcile.reports import report_bug
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
 from keyturn.standalone.manifest_file import ManifestFile
@@ -74,7 +74,7 @@ class RenewalLoop:
 
     def series(self) -> Iterator[Series]:
         """Return the metrics of the request."""
-        yield series(self._request, self.status, self._state)
+        yield request_series(self._request, self.status, self._state)
 
     def exposition(self) -> bytes:
         """Return the metrics of the process in the Prometheus text format."""

@@ -11,7 +11,7 @@ from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.der import binary_hint
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import SourceValues, parse_source, require_content
+from keyturn.core.pipeline_values import AWS_KEYS, REQUIRED_AWS_KEYS, SourceValues, parse_source, require_content
 from keyturn.core.token_times import jwt_claims, jwt_times
 from keyturn.sidecar.mounted_files import (
     MAX_SECRET_BYTES,
@@ -22,8 +22,6 @@ from keyturn.sidecar.mounted_files import (
 )
 
 _ATTEMPTS = 5
-_REQUIRED_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_KEYS = (*_REQUIRED_KEYS, "AWS_SESSION_TOKEN")
 _SUBJECT_PREFIX = "system:serviceaccount:"
 
 
@@ -72,7 +70,7 @@ class SourceFiles:
         keys = None
         if source.keys_ref:
             directory = self._path(source.keys_ref.name)
-            files = self._read([directory / key for key in _KEYS], [directory / key for key in _REQUIRED_KEYS])
+            files = self._read([directory / key for key in AWS_KEYS], [directory / key for key in REQUIRED_AWS_KEYS])
             keys = {path.name: value for path, value in files.items()}
         return parse_source(
             token=values[paths[source.token_ref]] if source.token_ref else None,

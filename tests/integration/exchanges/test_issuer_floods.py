@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web as server
 
 from keyturn.core.errors import UnavailableError
-from keyturn.exchanges.bounded_socket import MAX_RECEIVED_BYTES
 from keyturn.exchanges.issuer_http import Form
+from keyturn.exchanges.issuer_sockets import MAX_RECEIVED_BYTES
 from keyturn.exchanges.transmission import Transmission
 from tests.support.cases import cases
 from tests.support.crafted_certificates import crafted_certificate

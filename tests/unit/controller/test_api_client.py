@@ -56,6 +56,17 @@ async def test_request_sends_body_query_and_headers() -> None:
     assert (responses.headers[0]["Content-Type"], responses.headers[0]["Accept"]) == (APPLY, JSON)
 
 
+async def test_every_request_goes_through_the_proxy() -> None:
+    responses = Responses(200)
+    async with served(responses.response, as_proxy=True) as api:
+        await api.request("GET", SECRET)
+        assert [line async for line in api.watch("/api/v1/secrets", {"watch": "true"})] == []
+        with pytest.raises(UnavailableError, match="is not the SelfSubjectReview"):
+            await api.user_of("token")
+
+    assert [headers["Host"] for headers in responses.headers] == ["cluster.test"] * 3
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
 async def test_client_error_is_returned_without_retry(status: int) -> None:
     responses = Responses(status, text=REFUSED)

@@ -222,7 +222,7 @@ async def test_work_that_does_not_end_after_the_loss_is_left(monkeypatch: pytest
         finally:
             await left.wait()
 
-    monkeypatch.setattr(leader_election, "LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(leader_election, "STOP_SECONDS", 0.05)
     with pytest.raises(LeaseLostError):
         async with asyncio.timeout(5):
             await lead(late_lease, work, left.set)

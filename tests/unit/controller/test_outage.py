@@ -10,7 +10,7 @@ import pytest
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
 from keyturn.controller.controller import Controller
-from keyturn.controller.scope import Yielding
+from keyturn.controller.scope import ConflictReporter
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue, run
@@ -81,7 +81,7 @@ class Simulation:
             outside.deps, store=store, prepare=unprepared(self.exchange), now=self.now, rand=lambda: next(rand)
         )
         status_writer = StatusWriter(server, self.now, "pod-1")
-        controller = Controller(deps, store, work_queue, status_writer, Yielding(FakeScope(), status_writer))
+        controller = Controller(deps, store, work_queue, status_writer, ConflictReporter(FakeScope(), status_writer))
         self.service_health.on_recovery(controller.on_service_recovered)
         for number in range(NUMBER):
             body = manifest(str(number), f"team-{number % NAMESPACES}", exchanges=[ASSUME_ROLE])

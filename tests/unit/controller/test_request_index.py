@@ -7,14 +7,13 @@ from msgspec.structs import replace
 
 from keyturn.api.status import Status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import RENEW_REQUESTED, Request
+from keyturn.api.token_request import RENEW_REQUESTED, InvalidRequest, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import bounded
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Outcome, invalid, report
-from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.dependencies import HOUR, NOW, request, rotating
 from tests.support.issuance import ISSUANCE
 from tests.support.status import FIRST, ISSUED, REQUEST, UNREACHABLE, failed
@@ -75,7 +74,10 @@ def test_request_with_an_invalid_spec_is_read_with_its_error() -> None:
     invalid_request = read_request({"metadata": metadata, "spec": {}})
 
     assert isinstance(invalid_request, InvalidRequest)
-    assert (invalid_request.generation, invalid_request.error.reason) == (3, "InvalidSpec")
+    assert (invalid_request.generation, invalid_request.message) == (
+        3,
+        "required field `exchanges` is missing (at spec)",
+    )
     assert Entry(invalid_request, Status()).has_changed({"generation": 4})
     assert not Entry(invalid_request, Status()).has_changed({"generation": 3})
 

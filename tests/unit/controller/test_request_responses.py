@@ -12,12 +12,12 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from yarl import URL
 
+from keyturn.api.token_request import InvalidRequest
 from keyturn.controller.kopf_adapter import kopf_session
 from keyturn.controller.request_index import read_request
 from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Boundary
 from keyturn.metrics import Metrics
-from keyturn.reconcile.reconciler import InvalidRequest
 from tests.support.api_endpoints import DEEP, served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
@@ -330,4 +330,4 @@ async def test_spec_that_takes_too_much_memory_is_not_kept() -> None:
     assert ("spec" in large, in_ascii["spec"]) == (False, {"region": texts["ascii"]})
     request = read_request(large)
     assert isinstance(request, InvalidRequest)
-    assert "KiB of memory, but at most 192 KiB are allowed" in request.error.message
+    assert "KiB of memory, but at most 192 KiB are allowed" in request.message

@@ -4,7 +4,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from keyturn.controller.api_client import JSON
-from keyturn.controller.response_body import ONE, UnreadableError, decode_object, read_body, read_lines
+from keyturn.controller.response_body import (
+    ONE,
+    UnreadableBodyError,
+    decode_event,
+    decode_object,
+    read_body,
+    read_lines,
+)
 from keyturn.core.errors import UnavailableError
 from tests.support.api_endpoints import DEEP, FOUND, SECRET
 
@@ -98,13 +105,18 @@ async def test_lines_may_span_chunks() -> None:
 
 @pytest.mark.parametrize("chunks", [(b"123456789012\n",), (b"12345678901", b"2\n"), (b"1\n", b"12345678901")])
 async def test_line_that_is_too_large_is_not_collected(chunks: tuple[bytes, ...]) -> None:
-    with pytest.raises(UnreadableError, match="an event of more than 10 bytes"):
+    with pytest.raises(UnreadableBodyError, match="an event of more than 10 bytes"):
         [line async for line in read_lines(Chunks(*chunks), 10)]
 
 
 async def test_body_is_read_to_its_limit() -> None:
     assert await read_body(Chunks(b"12345", b"67890"), 10) == b"1234567890"
-    with pytest.raises(UnreadableError, match="more than 10 bytes") as raised:
+    with pytest.raises(UnreadableBodyError, match="more than 10 bytes") as raised:
         await read_body(Chunks(b"12345", b"67890", b"1", b"never"), 10)
 
     assert raised.value.head == b"12345678901"
+
+
+def test_error_event_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="the watch ended with code 410"):
+        decode_event(b'{"type":"ERROR","object":{"kind":"Status","code":410}}')

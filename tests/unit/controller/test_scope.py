@@ -251,7 +251,10 @@ async def test_holder_in_a_message_is_short() -> None:
     spec = {"holderIdentity": "x" * 1_000_000, "leaseDurationSeconds": 3600}
     installations.server.put(LEASES.format("web"), spec=spec)
     scoped = await installations.start("scoped", "web")
-    assert len(scoped.conflict("web")) < 500
+    conflict = scoped.conflict("web")
+
+    assert "installation xxx" in conflict
+    assert len(conflict) < 500
 
 
 @in_virtual_time

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.secret_store import SecretStore
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.issuance import MANAGED_BY, data_hash
 from keyturn.core.pipeline_values import SourceValues
 from tests.support.api_server import ApiServer
@@ -142,7 +142,7 @@ async def test_events_during_a_write_take_the_memory_of_a_few() -> None:
     try:
         with store.cache.writing(("billing", "acme")):
             for _ in range(30):
-                large = msgspec.json.decode(encoded + b',"managedFields":' + managers + b"}", type=Meta)
+                large = msgspec.json.decode(encoded + b',"managedFields":' + managers + b"}", type=SecretMeta)
                 store.cache.observe(large, alive=True)
             _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from keyturn.controller.secret_manifest import empty_manifest, read_secret, secret_manifest, target_secret
-from keyturn.controller.secret_watch import Meta
+from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
 from tests.support.issuance import DATA, ISSUANCE, REQUEST
@@ -63,7 +63,7 @@ def test_empty_manifest_only_identifies_the_secret() -> None:
 
 def test_target_secret_is_read_from_metadata() -> None:
     more = {"labels": {"a": "b"}, "ownerReferences": [{"uid": "acme-0001", "kind": "TokenRequest"}]}
-    secret = target_secret(msgspec.convert(meta({KEYTURN: [*DATA], OTHER: []}, **more), Meta), KEYS)
+    secret = target_secret(msgspec.convert(meta({KEYTURN: [*DATA], OTHER: []}, **more), SecretMeta), KEYS)
 
     assert (secret.resource_version, secret.labels, secret.owners) == ("7", {"a": "b"}, frozenset({"acme-0001"}))
     assert (secret.managers, secret.annotations) == (frozenset({KEYTURN}), {"note": "x"})
@@ -82,11 +82,11 @@ def test_target_secret_is_read_from_metadata() -> None:
     ],
 )
 def test_modification_by_others_is_detected(fields: dict[str, list[str]], *, modified_by_others: bool) -> None:
-    assert target_secret(msgspec.convert(meta(fields), Meta), KEYS).modified_by_others is modified_by_others
+    assert target_secret(msgspec.convert(meta(fields), SecretMeta), KEYS).modified_by_others is modified_by_others
 
 
 def test_secret_without_issuance_record_counts_as_modified() -> None:
-    assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), Meta), KEYS).modified_by_others
+    assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), SecretMeta), KEYS).modified_by_others
 
 
 def test_full_read_returns_only_data_of_our_keys() -> None:

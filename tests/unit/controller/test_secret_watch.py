@@ -4,8 +4,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from keyturn.controller.response_body import Page, UnreadableError
-from keyturn.controller.secret_watch import Fields, Meta, Owner
+from keyturn.controller.response_body import ManagedFields, Page, UnreadableBodyError
+from keyturn.controller.secret_watch import Owner, SecretMeta
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.watch_server import PATH, Round, WatchServer, events, item, line, listed
@@ -133,11 +133,11 @@ def test_unexpected_line_leads_to_a_new_list(sent: bytes) -> None:
 
 
 def test_event_that_is_too_large_leads_to_a_new_list() -> None:
-    assert events(WatchServer([listed("a"), listed("a", "b")], [[UnreadableError("large")]])) == ["+a", "+a", "+b"]
+    assert events(WatchServer([listed("a"), listed("a", "b")], [[UnreadableBodyError("large")]])) == ["+a", "+a", "+b"]
 
 
 def test_page_that_is_too_large_is_requested_in_smaller_pages() -> None:
-    too_large = UnreadableError("large", b"")
+    too_large = UnreadableBodyError("large", b"")
     server = WatchServer([too_large, too_large, listed("a", remaining="more"), listed("b")], [])
 
     assert events(server) == ["+a", "+b"]
@@ -149,7 +149,7 @@ def test_object_that_is_too_large_alone_is_left_out(caplog: pytest.LogCaptureFix
         b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7",'
         b'"continue":"next"},"items":[{"metadata":{"name":"huge","namespace":"mallory","uid":"u","annotations":{"a":"<'
     )
-    server = WatchServer([UnreadableError("large", head)] * 5 + [listed("b", version=7)], [])
+    server = WatchServer([UnreadableBodyError("large", head)] * 5 + [listed("b", version=7)], [])
 
     assert events(server) == ["+b"]
     assert server.queries[5]["continue"] == "next"
@@ -194,7 +194,7 @@ def test_callback_error_for_one_object_does_not_stop_the_others() -> None:
 def test_only_data_keys_of_managed_fields_are_decoded() -> None:
     fields = {"f:data": {"f:token": {}, ".": {}}, "f:metadata": {"f:annotations": {"f:x": {"f:y": [1, {}]}}}}
     raw = item("a")["metadata"] | {"managedFields": [{"manager": "keyturn-1", "fieldsV1": fields}]}
-    (owned,) = msgspec.convert(raw, Meta).managed_fields
+    (owned,) = msgspec.convert(raw, SecretMeta).managed_fields
 
     assert owned.data_keys() == {"token"}
     assert not hasattr(owned.fields_v1, "metadata")
@@ -203,7 +203,7 @@ def test_only_data_keys_of_managed_fields_are_decoded() -> None:
 def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
     junk = {f"note-{number}": "x" * 1000 for number in range(100)}
     used = {"app.kubernetes.io/managed-by": "keyturn", "team": "billing"}
-    meta = Meta(
+    meta = SecretMeta(
         "a",
         "billing",
         "uid-a",
@@ -211,7 +211,7 @@ def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
         labels=used | junk,
         annotations={"keyturn.dev/issuance": "{}", "keyturn.dev/adoptable-by": "x" * 2**16} | junk,
         owner_references=(Owner("request"), Owner("o" * 2**20)),
-        managed_fields=tuple(Fields(f"keyturn-{number}") for number in range(1000)),
+        managed_fields=tuple(ManagedFields(f"keyturn-{number}") for number in range(1000)),
     )
     bounded = meta.bounded({"team", "request"})
 
@@ -222,7 +222,7 @@ def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
 
 def test_ordinary_metadata_are_cached_whole() -> None:
     last_applied = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 2**18}
-    meta = Meta("a", "billing", "uid-a", "1", annotations={"note": "x" * 1000} | last_applied)
+    meta = SecretMeta("a", "billing", "uid-a", "1", annotations={"note": "x" * 1000} | last_applied)
 
     assert meta.bounded() is meta
 
@@ -237,6 +237,6 @@ def test_ordinary_metadata_are_cached_whole() -> None:
     ],
 )
 def test_cached_metadata_are_bounded_in_bytes_of_memory(fields: dict[str, Any]) -> None:
-    bounded = Meta("acme", "web", "uid", "1", **fields).bounded()
+    bounded = SecretMeta("acme", "web", "uid", "1", **fields).bounded()
 
     assert (bounded.labels, bounded.annotations, bounded.owner_references) == ({}, {}, ())

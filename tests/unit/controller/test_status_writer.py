@@ -23,7 +23,7 @@ def cluster() -> tuple[ApiServer, StatusWriter]:
 
 async def test_status_is_written_with_the_field_names_of_the_crd() -> None:
     server, status_writer = cluster()
-    await status_writer.status(*IDENTITY, FIRST)
+    await status_writer.write_status(*IDENTITY, FIRST)
     status = server.objects[TOKEN_REQUEST]["status"]
 
     assert (status["expirationTime"], status["revision"]) == ("2026-01-02T04:04:05Z", 1)
@@ -36,8 +36,8 @@ async def test_messages_about_problems_end_with_the_section_about_their_reason()
     ready, renewed = FIRST.conditions
     failing = replace(renewed, status="False", reason="SourceNotFound", message="Secret license does not exist")
     status = replace(FIRST, conditions=(ready, failing))
-    await status_writer.status(*IDENTITY, status)
-    await status_writer.event(REQUEST, Event("Warning", "SourceNotFound", "x" * 2000))
+    await status_writer.write_status(*IDENTITY, status)
+    await status_writer.post_event(REQUEST, Event("Warning", "SourceNotFound", "x" * 2000))
     link = "; see https://docs.test/troubleshooting/#sourcenotfound"
 
     written = server.objects[TOKEN_REQUEST]
@@ -52,8 +52,8 @@ async def test_messages_about_problems_end_with_the_section_about_their_reason()
 
 async def test_field_without_a_value_is_removed() -> None:
     server, status_writer = cluster()
-    await status_writer.status(*IDENTITY, FIRST)
-    await status_writer.status(*IDENTITY, Status(observed_generation=2))
+    await status_writer.write_status(*IDENTITY, FIRST)
+    await status_writer.write_status(*IDENTITY, Status(observed_generation=2))
 
     assert "expirationTime" not in server.objects[TOKEN_REQUEST]["status"]
     assert server.objects[TOKEN_REQUEST]["status"]["conditions"] == []
@@ -72,7 +72,7 @@ async def test_status_of_a_deleted_or_recreated_request_is_not_written(
     server, status_writer = cluster()
 
     with pytest.raises(error):
-        await status_writer.status("billing", name, uid, FIRST)
+        await status_writer.write_status("billing", name, uid, FIRST)
 
     assert "status" not in server.objects[TOKEN_REQUEST]
 
@@ -82,12 +82,12 @@ async def test_refused_status_is_reported() -> None:
     server.responses[f"PATCH {TOKEN_REQUEST}"] = ApiResponse(403, {"message": "forbidden"})
 
     with pytest.raises(RefusedError, match="the status of billing/acme: forbidden"):
-        await status_writer.status(*IDENTITY, FIRST)
+        await status_writer.write_status(*IDENTITY, FIRST)
 
 
 async def test_event_refers_to_the_request() -> None:
     server, status_writer = cluster()
-    await status_writer.event(REQUEST, Event("Warning", "Stalled", "x" * 2000))
+    await status_writer.post_event(REQUEST, Event("Warning", "Stalled", "x" * 2000))
     (posted,) = [body for path, body in server.objects.items() if path.startswith(EVENTS)]
 
     assert (posted["involvedObject"]["uid"], posted["reason"], posted["type"]) == (
@@ -102,6 +102,6 @@ async def test_refused_event_raises_nothing() -> None:
     server, status_writer = cluster()
     server.responses[f"POST {EVENTS}"] = ApiResponse(403, {"message": "forbidden"})
 
-    await status_writer.event(REQUEST, Event("Normal", "Issued", "issued"))
+    await status_writer.post_event(REQUEST, Event("Normal", "Issued", "issued"))
 
     assert server.count("POST") == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keyturn.controller.api_client import JSON, ApiResponse
 from keyturn.controller.leader_election import Lease
 from keyturn.controller.request_responses import RequestResponses
-from keyturn.controller.response_body import Page, UnreadableError, decode_object, decode_page, read_lines
+from keyturn.controller.response_body import Page, UnreadableBodyError, decode_object, decode_page, read_lines
 from keyturn.controller.streams import Boundary
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
@@ -91,7 +91,7 @@ def test_watch_of_secrets_survives_any_line(sent: list[bytes]) -> None:
 def test_list_is_a_page_or_an_expected_error(content: bytes) -> None:
     try:
         page = decode_page(content, "v1", "SecretList")
-    except (UnavailableError, UnreadableError):
+    except (UnavailableError, UnreadableBodyError):
         return
     assert isinstance(page, Page)
 
@@ -130,7 +130,7 @@ def test_lease_survives_any_object(body: dict[str, Any]) -> None:
 def test_lines_are_complete_or_too_large(body: bytes) -> None:
     try:
         received = asyncio.run(lines(body))
-    except UnreadableError:
+    except UnreadableBodyError:
         assert max(map(len, body.split(b"\n"))) >= 100
         return
     assert all(each.endswith(b"\n") for each in received)

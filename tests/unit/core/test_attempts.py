@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from keyturn.api.token_request import Request
-from keyturn.core.attempts import RetryContext, next_attempt_time
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
+from keyturn.core.renewal_time import RetryContext, next_attempt_time
 from tests.support.cases import cases
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, rotating
 from tests.support.issuance import REQUEST

@@ -16,8 +16,8 @@ from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.core.errors import RefusedError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
-from keyturn.exchanges.client_authentication import authenticate_client
 from keyturn.exchanges.context import Call
+from keyturn.exchanges.oauth import authenticate_client
 from tests.support.cases import cases
 from tests.support.client_key_forms import (
     CERTIFICATE,

@@ -239,14 +239,14 @@ async def test_save_continues_after_it_was_left(caplog: pytest.LogCaptureFixture
     fail_until(env, 60, RefusedError("WriteDenied", "field is immutable"))
     task = asyncio.create_task(reconcile(env))
     await asyncio.sleep(5)
-    env.pending_tokens.leave()
+    env.pending_tokens.stop_waiting()
     task.cancel()
     await asyncio.wait({task}, timeout=2)
     assert task.cancelled()
     assert len(env.pending_tokens) == 1
 
     # No other reconciliation uses the token meanwhile.
-    env.pending_tokens.stay()
+    env.pending_tokens.wait_again()
     await asyncio.sleep(40)
     await reconcile(env)
     assert env.aws.issuer.requests == 1

@@ -203,7 +203,9 @@ def test_files_of_a_version_are_read_up_to_two_megabytes(tmp_path: Path) -> None
     for number in range(5):
         (tmp_path / "..data" / str(number)).write_bytes(bytes(600_000))
 
-    assert sum(map(len, (directory.read() or {}).values())) < 2 * 1024 * 1024
+    sizes = [len(text) for text in (directory.read() or {}).values()]
+
+    assert (sizes.count(600_000), sizes.count(0)) == (3, 2)
 
 
 @pytest.mark.parametrize("kind", [*IRREGULAR_KINDS, "directory", "sparse file"])

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from keyturn.api.base import ApiStruct, Kind, matching
 from keyturn.api.exchanges.base import AwsExchangeSpec
-from keyturn.api.times import DURATION, DURATION_WORDS, duration
+from keyturn.api.times import duration, duration_text
 
 # From botocore's model of CreateToken, for any partition. RE2 limits repetition to 1000, so the limit of 1024 for the
 # last part is left out.
@@ -36,13 +36,7 @@ class RevokeSuperseded(ApiStruct, frozen=True):
 
     grace_period: Annotated[
         str,
-        matching(
-            DURATION,
-            DURATION_WORDS,
-            min_length=2,
-            max_length=20,
-            description="How long a superseded token stays valid, such as 168h.",
-        ),
+        duration_text("How long a superseded token stays valid, such as 168h."),
     ]
 
     @property

@@ -26,7 +26,7 @@ from keyturn.api.exchanges.oauth_client import (
     Text,
 )
 from keyturn.api.source import BundleValue, SecretValue
-from keyturn.api.times import DURATION, DURATION_WORDS, duration, is_duration
+from keyturn.api.times import duration, duration_text, is_duration
 
 _Resource = Annotated[
     str,
@@ -310,15 +310,11 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
     assumed_lifetime: (
         Annotated[
             str,
-            matching(
-                DURATION,
-                DURATION_WORDS,
-                min_length=2,
-                max_length=20,
-                description="Lifetime of the access token, such as 30m, for an issuer that states it neither in its"
+            duration_text(
+                "Lifetime of the access token, such as 30m, for an issuer that states it neither in its"
                 " response (expires_in, expires_at, expires_on) nor in the `exp` claim of a JWT. Ignored if the issuer"
                 " states it. From 1m to 8784h. Default: none; a token without a stated lifetime can be used by the next"
-                " exchange but not written to the Secret, because Keyturn could not renew it in time.",
+                " exchange but not written to the Secret, because Keyturn could not renew it in time."
             ),
         ]
         | None

@@ -1,15 +1,57 @@
-"""keyturn check: finds mistakes in manifests before they are applied."""
+"""keyturn check: finds mistakes in manifests, and prints them as text, JSON or workflow commands for GitHub Actions."""
 
 import itertools
+import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
 from keyturn.cli import COMMANDS
-from keyturn.cli.check.findings import check_files
-from keyturn.cli.check.report_formats import REPORT_FORMATS, summary
+from keyturn.cli.check.findings import CheckFinding, CheckResult, check_files
 from keyturn.cli.terminal import echo
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _text(result: CheckResult) -> list[str]:
+    # As compilers print it, so that editors find the position.
+    return [
+        f"{finding.location}{f':{finding.line}:{finding.column}' if finding.line else ''}: {finding.severity}:"
+        f" {_sentence(finding)}"
+        for finding in result.findings
+    ]
+
+
+def _sentence(finding: CheckFinding) -> str:
+    subject = f"{finding.name}: " if finding.name else ""
+    path = f" (at {finding.path})" if finding.path else ""
+    return f"{subject}{finding.message}{path}"
+
+
+def _json(result: CheckResult) -> list[str]:
+    return json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False).splitlines()
+
+
+def _github(result: CheckResult) -> list[str]:
+    # https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+    return [
+        f"::{finding.severity} file={_escaped(finding.location, ':,')}"
+        + (f",line={finding.line},col={finding.column}" if finding.line else "")
+        + f",title=keyturn check::{_escaped(_sentence(finding))}"
+        for finding in result.findings
+    ]
+
+
+def _escaped(text: str, more: str = "") -> str:
+    return "".join(f"%{ord(character):02X}" if character in f"%\r\n{more}" else character for character in text)
+
+
+_OUTPUTS: Mapping[str, Callable[[CheckResult], list[str]]] = {"text": _text, "json": _json, "github": _github}
 
 
 @click.command(help=COMMANDS["check"].summary)
@@ -26,7 +68,7 @@ from keyturn.cli.terminal import echo
 @click.option(
     "--output",
     "-o",
-    type=click.Choice([*REPORT_FORMATS]),
+    type=click.Choice([*_OUTPUTS]),
     default="text",
     show_default=True,
     help="Output format; github annotates the files of a pull request.",
@@ -35,12 +77,13 @@ def check(filenames: tuple[str, ...], more_filenames: tuple[str, ...], output: s
     if not (filenames or more_filenames):
         raise click.UsageError("no file to check: use keyturn check -f FILE")
     files = list(itertools.chain(*map(_manifest_files, (*filenames, *more_filenames))))
-    report = check_files(files)
-    if lines := REPORT_FORMATS[output](report):
+    result = check_files(files)
+    if lines := _OUTPUTS[output](result):
         echo(*lines)
     if output != "json":
-        echo(summary(report), err=True)
-    sys.exit(1 if report.errors or (strict and report.findings) else 0)
+        checked = f"{_count(result.token_requests, 'TokenRequest')}, {_count(result.pods, 'Pod')} checked"
+        echo(f"{checked}: {_count(result.errors, 'error')}, {_count(result.warnings, 'warning')}", err=True)
+    sys.exit(1 if result.errors or (strict and result.findings) else 0)
 
 
 def _manifest_files(path: str) -> list[str]:

@@ -91,7 +91,7 @@ def _build_struct(kind: type[msgspec.Struct], value: dict[Any, Any], path: str) 
 
 
 def _build_list(kind: Any, value: list[Any], path: str) -> _Building:
-    # Of anything: only its length is checked here.
+    # With items of any type: only the length is checked here.
     checked = yield from _convert(_with_arguments(kind, Any, ...), value, path)
     item_kind = get_args(_plain(kind))[0]
     items = []

@@ -1,57 +1,54 @@
 """Checks files together, and gives each finding its position."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from keyturn.api.token_request import Request
 from keyturn.api.validation import UNQUOTED, Problem
 from keyturn.cli.check.conflicts import CheckedRequest, conflicts
 from keyturn.cli.check.field_errors import child_path
 from keyturn.cli.check.objects import Manifest, manifests, parse_request, pod_problems, problem_of
-from keyturn.cli.check.positions import Position, locate
 from keyturn.cli.documents import UnreadableError, read_documents
 from keyturn.core.pods.lint import lint_pod
 from keyturn.core.pods.manifest import ManifestError
-from keyturn.strict_yaml import compose
+from keyturn.strict_yaml import Position, compose, locate
 
 _LONGEST_QUOTED = 40
 
 Severity = Literal["error", "warning"]
 
 
-class Finding(NamedTuple):
-    """A mistake, in the order of `keyturn check -o json`.
+class CheckFinding(msgspec.Struct, frozen=True):
+    """A mistake in a manifest."""
 
-    `location` is the file. `line` and `column` are 0, and `name` and `path` are empty, if they are not known.
-    """
+    location: Annotated[str, Meta(description="The file, as on the command line.")]
+    line: Annotated[
+        int, Meta(ge=0, description="Line of the field's name or of the item of a list, from 1; 0 if it is not known.")
+    ]
+    column: Annotated[int, Meta(ge=0, description="Column, from 1; 0 if it is not known.")]
+    name: Annotated[
+        str,
+        Meta(description="Kind and name, such as TokenRequest/billing; empty if the file cannot be read."),
+    ]
+    path: Annotated[
+        str,
+        Meta(description="Path of the field in the document, such as spec.target.secretName; empty for the whole."),
+    ]
+    severity: Annotated[Severity, Meta(description="error or warning.")]
+    message: Annotated[str, Meta(description="What is wrong. It never contains a value of a Pod.")]
 
-    location: str
-    line: int
-    column: int
-    name: str
-    path: str
-    severity: Severity
-    message: str
 
+class CheckResult(msgspec.Struct, frozen=True, rename="camel"):
+    """The result of `keyturn check`."""
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The findings, and how much was checked. `pods` counts Pods and what creates them."""
-
-    findings: tuple[Finding, ...]
-    token_requests: int
-    pods: int
-
-    @property
-    def errors(self) -> int:
-        """The number of errors."""
-        return sum(finding.severity == "error" for finding in self.findings)
-
-    @property
-    def warnings(self) -> int:
-        """The number of warnings."""
-        return len(self.findings) - self.errors
+    token_requests: Annotated[int, Meta(description="Number of TokenRequests checked.")]
+    pods: Annotated[int, Meta(description="Number of Pods, and of the Deployments, Jobs and so on that create them.")]
+    errors: Annotated[int, Meta(description="Number of errors.")]
+    warnings: Annotated[int, Meta(description="Number of warnings.")]
+    findings: Annotated[tuple[CheckFinding, ...], Meta(description="The mistakes, by file and line.")]
 
 
 class _Positions:
@@ -73,28 +70,28 @@ class _Positions:
         """Return the position as FILE:LINE."""
         return f"{manifest.document.file}:{self.locate(manifest, path).line}"
 
-    def finding(self, manifest: Manifest, problem: Problem, severity: Severity = "error") -> Finding:
+    def finding(self, manifest: Manifest, problem: Problem, severity: Severity = "error") -> CheckFinding:
         """Return the finding for a problem of a manifest."""
         position = self.locate(manifest, problem.path)
         message, text = problem.message, position.text
         # The values of Pods may be secret.
         if manifest.is_token_request and 0 < len(text) <= _LONGEST_QUOTED and message.endswith(UNQUOTED):
             message = message.removesuffix(UNQUOTED) + text
-        path = _in_document(manifest, problem.path)
-        return Finding(manifest.document.file, position.line, position.column, manifest.name, path, severity, message)
+        file, path = manifest.document.file, _in_document(manifest, problem.path)
+        return CheckFinding(file, position.line, position.column, manifest.name, path, severity, message)
 
 
-def check_files(files: Sequence[str]) -> Report:
+def check_files(files: Sequence[str]) -> CheckResult:
     """Check files together: a Pod is checked against the TokenRequests in all of them."""
     read: list[Manifest] = []
-    findings: list[Finding] = []
+    findings: list[CheckFinding] = []
     for file in files:
         try:
             # The documents before an unreadable one are still checked.
             for document in read_documents(file):
                 read += manifests(document)
         except UnreadableError as error:
-            findings.append(Finding(file, error.line, error.column, "", "", "error", error.problem))
+            findings.append(CheckFinding(file, error.line, error.column, "", "", "error", error.problem))
     positions, requests = _Positions(), []
     for manifest in read:
         if manifest.is_token_request:
@@ -107,10 +104,11 @@ def check_files(files: Sequence[str]) -> Report:
     for manifest in pods:
         findings += _lint(manifest, valid, positions)
     findings.sort(key=lambda finding: (files.index(finding.location), finding.line, finding.column))
-    return Report(tuple(findings), len(requests), len(pods))
+    errors = sum(finding.severity == "error" for finding in findings)
+    return CheckResult(len(requests), len(pods), errors, len(findings) - errors, tuple(findings))
 
 
-def _lint(manifest: Manifest, requests: Sequence[Request], positions: _Positions) -> Iterator[Finding]:
+def _lint(manifest: Manifest, requests: Sequence[Request], positions: _Positions) -> Iterator[CheckFinding]:
     try:
         for finding in lint_pod(manifest.body, requests):
             severity: Severity = "error" if finding.is_error else "warning"

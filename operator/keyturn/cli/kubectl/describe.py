@@ -86,7 +86,7 @@ def describe(view: RequestView, now: datetime) -> Iterator[str]:
     yield f"TokenRequest {view.namespace}/{view.name}"
     for condition in status.conditions:
         color = _condition_color(condition)
-        # After a failure, that of Renewed begins with the message of the other conditions.
+        # After a failure, the message of Renewed begins with that of the other conditions.
         is_repeated = renewed and condition is not renewed and renewed.message.startswith(condition.message)
         details = " (see Renewed)" if is_repeated else f": {condition.message}"
         yield ColoredLine(row(condition.type, f"{condition.status} {condition.reason}{details}"), color)

@@ -51,7 +51,7 @@ Requests = Mapping[str, Request]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PodFinding:
     """A mistake in the field at `path`: an error if the pod cannot start or will stop working, else a warning."""
 
     path: str
@@ -104,7 +104,7 @@ class _ContainerContext:
         return any(mount is innermost for _, mount, _ in self.mounted_secrets)
 
 
-def lint_pod(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> list[Finding]:
+def lint_pod(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> list[PodFinding]:
     """Return the findings in the pod of a manifest; a manifest without a pod has none. Raises ManifestError.
 
     `requests` are the TokenRequests that were read with the pod. Without them it is unknown which Secrets are renewed.
@@ -128,18 +128,18 @@ def lint_pod(manifest: Mapping[str, Any], requests: Iterable[Request] = ()) -> l
     misplaced = []
     if path and INJECT in meta.annotations:
         message = f"the annotation has no effect here: move it to {prefix}metadata"
-        misplaced = [Finding(_ANNOTATION, message)]
+        misplaced = [PodFinding(_ANNOTATION, message)]
     return misplaced + [replace(finding, path=prefix + finding.path) for finding in findings]
 
 
-def _lint_volumes(pod: Pod, requests: Requests) -> Iterator[Finding]:
+def _lint_volumes(pod: Pod, requests: Requests) -> Iterator[PodFinding]:
     for index, volume in enumerate(pod.spec.volumes):
         path = f"spec.volumes[{index}]"
         for files in volume.secrets:
             if files.secret not in requests:
                 continue
             if files.optional:
-                yield Finding(path, f"Secret {files.secret} is optional: the pod may start before it exists")
+                yield PodFinding(path, f"Secret {files.secret} is optional: the pod may start before it exists")
             for item in files.items:
                 if item.key not in _keys(requests[files.secret]):
                     yield _no_key(path, item.key, files.secret, is_error=not files.optional)
@@ -157,20 +157,20 @@ def _renewed_keys(request: Request) -> frozenset[str]:
     return _keys(request).difference(REGION_KEYS, *constant)
 
 
-def _no_key(path: str, key: str, secret: str, *, is_error: bool) -> Finding:
-    return Finding(path, f"the TokenRequest writes no key {key} into Secret {secret}", is_error=is_error)
+def _no_key(path: str, key: str, secret: str, *, is_error: bool) -> PodFinding:
+    return PodFinding(path, f"the TokenRequest writes no key {key} into Secret {secret}", is_error=is_error)
 
 
-def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Iterator[Finding]:
+def _not_updated(context: _ContainerContext, path: str, subject: str, advice: str) -> Iterator[PodFinding]:
     """Report a value that is read only once: a warning if the container may end before the expiry."""
     if context.is_restarted:
         return
     if context.ends:
         advice = f"if it can run for longer than the credentials are valid, {advice}"
-    yield Finding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
+    yield PodFinding(f"{context.path}.{path}", f"{subject} not updated after a renewal: {advice}", not context.ends)
 
 
-def _lint_variables(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_variables(context: _ContainerContext) -> Iterator[PodFinding]:
     for index, env in enumerate(context.container.env):
         ref, path = env.secret_key, f"env[{index}]"
         request = context.requests.get(ref.name) if ref else None
@@ -180,28 +180,28 @@ def _lint_variables(context: _ContainerContext) -> Iterator[Finding]:
             elif ref.key in _renewed_keys(request):
                 yield from _not_updated(context, path, "a variable is", f"mount Secret {ref.name} as a volume")
         elif ref and env.name == "AWS_SESSION_TOKEN":
-            yield Finding(f"{context.path}.{path}", "a session token expires, but a variable is not updated")
+            yield PodFinding(f"{context.path}.{path}", "a session token expires, but a variable is not updated")
     for index, source in enumerate(context.container.env_from):
         if source.secret_ref and source.secret_ref.name in context.requests:
             advice = f"mount Secret {source.secret_ref.name} as a volume"
             yield from _not_updated(context, f"envFrom[{index}]", "variables are", advice)
 
 
-def _lint_missing_volumes(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_missing_volumes(context: _ContainerContext) -> Iterator[PodFinding]:
     volumes = {volume.name for volume in context.pod.spec.volumes}
     for index, mount in enumerate(context.container.volume_mounts):
         if mount.name not in volumes:
             message = f"the pod has no volume {mount.name}"
-            yield Finding(f"{context.path}.volumeMounts[{index}]", message, is_error=True)
+            yield PodFinding(f"{context.path}.volumeMounts[{index}]", message, is_error=True)
     for index, env in enumerate(context.container.env):
         # An image may contain files anywhere else, but not an authorization token.
         parent = "/" if env.name == TOKEN_FILE else f"{MOUNTED_AT}/"
         if env.literal.startswith(parent) and not context.mount_at(env.literal):
             message = f"no volume is mounted at the path in {env.name}"
-            yield Finding(f"{context.path}.env[{index}]", message, is_error=True)
+            yield PodFinding(f"{context.path}.env[{index}]", message, is_error=True)
 
 
-def _lint_mounts(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_mounts(context: _ContainerContext) -> Iterator[PodFinding]:
     for index, mount, files in context.mounted_secrets:
         request, path = context.requests[files.secret], f"volumeMounts[{index}]"
         keys = files.keys_at(mount.sub_path) if mount.sub_path else frozenset()
@@ -214,7 +214,7 @@ def _lint_mounts(context: _ContainerContext) -> Iterator[Finding]:
             yield _no_key(f"{context.path}.{path}.subPath", missing[0], files.secret, is_error=True)
 
 
-def _lint_config_file(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_config_file(context: _ContainerContext) -> Iterator[PodFinding]:
     """Find a mounted config file that refers to a directory where its Secret is not mounted."""
     mounts, config_file = list(context.mounted_secrets), context.container.literals.get("AWS_CONFIG_FILE")
     for index, mount, files in mounts:
@@ -232,10 +232,10 @@ def _lint_config_file(context: _ContainerContext) -> Iterator[Finding]:
                 f"the config file refers to files in {expected[0]}: mount Secret {files.secret} there, "
                 "or set mountPath in the awsConfig format"
             )
-            yield Finding(f"{context.path}.volumeMounts[{index}].mountPath", message, is_error=True)
+            yield PodFinding(f"{context.path}.volumeMounts[{index}].mountPath", message, is_error=True)
 
 
-def _lint_precedence(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_precedence(context: _ContainerContext) -> Iterator[PodFinding]:
     """Find variables that SDKs prefer to the files of a renewed Secret."""
     if not any(context.mounted_secrets) or context.pod.inject is not None:
         return
@@ -247,17 +247,17 @@ def _lint_precedence(context: _ContainerContext) -> Iterator[Finding]:
     for index, env in enumerate(context.container.env):
         if env.name in CREDENTIAL_VARIABLES and env.name not in keyturn_variables:
             message = f"SDKs may read {env.name} before the files of the renewed Secret"
-            yield Finding(f"{context.path}.env[{index}]", message)
+            yield PodFinding(f"{context.path}.env[{index}]", message)
 
 
-def _lint_credentials_file(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_credentials_file(context: _ContainerContext) -> Iterator[PodFinding]:
     for index, env in enumerate(context.container.env):
         if env.name == "AWS_SHARED_CREDENTIALS_FILE" and context.is_in_renewed_secret(env.literal):
             message = "only the AWS SDK for Java reloads a shared credentials file: use credential_process"
-            yield Finding(f"{context.path}.env[{index}]", message)
+            yield PodFinding(f"{context.path}.env[{index}]", message)
 
 
-def _lint_region(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_region(context: _ContainerContext) -> Iterator[PodFinding]:
     literals = context.container.literals
     is_served = any(context.mounted_secrets) or context.pod.inject is not None or literals.get(TOKEN_FILE) == TOKEN_PATH
     # A config file can contain the region for all SDKs.
@@ -267,10 +267,10 @@ def _lint_region(context: _ContainerContext) -> Iterator[Finding]:
         and ("AWS_REGION" in literals) != ("AWS_DEFAULT_REGION" in literals)
     ):
         message = "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"
-        yield Finding(f"{context.path}.env", message)
+        yield PodFinding(f"{context.path}.env", message)
 
 
-def _lint_proxy(context: _ContainerContext) -> Iterator[Finding]:
+def _lint_proxy(context: _ContainerContext) -> Iterator[PodFinding]:
     """Find a proxy that some SDKs would use for the sidecar's endpoint, because no exception is made for loopback."""
     container = context.container
     if not context.uses_endpoint:
@@ -281,7 +281,7 @@ def _lint_proxy(context: _ContainerContext) -> Iterator[Finding]:
             f"container {container.name} has {proxies[0]} without 127.0.0.1 in NO_PROXY: "
             "some SDKs send requests for the sidecar to the proxy"
         )
-        yield Finding(f"{context.path}.env", message)
+        yield PodFinding(f"{context.path}.env", message)
 
 
 def _may_exempt_endpoint(no_proxy: Env) -> bool:
@@ -309,46 +309,46 @@ _CONTAINER_CHECKS = (
 )
 
 
-def _lint_injection(pod: Pod, requests: Requests) -> Iterator[Finding]:
+def _lint_injection(pod: Pod, requests: Requests) -> Iterator[PodFinding]:
     """Find mistakes that prevent the injection into an annotated pod, or a container from using the sidecar."""
     if pod.inject is None:
         return
     yield from _lint_annotation(pod.inject, requests)
     if pod.spec.host_network:
         message = "with hostNetwork the sidecar uses the node's ports: two such pods cannot run on one node"
-        yield Finding("spec.hostNetwork", message)
+        yield PodFinding("spec.hostNetwork", message)
     for path, container in pod.spec.all_containers:
         yield from _lint_sidecar_use(path, container)
     if not has_sidecar(pod):
         yield from _lint_compatibility(pod)
 
 
-def _lint_annotation(secret: str, requests: Requests) -> Iterator[Finding]:
+def _lint_annotation(secret: str, requests: Requests) -> Iterator[PodFinding]:
     if not is_secret_name(secret):
         message = "keyturn.dev/inject must be the name of a Secret: no sidecar was added"
-        yield Finding(_ANNOTATION, message, is_error=True)
+        yield PodFinding(_ANNOTATION, message, is_error=True)
     for request in requests.values():
         if request.name == secret != request.secret_name and secret not in requests:
             message = f"TokenRequest {secret} writes Secret {request.secret_name}: use the name of the Secret"
-            yield Finding(_ANNOTATION, message, is_error=True)
+            yield PodFinding(_ANNOTATION, message, is_error=True)
     if secret in requests and not _keys(requests[secret]) & _SERVABLE_KEYS:
         message = f"Secret {secret} has neither credentials.json nor AWS_ACCESS_KEY_ID, so the sidecar cannot serve it"
-        yield Finding(_ANNOTATION, message, is_error=True)
+        yield PodFinding(_ANNOTATION, message, is_error=True)
 
 
-def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
+def _lint_sidecar_use(path: str, container: Container) -> Iterator[PodFinding]:
     if container.name == NAME and container.restart_policy != "Always":
         message = f"a container named {NAME} exists that is not the sidecar: no sidecar was added"
-        yield Finding(path, message, is_error=True)
+        yield PodFinding(path, message, is_error=True)
     for name in credential_variables(container):
         message = (
             f"container {container.name} has {name}, which SDKs prefer to the sidecar: "
             "the container keeps its own credentials"
         )
-        yield Finding(f"{path}.env", message)
+        yield PodFinding(f"{path}.env", message)
     if "AWS_CONFIG_FILE" in container.literals:
         message = f"container {container.name} has AWS_CONFIG_FILE: SDKs prefer credentials in that file to the sidecar"
-        yield Finding(f"{path}.env", message)
+        yield PodFinding(f"{path}.env", message)
     for source in container.env_from:
         if not any(name.startswith(source.prefix) for name in CREDENTIAL_VARIABLES):
             continue
@@ -356,15 +356,15 @@ def _lint_sidecar_use(path: str, container: Container) -> Iterator[Finding]:
             f"container {container.name} takes variables from {source.origin}: "
             "SDKs prefer AWS_ACCESS_KEY_ID or AWS_PROFILE among them to the sidecar"
         )
-        yield Finding(f"{path}.envFrom", message)
+        yield PodFinding(f"{path}.envFrom", message)
 
 
-def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
+def _lint_compatibility(pod: Pod) -> Iterator[PodFinding]:
     """Find fields that the API server or node rejects with the sidecar. The chart's policies do not warn of them."""
     for index, volume in enumerate(pod.spec.volumes):
         if volume.name in VOLUMES:
             message = f"the sidecar needs a volume named {volume.name}: rename this one, or the pod is refused"
-            yield Finding(f"spec.volumes[{index}].name", message, is_error=True)
+            yield PodFinding(f"spec.volumes[{index}].name", message, is_error=True)
     # Requests default to the limits. Resources of the pod itself take precedence, and no container affects them.
     is_guaranteed = pod.spec.resources == Resources() and all(
         (limit := container.resources.limits.get(resource)) is not None
@@ -377,9 +377,9 @@ def _lint_compatibility(pod: Pod) -> Iterator[Finding]:
             "with the sidecar, the QoS class of the pod becomes Burstable: "
             "set equal requests and limits in injection.resources to keep Guaranteed"
         )
-        yield Finding("spec", message)
+        yield PodFinding("spec", message)
     message = "the sidecar runs on Linux only: on Windows mount the Secret"
     if pod.spec.os.name == "windows":
-        yield Finding("spec.os.name", message, is_error=True)
+        yield PodFinding("spec.os.name", message, is_error=True)
     if pod.spec.node_selector.get("kubernetes.io/os") == "windows":
-        yield Finding("spec.nodeSelector", message, is_error=True)
+        yield PodFinding("spec.nodeSelector", message, is_error=True)

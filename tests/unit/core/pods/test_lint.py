@@ -5,7 +5,7 @@ import pytest
 
 from keyturn.api.token_request import parse
 from keyturn.core.pods.injection import SidecarConfig, inject_sidecar
-from keyturn.core.pods.lint import Finding, lint_pod
+from keyturn.core.pods.lint import PodFinding, lint_pod
 from keyturn.core.pods.manifest import INJECT, ManifestError
 from tests.support.cases import cases
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, manifest
@@ -59,8 +59,8 @@ def stateful_set(*claims: str) -> Body:
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "queue"}, "spec": spec}
 
 
-def error(path: str, message: str) -> Finding:
-    return Finding(path, message, is_error=True)
+def error(path: str, message: str) -> PodFinding:
+    return PodFinding(path, message, is_error=True)
 
 
 CORRECT: dict[str, Body] = {
@@ -118,7 +118,7 @@ CORRECT: dict[str, Body] = {
         path="/var/run/secrets/keyturn/acme-aws", env=variable("X", "/var/run/secrets/keyturn/acme-aws/expiration")
     ),
 }
-MISTAKES: dict[str, tuple[Body, Finding]] = {
+MISTAKES: dict[str, tuple[Body, PodFinding]] = {
     "env of a renewed Secret": (
         pod(container(env=from_secret("AWS_ACCESS_KEY_ID", "acme-aws")), inject=None),
         error(
@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "env of an init container": (
         pod(initContainers=[container(env=from_secret("AWS_ACCESS_KEY_ID", "acme-aws"))], inject=None),
-        Finding(
+        PodFinding(
             "spec.initContainers[0].env[0]",
             "a variable is not updated after a renewal: if it can run for longer than the credentials are valid, "
             "mount Secret acme-aws as a volume",
@@ -145,7 +145,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "envFrom in a pod that ends": (
         pod(container(envFrom=[{"secretRef": {"name": "acme-aws"}}]), inject=None, restartPolicy="OnFailure"),
-        Finding(
+        PodFinding(
             "spec.containers[0].envFrom[0]",
             "variables are not updated after a renewal: if it can run for longer than the credentials are valid, "
             "mount Secret acme-aws as a volume",
@@ -154,7 +154,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     "subPath in a pod that ends": (
         {**mounting(mount={"subPath": "credentials.json"})}
         | {"spec": {**mounting(mount={"subPath": "credentials.json"})["spec"], "restartPolicy": "Never"}},
-        Finding(
+        PodFinding(
             "spec.containers[0].volumeMounts[0].subPath",
             "a subPath mount is not updated after a renewal: if it can run for longer than the credentials are valid, "
             "mount Secret acme-aws as a directory",
@@ -180,7 +180,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
             ),
             inject=None,
         ),
-        Finding("spec.containers[0].env[0]", "the TokenRequest writes no key password into Secret acme-aws"),
+        PodFinding("spec.containers[0].env[0]", "the TokenRequest writes no key password into Secret acme-aws"),
     ),
     "subPath of a missing key": (
         mounting(mount={"subPath": "password"}),
@@ -211,7 +211,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
             container(resources={"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": 1}}),
             initContainers=[container("wait", resources={"limits": {"cpu": "1", "memory": "1Gi"}})],
         ),
-        Finding(
+        PodFinding(
             "spec",
             "with the sidecar, the QoS class of the pod becomes Burstable: "
             "set equal requests and limits in injection.resources to keep Guaranteed",
@@ -219,7 +219,7 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "a session token from any Secret": (
         pod(container(env=from_secret("AWS_SESSION_TOKEN", "other")), inject=None),
-        Finding("spec.containers[0].env[0]", "a session token expires, but a variable is not updated"),
+        PodFinding("spec.containers[0].env[0]", "a session token expires, but a variable is not updated"),
     ),
     "envFrom of a renewed Secret": (
         pod(container(envFrom=[{"configMapRef": {"name": "x"}}, {"secretRef": {"name": "acme-aws"}}]), inject=None),
@@ -244,11 +244,11 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "an optional volume": (
         mounting(volume(optional=True)),
-        Finding("spec.volumes[0]", "Secret acme-aws is optional: the pod may start before it exists"),
+        PodFinding("spec.volumes[0]", "Secret acme-aws is optional: the pod may start before it exists"),
     ),
     "an optional part of a projected volume": (
         mounting(projected(optional=True)),
-        Finding("spec.volumes[0]", "Secret acme-aws is optional: the pod may start before it exists"),
+        PodFinding("spec.volumes[0]", "Secret acme-aws is optional: the pod may start before it exists"),
     ),
     "an item that the TokenRequest does not write": (
         mounting(volume(items=[{"key": "password", "path": "a"}])),
@@ -278,33 +278,35 @@ MISTAKES: dict[str, tuple[Body, Finding]] = {
     ),
     "access keys before files": (
         mounting(env=variable("AWS_ACCESS_KEY_ID", "x")),
-        Finding("spec.containers[0].env[0]", "SDKs may read AWS_ACCESS_KEY_ID before the files of the renewed Secret"),
+        PodFinding(
+            "spec.containers[0].env[0]", "SDKs may read AWS_ACCESS_KEY_ID before the files of the renewed Secret"
+        ),
     ),
     "a profile before files": (
         mounting(env=variable("AWS_PROFILE", "x")),
-        Finding("spec.containers[0].env[0]", "SDKs may read AWS_PROFILE before the files of the renewed Secret"),
+        PodFinding("spec.containers[0].env[0]", "SDKs may read AWS_PROFILE before the files of the renewed Secret"),
     ),
     "a web identity before files": (
         mounting(env=variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/irsa/token")),
-        Finding(
+        PodFinding(
             "spec.containers[0].env[0]",
             "SDKs may read AWS_WEB_IDENTITY_TOKEN_FILE before the files of the renewed Secret",
         ),
     ),
     "a shared credentials file": (
         mounting(env=variable("AWS_SHARED_CREDENTIALS_FILE", f"{MOUNT_PATH}/credentials")),
-        Finding(
+        PodFinding(
             "spec.containers[0].env[0]",
             "only the AWS SDK for Java reloads a shared credentials file: use credential_process",
         ),
     ),
     "AWS_REGION alone": (
         mounting(env=variable("AWS_REGION", "x")),
-        Finding("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
+        PodFinding("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
     ),
     "AWS_DEFAULT_REGION alone, with the sidecar": (
         pod(container(env=variable("AWS_DEFAULT_REGION", "x"))),
-        Finding("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
+        PodFinding("spec.containers[0].env", "boto3 reads AWS_DEFAULT_REGION, the other SDKs AWS_REGION: set both"),
     ),
     "a volume with the name of a sidecar volume": (
         pod(volumes=[{"name": "data"}, {"name": "keyturn-secret"}]),
@@ -341,12 +343,12 @@ def test_correct_pod_has_no_findings(body: Body) -> None:
 
 
 @pytest.mark.parametrize(("body", "finding"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistake_is_reported(body: Body, finding: Finding) -> None:
+def test_mistake_is_reported(body: Body, finding: PodFinding) -> None:
     assert lint_pod(body, REQUESTS) == [finding]
 
 
 @pytest.mark.parametrize(("body", "finding"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistake_in_a_template_has_the_full_path(body: Body, finding: Finding) -> None:
+def test_mistake_in_a_template_has_the_full_path(body: Body, finding: PodFinding) -> None:
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {"template": body}}
 
     assert lint_pod(job, REQUESTS) == [replace(finding, path=f"spec.template.{finding.path}")]

@@ -1,12 +1,18 @@
-"""SSRF protection: issuers may have only public addresses, and those that the settings allow."""
+"""Sockets for connections to issuers: only to allowed addresses, against SSRF, and for a limited number of bytes."""
 
 import ipaddress
+import socket
+from contextlib import suppress
+from typing import Any
 
 from aiohttp import AddrInfoType
 
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges.bounded_socket import BoundedSocket, open_bounded_socket
 
+# Before the end of the TLS handshake. Long chains have 10 KiB; some servers add a list of the CAs that they trust.
+_HANDSHAKE_BYTES = 32 * 1024
+# The largest body, and twice as much for TLS, headers and the encoding of the body.
+MAX_RECEIVED_BYTES = 192 * 1024
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, even by the settings.
 _METADATA = tuple(
@@ -19,9 +25,51 @@ _METADATA = tuple(
 # The IPv6 addresses that IANA allocates. Python's is_global is true for more than that.
 _GLOBAL = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
 NOT_ALLOWED = "the address is not allowed"
+
+
+class BoundedSocket(socket.socket):
+    """Fails after a limited number of bytes, which are counted below TLS.
+
+    A limit on the body does not bound the work: interim responses, extensions of chunks and empty members of gzip are
+    not part of it. A few MB of them per second would keep a processor busy.
+    """
+
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
+        self._remaining = _HANDSHAKE_BYTES
+
+    def end_handshake(self) -> None:
+        """Allow MAX_RECEIVED_BYTES from now on."""
+        self._remaining = MAX_RECEIVED_BYTES
+
+    def end(self) -> None:
+        """Close the connection without waiting for the peer, which may never close its side of TLS."""
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Receive at most the remaining bytes; raises ConnectionAbortedError if there are none."""
+        received = super().recv(min(size, self._limit()), flags)
+        self._remaining -= len(received)
+        return received
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0, /) -> int:
+        """Receive at most the remaining bytes into a buffer; raises ConnectionAbortedError if there are none."""
+        received = super().recv_into(buffer, min(size or len(buffer), self._limit()), flags)
+        self._remaining -= received
+        return received
+
+    def _limit(self) -> int:
+        if self._remaining <= 0:
+            raise ConnectionAbortedError("the response is too large")
+        return self._remaining
+
+
+def open_bounded_socket(address_info: AddrInfoType) -> BoundedSocket:
+    """Open a socket for aiohttp, not yet connected."""
+    family, kind, protocol, *_ = address_info
+    return BoundedSocket(family, kind, protocol)
 
 
 class AddressFilter:

@@ -3,7 +3,7 @@ import ipaddress
 import pytest
 
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges.ssrf import AddressFilter
+from keyturn.exchanges.issuer_sockets import AddressFilter
 
 
 @pytest.mark.parametrize(
