@@ -13,7 +13,7 @@ async def get(listen: str, path: str, reason: str = "", note: str = "") -> tuple
         asyncio.timeout(5),
         serve(
             listen,
-            Metrics().registry,
+            Metrics(),
             lambda: reason,
             Boundary("probes", "serving probes", Metrics()),
             lambda: note,
@@ -58,7 +58,7 @@ async def test_error_while_a_probe_is_served_is_counted_and_returned() -> None:
 
     metrics = Metrics()
     boundary = Boundary("probes", "serving probes", metrics)
-    async with serve("127.0.0.1:0", metrics.registry, broken, boundary) as address, aiohttp.ClientSession() as http:
+    async with serve("127.0.0.1:0", metrics, broken, boundary) as address, aiohttp.ClientSession() as http:
         async with http.get(f"http://{address}/readyz") as response:
             assert (response.status, await response.text()) == (500, "internal error\n")
         async with http.get(f"http://{address}/healthz") as response:
@@ -73,7 +73,7 @@ async def test_bind_address_in_brackets_is_ipv6() -> None:
 
 async def test_bind_address_without_a_host_listens_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
     async with (
-        serve(f":{unused_tcp_port}", Metrics().registry, lambda: "", Boundary("probes", "serving probes", Metrics())),
+        serve(f":{unused_tcp_port}", Metrics(), lambda: "", Boundary("probes", "serving probes", Metrics())),
         aiohttp.ClientSession() as http,
     ):
         for host in ("127.0.0.1", "[::1]"):
