@@ -120,14 +120,18 @@ class Exposition:
 
     @property
     def size(self) -> int:
-        """The number of bytes of all parts."""
+        """The number of bytes of all parts that have not been returned yet, with the first."""
         return len(self._fixed) + sum(group.size for group in self._groups.values())
 
     def parts(self) -> Iterator[bytes]:
-        """Return the text in parts of at most 64 KiB, except for the first."""
+        """Return the text in parts of at most 64 KiB, except for the first. What has been returned is not kept."""
         yield self._fixed
-        for group in self._groups.values():
-            yield from group.parts()
+        while self._groups:
+            yield from self._groups.pop(next(iter(self._groups))).parts()
+
+    def discard(self) -> None:
+        """Release the memory of everything that has not been returned yet."""
+        self._groups.clear()
 
 
 class _Group:

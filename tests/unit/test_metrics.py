@@ -33,8 +33,8 @@ def exported(*series: Series) -> tuple[Metrics, list[Series]]:
 
 async def text_of(metrics: Metrics) -> str:
     exposition = await metrics.exposition()
-    data = b"".join(exposition.parts())
-    assert len(data) == exposition.size
+    size, data = exposition.size, b"".join(exposition.parts())
+    assert len(data) == size
     return data.decode()
 
 

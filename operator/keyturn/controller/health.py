@@ -10,6 +10,8 @@ from keyturn.metrics import Exposition, Metrics
 from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, split_address
 from keyturn.sidecar.probes import ProbesHandler
 
+# With 100,000 TokenRequests, each takes 5 MiB until its client has read it. The connection of an older one is closed.
+_EXPOSITIONS = 4
 _log = logging.getLogger(__name__)
 
 
@@ -46,11 +48,14 @@ async def serve(
     `not_ready` returns why the process is not ready, or "". `note` returns a line to show while it is ready, or "".
     """
     # One at a time, so that many clients together delay other tasks no more than one does.
-    lock = asyncio.Lock()
+    lock, latest = asyncio.Lock(), list[Exposition]()
 
     async def exposition() -> Exposition:
         async with lock:
-            return await metrics.exposition()
+            if len(latest) == _EXPOSITIONS:
+                latest.pop(0).discard()
+            latest.append(await metrics.exposition())
+            return latest[-1]
 
     server = HttpServer(_Handler(not_ready, exposition, note, boundary))
     try:

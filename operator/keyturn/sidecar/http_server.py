@@ -57,7 +57,10 @@ class LargeBody(Protocol):
         """The number of bytes of all parts."""
 
     def parts(self) -> Iterator[bytes]:
-        """Return the body in parts; called once. Each part must be produced within a millisecond or so."""
+        """Return the body in parts; called once. Each part must be produced within a millisecond or so.
+
+        If the parts end before `size`, the connection is closed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,7 @@ class HttpServer:
                 writer.write_eof()
                 while await reader.read(_READ_BYTES):
                     pass
-        except OSError:  # a closed connection, or TimeoutError
+        except (OSError, h11.LocalProtocolError):  # a closed connection, TimeoutError, or a body that ended early
             pass
         finally:
             self._connections.discard(connection)
