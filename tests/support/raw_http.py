@@ -1,7 +1,7 @@
 """A client that sends arbitrary bytes, and a server with the sidecar's HTTP implementation."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, Limits
@@ -31,8 +31,18 @@ async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
     return int(status_line.split()[1]), dict(line.lower().split(": ") for line in lines), body
 
 
+class Parts:
+    """A body of the parts "0" to "9", 100 times."""
+
+    size = 1000
+
+    def parts(self) -> Iterator[bytes]:
+        for number in range(1000):
+            yield b"%d" % (number % 10)
+
+
 class EchoHandler:
-    """Responds with the path, or with N bytes if the path is a number N."""
+    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts."""
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []
@@ -41,6 +51,8 @@ class EchoHandler:
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
         self.targets.append(http_request.target)
         path = http_request.target.removeprefix(b"/")
+        if path == b"parts":
+            return HttpResponse(200, Parts())
         return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)
 
     def error(self, status: int, message: str) -> HttpResponse:

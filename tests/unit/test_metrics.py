@@ -1,7 +1,9 @@
+import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from keyturn import __version__
 from keyturn.metrics import Metrics, Series
@@ -27,6 +29,19 @@ def exported(*series: Series) -> tuple[Metrics, list[Series]]:
     metrics, exported_series = Metrics(), list(series)
     metrics.export(lambda: exported_series, lambda: {"delayed": 2, "ready": 1, "in_progress": 0})
     return metrics, exported_series
+
+
+async def text_of(metrics: Metrics) -> str:
+    exposition = await metrics.exposition()
+    size, data = exposition.size, b"".join(exposition.parts())
+    assert len(data) == size
+    return data.decode()
+
+
+async def samples_of(metrics: Metrics, name: str) -> list[tuple[dict[str, str], float]]:
+    """The labels and values of a metric, as Prometheus reads them."""
+    families = text_string_to_metric_families(await text_of(metrics))
+    return [(sample.labels, sample.value) for family in families for sample in family.samples if sample.name == name]
 
 
 def test_memory_and_cpu_of_the_process_are_exported() -> None:
@@ -58,33 +73,64 @@ def test_leader_series_starts_with_its_first_value() -> None:
         ("keyturn_request_suspended", {}, 1),
     ],
 )
-def test_request_has_a_series(name: str, labels: dict[str, str], value: float | None) -> None:
-    metrics, _ = exported(REQUEST)
+async def test_request_has_a_series(name: str, labels: dict[str, str], value: float | None) -> None:
+    samples = await samples_of(exported(REQUEST)[0], name)
 
-    assert metrics.registry.get_sample_value(name, LABELS | labels) == value
+    assert next((found for found_labels, found in samples if found_labels == LABELS | labels), None) == value
 
 
-def test_deleted_request_leaves_no_series() -> None:
+async def test_deleted_request_leaves_no_series() -> None:
     metrics, exported_series = exported(REQUEST, replace(REQUEST, name="other"))
-    before = generate_latest(metrics.registry)
+    before = await text_of(metrics)
     exported_series.pop(0)
-    after = generate_latest(metrics.registry)
+    after = await text_of(metrics)
 
-    assert (b'name="acme"' in before, b'name="acme"' in after, b'name="other"' in after) == (True, False, True)
+    assert ('name="acme"' in before, 'name="acme"' in after, 'name="other"' in after) == (True, False, True)
 
 
-def test_work_queue_is_exported_by_state() -> None:
+async def test_work_queue_is_exported_by_state() -> None:
     metrics, _ = exported()
 
-    assert metrics.registry.get_sample_value("keyturn_workqueue_requests", {"state": "ready"}) == 1
+    assert ({"state": "ready"}, 1) in await samples_of(metrics, "keyturn_workqueue_requests")
+
+
+async def test_label_values_are_escaped() -> None:
+    reason = 'a"b\\nc\nd\\'
+    metrics, _ = exported(replace(REQUEST, conditions=(("Ready", "False", reason),)))
+
+    (labels, _), *others = await samples_of(metrics, "keyturn_request_condition")
+    assert (labels["reason"], others) == (reason, [])
+
+
+async def test_many_requests_are_exported_in_groups_and_small_parts() -> None:
+    metrics, _ = exported(*(replace(REQUEST, name=f"request-{number}") for number in range(5000)))
+    exposition = await metrics.exposition()
+    _, *parts = exposition.parts()
+    lines = b"".join(parts).decode().splitlines()
+    metric_names = [line.partition("{")[0] for line in lines if not line.startswith("#")]
+
+    assert max(map(len, parts)) <= 65536
+    assert len(lines) == 5000 * 9 + 3 + 2 * 10
+    # A name that appears again after another one would be a second group.
+    assert len({*metric_names}) == sum(name != before for before, name in itertools.pairwise(["", *metric_names]))
+
+
+async def test_other_tasks_run_while_many_requests_are_exported() -> None:
+    metrics, _ = exported(*[REQUEST] * 5000)
+    exporting, turns = asyncio.create_task(metrics.exposition()), 0
+    while not exporting.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert turns >= 100
 
 
 def test_build_info_has_the_version() -> None:
     assert Metrics().registry.get_sample_value("keyturn_build_info", {"version": __version__}) == 1
 
 
-def test_counters_have_no_created_series() -> None:
+async def test_counters_have_no_created_series() -> None:
     metrics = Metrics()
     metrics.renewals.labels("success", "Due").inc()
 
-    assert b"_created" not in generate_latest(metrics.registry)
+    assert "_created" not in await text_of(metrics)

@@ -1,13 +1,14 @@
 """The page of all metrics."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from keyturn.metrics import Metrics
+from keyturn.metrics import GAUGES, Metrics, Series
 from keyturn.sidecar.credential_cache import CredentialCache, ServedCredentials
 from keyturn.sidecar.endpoint import _exposition
 from tools.reference.markdown import code, plain, table
@@ -23,12 +24,7 @@ _Family = tuple[str, str, tuple[str, ...], str]
 
 
 def page() -> str:
-    operator = Metrics()
-    operator.leader.set(1)
-    operator.scope_conflict.set(0)
-    operator.unsaved_tokens.set(0)
-    operator.export(tuple, dict)
-    return f"{_HEAD}\n## Operator\n\n{_table(_operator(operator))}\n## Sidecar\n\n{_table(_sidecar())}"
+    return f"{_HEAD}\n## Operator\n\n{_table(_operator())}\n## Sidecar\n\n{_table(_sidecar())}"
 
 
 def _table(families: Iterator[_Family]) -> str:
@@ -40,20 +36,29 @@ def _table(families: Iterator[_Family]) -> str:
     return table(("name", "type", "labels", "description"), rows)
 
 
-def _operator(metrics: Metrics) -> Iterator[_Family]:
-    suffixes = {"counter": "_total", "info": "_info"}
+def _operator() -> Iterator[_Family]:
+    metrics, now = Metrics(), datetime.now(UTC)  # noqa: TID251 - any time will do
+    for gauge in (metrics.leader, metrics.scope_conflict, metrics.unsaved_tokens):
+        gauge.set(1)
     for collector in vars(metrics.registry)["_collector_to_names"]:
-        has_label_names = isinstance(collector, MetricWrapperBase)
+        labels = vars(collector).get("_labelnames", ())
         for family in collector.collect():
-            info = [label for sample in family.samples for label in sample.labels] if family.type == "info" else []
-            labels = vars(collector if has_label_names else family).get("_labelnames") or info
-            yield family.name + suffixes.get(family.type, ""), family.type, tuple(labels), family.documentation
+            yield _family(family, labels)
+    conditions = (("Ready", "True", "Renewed"),)
+    request = Series("a", "b", conditions, 0, issued=now, renews=now, expires=now, source_expires=now, source_warns=now)
+    metrics.export(lambda: [request], lambda: {"ready": 1})
+    text = b"".join(asyncio.run(metrics.exposition()).parts()).decode()
+    yield from (_family(family) for family in text_string_to_metric_families(text) if family.name in GAUGES)
 
 
 def _sidecar() -> Iterator[_Family]:
     now = datetime.now(UTC)  # noqa: TID251 - any time will do
     cache = CredentialCache(lambda: now, ServedCredentials("", now, b""))
-    for family in text_string_to_metric_families(_exposition(cache, Counter([200])).decode()):
-        labels = sorted({label for sample in family.samples for label in sample.labels})
-        name = family.name + ("_total" if family.type == "counter" else "")
-        yield name, family.type, tuple(labels), family.documentation
+    yield from map(_family, text_string_to_metric_families(_exposition(cache, Counter([200])).decode()))
+
+
+def _family(family: Metric, label_names: Iterable[str] = ()) -> _Family:
+    """Return the row of a metric. Without samples, only its collector has the names of the labels."""
+    suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+    labels = {*label_names} or {label for sample in family.samples for label in sample.labels} - {"le"}
+    return family.name + suffix, family.type, tuple(sorted(labels)), family.documentation

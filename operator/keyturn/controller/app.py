@@ -139,7 +139,7 @@ class Operator:
             work = functools.partial(self._work, api, lease, conflict_reporter, configuration, key_secret)
             not_ready = functools.partial(self._not_ready, lease, scope, key_secret)
             boundary = Boundary("probes", "serving probes", self._metrics)
-            async with serve(options.http_bind_address, self._metrics.registry, not_ready, boundary, scope.note):
+            async with serve(options.http_bind_address, self._metrics, not_ready, boundary, scope.note):
                 task = asyncio.ensure_future(self._start(lease, key_secret, work))
                 self._on_signal(task.cancel)
                 try:

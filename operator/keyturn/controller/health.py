@@ -5,13 +5,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import generate_latest
-
 from keyturn.controller.streams import Boundary
+from keyturn.metrics import Exposition, Metrics
 from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, split_address
 from keyturn.sidecar.probes import ProbesHandler
 
+# With 100,000 TokenRequests, each takes 5 MiB until its client has read it. The connection of an older one is closed.
+_EXPOSITIONS = 4
 _log = logging.getLogger(__name__)
 
 
@@ -19,7 +19,7 @@ class _Handler(ProbesHandler):
     def __init__(
         self,
         not_ready: Callable[[], str],
-        metrics: Callable[[], Awaitable[bytes]],
+        metrics: Callable[[], Awaitable[Exposition]],
         note: Callable[[], str],
         boundary: Boundary,
     ) -> None:
@@ -37,7 +37,7 @@ class _Handler(ProbesHandler):
 @asynccontextmanager
 async def serve(
     listen: str,
-    registry: CollectorRegistry,
+    metrics: Metrics,
     not_ready: Callable[[], str],
     boundary: Boundary,
     note: Callable[[], str] = lambda: "",
@@ -47,15 +47,17 @@ async def serve(
     Without a host, it listens on all IPv4 and IPv6 addresses, because in an IPv6-only cluster the probes use IPv6.
     `not_ready` returns why the process is not ready, or "". `note` returns a line to show while it is ready, or "".
     """
-    # One at a time: with 10,000 requests a response has megabytes, and a client may read it slowly or not at all.
-    lock = asyncio.Lock()
+    # One at a time, so that many clients together delay other tasks no more than one does.
+    lock, latest = asyncio.Lock(), list[Exposition]()
 
-    async def metrics() -> bytes:
-        # In a thread: with 10,000 requests this takes as long as all reconciliations of one second.
+    async def exposition() -> Exposition:
         async with lock:
-            return await asyncio.to_thread(generate_latest, registry)
+            if len(latest) == _EXPOSITIONS:
+                latest.pop(0).discard()
+            latest.append(await metrics.exposition())
+            return latest[-1]
 
-    server = HttpServer(_Handler(not_ready, metrics, note, boundary))
+    server = HttpServer(_Handler(not_ready, exposition, note, boundary))
     try:
         address = await server.listen(*split_address(listen))
         _log.info("listening on %s", address)

@@ -142,9 +142,8 @@ class WorkQueue:
         return self._delayed[0][0] if self._delayed else None
 
     def counts(self) -> dict[str, int]:
-        """Return the number of requests by state. Safe to call from another thread."""
-        waiting = [item for ready in list(self._ready.values()) for item in list(ready)]
-        ready = sum(self._is_current(serial, uid) for _, serial, uid, _ in waiting)
+        """Return the number of requests by state."""
+        ready = sum(self._is_current(serial, uid) for items in self._ready.values() for _, serial, uid, _ in items)
         queued = len(self._queued.keys() - self._busy.keys())
         return {"delayed": max(0, queued - ready), "ready": ready, "in_progress": len(self._busy)}
 

@@ -12,7 +12,7 @@ import logging
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,7 +41,10 @@ class ListenAddresses:
 
 @asynccontextmanager
 async def serve_endpoint(
-    addresses: ListenAddresses, cache: CredentialCache, token: str, metrics: Callable[[], bytes] = lambda: b""
+    addresses: ListenAddresses,
+    cache: CredentialCache,
+    token: str,
+    metrics: Callable[[], Awaitable[bytes]] | None = None,
 ) -> AsyncIterator[ListenAddresses]:
     """Serve the cached credentials while the block runs; yields the addresses with the actual ports.
 
@@ -54,7 +57,7 @@ async def serve_endpoint(
     endpoint = HttpServer(_CredentialsHandler(cache, token.encode(), counts))
 
     async def all_metrics() -> bytes:
-        return _exposition(cache, counts) + metrics()
+        return _exposition(cache, counts) + (await metrics() if metrics else b"")
 
     probes = HttpServer(ProbesHandler(cache.why_unavailable, all_metrics))
     try:

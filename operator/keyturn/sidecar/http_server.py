@@ -6,6 +6,7 @@ docs/design/decisions/0007-sidecar-http-server.md explains why no library is use
 import asyncio
 import os
 import socket
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -48,12 +49,26 @@ class HttpRequest:
         return bool(self.values(b"transfer-encoding") or length.strip(b"0"))
 
 
+class LargeBody(Protocol):
+    """A body that is produced while it is sent, so that it does not occupy memory as a whole."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of all parts."""
+
+    def parts(self) -> Iterator[bytes]:
+        """Return the body in parts; called once. Each part must be produced within a millisecond or so.
+
+        If the parts end before `size`, the connection is closed.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
     """A response that is never cached."""
 
     status: int
-    body: bytes = field(repr=False)
+    body: bytes | LargeBody = field(repr=False)
     content_type: bytes = b"text/plain; charset=utf-8"
 
 
@@ -182,19 +197,21 @@ class HttpServer:
         self._add(connection)
         try:
             async with timeout:
-                while data := await self._next_response(connection):
+                while parts := await self._next_response(connection):
                     timeout.reschedule(loop.time() + self._limits.request_seconds)
-                    self._make_room(len(data))
-                    writer.write(data)
-                    # The write buffer has a copy.
-                    data = b""
-                    await writer.drain()
+                    for number, data in enumerate(parts):
+                        if number:
+                            # drain() returns at once as long as the kernel accepts data.
+                            await asyncio.sleep(0)
+                        self._make_room(len(data))
+                        writer.write(data)
+                        await writer.drain()
                 # Closing the connection now would discard the last response if the client is still sending.
                 timeout.reschedule(loop.time() + self._limits.linger_seconds)
                 writer.write_eof()
                 while await reader.read(_READ_BYTES):
                     pass
-        except OSError:  # a closed connection, or TimeoutError
+        except (OSError, h11.LocalProtocolError):  # a closed connection, TimeoutError, or a body that ended early
             pass
         finally:
             self._connections.discard(connection)
@@ -220,19 +237,19 @@ class HttpServer:
             del unread[connection]
             connection.abort()
 
-    async def _next_response(self, connection: _Connection) -> bytes:
+    async def _next_response(self, connection: _Connection) -> Iterable[bytes]:
         """Wait for a request and return the bytes of its response, or nothing after the last one."""
         http = connection.http
         try:
             http_request = await _receive(http, connection.reader)
         except h11.RemoteProtocolError as error:
             if connection.writer.is_closing():  # the request is incomplete because of `abort`
-                return b""
+                return ()
             # Not the error's own text, which repeats what the client sent.
             response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
             return _encode(http, response, is_last=True)
         if http_request is None:
-            return b""
+            return ()
         response = await self._handler.respond(http_request)
         is_last = self._is_closing or http_request.has_body
         return _encode(http, response, is_last=is_last, without_body=http_request.method == b"HEAD")
@@ -257,13 +274,25 @@ async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> HttpRe
     return None
 
 
-def _encode(http: h11.Connection, response: HttpResponse, *, is_last: bool, without_body: bool = False) -> bytes:
-    """Return the bytes of a response. `is_last` announces that the connection will be closed."""
-    parts = [http.send(_head(response.status, response.content_type, len(response.body), is_last=is_last))]
-    if not without_body:
-        parts.append(http.send(h11.Data(data=response.body)))
-    parts.append(http.send(h11.EndOfMessage()))
-    return b"".join(part for part in parts if part)
+def _encode(
+    http: h11.Connection, response: HttpResponse, *, is_last: bool, without_body: bool = False
+) -> Iterable[bytes]:
+    """Return the bytes of a response, in one part unless it is large. `is_last`: the connection will be closed."""
+    body = response.body
+    size = len(body) if isinstance(body, bytes) else body.size
+    head = _head(response.status, response.content_type, size, is_last=is_last)
+    if without_body:
+        body = b""
+    if not isinstance(body, bytes):
+        return _parts(http, head, body)
+    return (b"".join(http.send(event) or b"" for event in (head, h11.Data(data=body), h11.EndOfMessage())),)
+
+
+def _parts(http: h11.Connection, head: h11.Response, body: LargeBody) -> Iterator[bytes]:
+    yield http.send(head) or b""
+    for part in body.parts():
+        yield http.send(h11.Data(data=part)) or b""
+    yield http.send(h11.EndOfMessage()) or b""
 
 
 # Cached, because only a few different heads are sent, and h11 validates every header of a new one.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from keyturn.sidecar.http_server import METHODS, HttpRequest, HttpResponse
+from keyturn.sidecar.http_server import METHODS, HttpRequest, HttpResponse, LargeBody
 
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,7 +17,7 @@ class ProbesHandler:
     def __init__(
         self,
         not_ready: Callable[[], str],
-        metrics: Callable[[], Awaitable[bytes]],
+        metrics: Callable[[], Awaitable[bytes | LargeBody]],
         note: Callable[[], str] = lambda: "",
     ) -> None:
         self._not_ready = not_ready

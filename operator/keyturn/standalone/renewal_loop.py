@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from prometheus_client import generate_latest
-
 from keyturn.api.status import Status
 from keyturn.api.token_request import Request
 from keyturn.core.clock import ClockSteps
@@ -76,9 +74,9 @@ class RenewalLoop:
         """Return the metrics of the request."""
         yield request_series(self._request, self.status, self._state)
 
-    def exposition(self) -> bytes:
+    async def exposition(self) -> bytes:
         """Return the metrics of the process in the Prometheus text format."""
-        return generate_latest(self._deps.metrics.registry)
+        return b"".join((await self._deps.metrics.exposition()).parts())
 
     async def _report_progress(self, status: Status, _: tuple[Event, ...]) -> None:
         self.status = status

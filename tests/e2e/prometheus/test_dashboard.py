@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from keyturn.metrics import Metrics, Series
 from tests.support import npm
@@ -21,7 +22,7 @@ from tests.support.prometheus.rules import RULES
 VARIABLES = {"cluster": ".*", "namespace": ".*", "name": ".*", "__rate_interval": "5m"}
 
 
-def exported_series() -> set[str]:
+async def exported_series() -> set[str]:
     """The names of all series that an operator may export."""
     metrics = Metrics()
     times = dict.fromkeys(("issued", "renews", "expires", "source_expires", "source_warns"), NOW)
@@ -29,10 +30,10 @@ def exported_series() -> set[str]:
     metrics.export(lambda: [request], dict)
     for gauge in (metrics.leader, metrics.scope_conflict, metrics.unsaved_tokens):
         gauge.set(1)
-    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
-    return {
-        family.name + suffix for family in metrics.registry.collect() for suffix in suffixes.get(family.type, ("",))
-    }
+    text = b"".join((await metrics.exposition()).parts()).decode()
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    families = text_string_to_metric_families(text)
+    return {family.name + suffix for family in families for suffix in suffixes.get(family.type, ("",))}
 
 
 def values_of(node: Any, key: str) -> Iterator[Any]:
@@ -95,11 +96,11 @@ def test_variables_are_defined() -> None:
     assert list(queries(VARIABLES))  # an undefined variable raises KeyError
 
 
-def test_queries_and_rules_use_existing_series() -> None:
+async def test_queries_and_rules_use_existing_series() -> None:
     rules = [rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     used = set(itertools.chain(*(series_in(text) for text in [*rules, *(expr for _, expr in queries(VARIABLES))])))
 
-    assert used - exported_series() - recorded_series() == set()
+    assert used - await exported_series() - recorded_series() == set()
     assert recorded_series() - used == set()
 
 

@@ -1,11 +1,13 @@
 import asyncio
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 
 from keyturn.controller.health import serve
 from keyturn.controller.streams import Boundary
-from keyturn.metrics import Metrics
+from keyturn.metrics import Metrics, Series
+from tests.support.raw_http import connect
 
 
 async def get(listen: str, path: str, reason: str = "", note: str = "") -> tuple[int, str]:
@@ -13,7 +15,7 @@ async def get(listen: str, path: str, reason: str = "", note: str = "") -> tuple
         asyncio.timeout(5),
         serve(
             listen,
-            Metrics().registry,
+            Metrics(),
             lambda: reason,
             Boundary("probes", "serving probes", Metrics()),
             lambda: note,
@@ -52,13 +54,35 @@ async def test_metrics_are_served_in_prometheus_text_format() -> None:
     assert (status, "# TYPE keyturn_renewals_total counter" in text) == (200, True)
 
 
+async def test_metrics_that_clients_do_not_read_are_discarded() -> None:
+    metrics = Metrics()
+    request = Series("billing", "acme", (), 0)
+    # More than the kernel buffers for a client.
+    metrics.export(lambda: [request] * 100_000, dict)
+    async with (
+        serve("127.0.0.1:0", metrics, lambda: "", Boundary("probes", "serving probes", Metrics())) as address,
+        AsyncExitStack() as stack,
+    ):
+        clients = []
+        for _ in range(5):
+            reader, writer = await stack.enter_async_context(connect(address))
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await reader.readline()
+            clients.append(reader)
+        received = [(await reader.read()).rpartition(b"# TYPE ")[2] for reader in clients]
+
+    names = [last.partition(b" ")[0] for last in received]
+    assert names[1:] == [b"keyturn_workqueue_requests"] * 4
+    assert names[0] != b"keyturn_workqueue_requests"
+
+
 async def test_error_while_a_probe_is_served_is_counted_and_returned() -> None:
     def broken() -> str:
         raise KeyError("planted")
 
     metrics = Metrics()
     boundary = Boundary("probes", "serving probes", metrics)
-    async with serve("127.0.0.1:0", metrics.registry, broken, boundary) as address, aiohttp.ClientSession() as http:
+    async with serve("127.0.0.1:0", metrics, broken, boundary) as address, aiohttp.ClientSession() as http:
         async with http.get(f"http://{address}/readyz") as response:
             assert (response.status, await response.text()) == (500, "internal error\n")
         async with http.get(f"http://{address}/healthz") as response:
@@ -73,7 +97,7 @@ async def test_bind_address_in_brackets_is_ipv6() -> None:
 
 async def test_bind_address_without_a_host_listens_on_ipv4_and_ipv6(unused_tcp_port: int) -> None:
     async with (
-        serve(f":{unused_tcp_port}", Metrics().registry, lambda: "", Boundary("probes", "serving probes", Metrics())),
+        serve(f":{unused_tcp_port}", Metrics(), lambda: "", Boundary("probes", "serving probes", Metrics())),
         aiohttp.ClientSession() as http,
     ):
         for host in ("127.0.0.1", "[::1]"):

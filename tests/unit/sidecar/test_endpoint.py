@@ -197,7 +197,10 @@ async def test_probes_accept_get_from_any_host_without_a_token() -> None:
 
 
 async def test_metrics_are_exposed_and_documented() -> None:
-    async with serve_endpoint(PORTS, filled_cache(), TOKEN, lambda: b"more 1\n") as addresses:
+    async def more() -> bytes:
+        return b"more 1\n"
+
+    async with serve_endpoint(PORTS, filled_cache(), TOKEN, more) as addresses:
         await send_raw(addresses.credentials, with_header("Accept: */*"))
         _, headers, body = await send_raw(addresses.probes, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from keyturn.sidecar.http_server import Limits
-from tests.support.raw_http import REQUEST, SHORT_LIMITS, connect, read_until_closed, running_server
+from tests.support.raw_http import REQUEST, SHORT_LIMITS, connect, read_until_closed, running_server, send_raw
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d+)")
 
@@ -62,6 +62,27 @@ async def test_client_that_does_not_read_is_paused_and_then_closed() -> None:
             await asyncio.sleep(0.05)
 
         assert len(echo.targets) < 200
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", "0123456789" * 100), ("HEAD", "")])
+async def test_body_in_parts_is_sent_as_one_response(method: str, body: str) -> None:
+    async with running_server() as (address, *_):
+        status, headers, received = await send_raw(address, f"{method} /parts HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+
+    first, _, second = received.partition("HTTP/1.1 200")
+    assert (status, headers["content-length"], first) == (200, "1000", body)
+    assert second.endswith(f"\r\n\r\n{body}")
+
+
+async def test_body_in_parts_does_not_delay_other_tasks() -> None:
+    async with running_server() as (address, *_), connect(address) as (reader, writer):
+        writer.write(b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n")
+        receiving, turns = asyncio.create_task(reader.readuntil(b"0123456789" * 100)), 0
+        while not receiving.done():
+            await asyncio.sleep(0)
+            turns += 1
+
+    assert turns >= 1000
 
 
 async def test_slow_reader_receives_every_response() -> None:

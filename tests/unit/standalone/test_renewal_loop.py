@@ -375,7 +375,7 @@ async def test_metrics_include_expiry_and_conditions(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path)
     await run.run(SECOND)
     run.outside.metrics.export(run.loop.series, dict)
-    text = run.loop.exposition().decode()
+    text = (await run.loop.exposition()).decode()
 
     assert 'keyturn_credentials_expiration_timestamp_seconds{name="acme",namespace="billing"}' in text
     assert 'keyturn_request_condition{condition="Ready",name="acme"' in text

@@ -35,9 +35,9 @@ def test_directories_are_created_and_locked(tmp_path: Path) -> None:
     start(files(tmp_path, output_dir="out/write", state_dir="state"))
 
 
-def test_metrics_do_not_include_leadership(tmp_path: Path) -> None:
+async def test_metrics_do_not_include_leadership(tmp_path: Path) -> None:
     with open_renewal_loop(files(tmp_path), ENVIRONMENT, CredentialCache(lambda: NOW), has_endpoint=False) as loop:
-        text = loop.exposition()
+        text = await loop.exposition()
 
     assert b"keyturn_build_info" in text
     assert b"keyturn_leader" not in text
