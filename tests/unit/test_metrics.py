@@ -76,7 +76,7 @@ def test_leader_series_starts_with_its_first_value() -> None:
 async def test_request_has_a_series(name: str, labels: dict[str, str], value: float | None) -> None:
     samples = await samples_of(exported(REQUEST)[0], name)
 
-    assert next((found for found_labels, found in samples if found_labels == LABELS | labels), None) == value
+    assert next((sample[1] for sample in samples if sample[0] == LABELS | labels), None) == value
 
 
 async def test_deleted_request_leaves_no_series() -> None:
@@ -117,12 +117,12 @@ async def test_many_requests_are_exported_in_groups_and_small_parts() -> None:
 
 async def test_other_tasks_run_while_many_requests_are_exported() -> None:
     metrics, _ = exported(*[REQUEST] * 5000)
-    exporting, turns = asyncio.create_task(metrics.exposition()), 0
+    exporting, steps = asyncio.create_task(metrics.exposition()), 0
     while not exporting.done():
         await asyncio.sleep(0)
-        turns += 1
+        steps += 1
 
-    assert turns >= 100
+    assert steps >= 100
 
 
 def test_build_info_has_the_version() -> None:

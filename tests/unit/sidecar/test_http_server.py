@@ -77,12 +77,12 @@ async def test_body_in_parts_is_sent_as_one_response(method: str, body: str) -> 
 async def test_body_in_parts_does_not_delay_other_tasks() -> None:
     async with running_server() as (address, *_), connect(address) as (reader, writer):
         writer.write(b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n")
-        receiving, turns = asyncio.create_task(reader.readuntil(b"0123456789" * 100)), 0
+        receiving, steps = asyncio.create_task(reader.readuntil(b"0123456789" * 100)), 0
         while not receiving.done():
             await asyncio.sleep(0)
-            turns += 1
+            steps += 1
 
-    assert turns >= 1000
+    assert steps >= 1000
 
 
 async def test_slow_reader_receives_every_response() -> None:
