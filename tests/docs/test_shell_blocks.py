@@ -8,6 +8,7 @@ COMMENTS = {
     "not tested: needs AWS",
     "not tested: needs a container registry",
     "not tested: needs a node",
+    "not tested: needs a release",
     "not tested: needs pipx",
 }
 # Tests run the blocks of these pages that have no comment.
