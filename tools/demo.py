@@ -21,6 +21,7 @@ from tests.support.cluster.operator import Operator, running_operator
 from tests.support.cluster.sources import caller_arn
 from tests.support.controlplane import ControlPlane, ExistingCluster
 from tests.support.emulator.client import Emulator, running_emulator
+from tests.support.signals import interrupt_on_signals
 
 _ROOT = Path(__file__).parents[1]
 _EXAMPLE = _ROOT / "examples" / "license-manager.yaml"
@@ -32,7 +33,7 @@ Cluster = ControlPlane | ExistingCluster
 
 def main() -> None:
     """Run the demo once, then wait for Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    interrupt_on_signals()
     started = time.monotonic()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-demo-")))

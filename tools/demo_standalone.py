@@ -19,6 +19,7 @@ import yaml
 
 from tests.support.emulator.client import Emulator, endpoints, running_emulator
 from tests.support.processes import ROOT, RestartableProcess
+from tests.support.signals import interrupt_on_signals
 
 _EXAMPLE = ROOT / "examples" / "license-manager.yaml"
 _SESSION_SECONDS = 6
@@ -27,6 +28,7 @@ _TIMEOUT_SECONDS = 20
 
 def main() -> None:
     """Run the demo with two renewals."""
+    interrupt_on_signals()
     started = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-demo-")))
@@ -115,4 +117,7 @@ def show(aws: Emulator, session: boto3.Session) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print()

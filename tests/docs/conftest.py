@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.cluster.page import ROOT
 from tests.support.controlplane import die_with_parent
+from tests.support.signals import ignoring_sigint
 
 # Shorter sessions could expire on a slow machine before the commands run.
 _SESSION_SECONDS = "20"
@@ -20,7 +21,7 @@ _SESSION_SECONDS = "20"
 def playground(tmp_path: Path) -> Iterator[Path]:
     """A running playground; the value is its environment file."""
     environment = tmp_path / "playground.env"
-    command = die_with_parent([sys.executable, "-m", "tools.playground", str(environment)])
+    command = ignoring_sigint(die_with_parent([sys.executable, "-m", "tools.playground", str(environment)]))
     variables = os.environ | {"SESSION_SECONDS": _SESSION_SECONDS}
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -28,5 +29,5 @@ def playground(tmp_path: Path) -> Iterator[Path]:
             assert any("Ready until Ctrl-C" in line for line in process.stdout)
             yield environment
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.support.signals import interrupt_on_signals
 from tools.bench.converge import converge_100, converge_1000, idle, memory_per_request, restart_1000, ten_thousand
 from tools.bench.endpoint import credential_process, endpoint_reader, endpoint_standalone, standalone_renewals
 from tools.bench.environment import Environment, running_environment
@@ -51,5 +51,5 @@ async def main(head: str, only: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    interrupt_on_signals()
     asyncio.run(main(f"{use_optimised()}\n{os.cpu_count()} cores", os.environ.get("ONLY", "")))

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from tests.support.emulator.client import Emulator, running_emulator
 from tests.support.examples import ExampleSetup
 from tests.support.prometheus.binaries import prometheus_binary
 from tests.support.proxy import proxy_in_thread
+from tests.support.signals import interrupt_on_signals
 from tools.demo import control_plane, print_step
 from tools.playground import sign_in
 from tools.playground.files import owned_file
@@ -32,7 +32,7 @@ _NAMESPACE = "default"
 
 def main(environment: Path) -> NoReturn:
     """Start everything, print how to use it, and follow what happens in the cluster until Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    interrupt_on_signals()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyturn-playground-")))
         address = f"127.0.0.1:{free_ports()[0]}"

@@ -6,12 +6,12 @@ Only the first half contains faults that end operators, so that growth can be me
 import asyncio
 import os
 import secrets
-import signal
 import sys
 from collections import Counter
 
 import aiohttp
 
+from tests.support.signals import interrupt_on_signals
 from tools.soak.faults import inject, restart_ended
 from tools.soak.growth import Growth
 from tools.soak.invariants import TOLERANCE_SECONDS, Invariants
@@ -57,5 +57,5 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    interrupt_on_signals()
     sys.exit(asyncio.run(main()))

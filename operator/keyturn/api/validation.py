@@ -16,8 +16,8 @@ from keyturn.api.base import EXPECTATION, InvalidSpecError
 # fit if they are ASCII. The limits in the schema count characters, but Python needs four bytes for each character of a
 # text that contains an emoji.
 MAX_SPEC_BYTES = 192 * 1024
-# In messages: an unquoted value that YAML parses as a number or a boolean. The message never contains the value itself.
-UNQUOTED = "the value"
+# At the end of messages: a value that needs quotes or brackets in YAML. The message never contains the value itself.
+THE_VALUE = "the value"
 _LONGEST_VALUE = 64
 _ENUM = "Invalid enum value "
 _PATTERN = "Expected `str` matching regex "
@@ -96,16 +96,25 @@ def _in_words(problem: str, subject: str, node: Callable[[], dict[str, Any]], *,
         if field := pattern.fullmatch(problem):
             return in_words(field[1])
     if types := _TYPE.fullmatch(problem):
-        return f"{subject} must be {_type_in_words(*types.groups())}"
+        return f"{subject} must be {_type_in_words(types[1], types[2], node)}"
     if limit := _LIMIT.fullmatch(problem):
         return f"{subject} must {_limit_in_words(*limit.groups())}"
     return problem
 
 
-def _type_in_words(expected: str, actual: str) -> str:
+def _type_in_words(expected: str, actual: str, node: Callable[[], dict[str, Any]]) -> str:
     if expected == "str" and actual in _NOT_TEXT:
-        return f"text: put quotes around {UNQUOTED}"
+        return f"text: put quotes around {THE_VALUE}"
+    if expected == "array":
+        return f"a list{_list_hint(node()['items'], actual)}"
     return f"of type {_TYPES.get(expected, expected)}, not {_TYPES.get(actual, actual)}"
+
+
+def _list_hint(item: dict[str, Any], actual: str) -> str:
+    """Return how to make a list of a value, which is possible only if the items have no fields."""
+    if "$ref" in item or actual not in ("str", *_NOT_TEXT):
+        return f", but is of type {_TYPES.get(actual, actual)}"
+    return f": put {'brackets' if actual == 'str' else 'quotes and brackets'} around {THE_VALUE}"
 
 
 def _limit_in_words(kind: str, operator: str, number: str) -> str:

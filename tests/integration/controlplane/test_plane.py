@@ -8,13 +8,14 @@ import pytest
 
 from tests.support.controlplane import ExistingCluster, die_with_parent
 from tests.support.processes import until
+from tests.support.signals import ignoring_sigint
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process with its parent")
 def test_run_leaves_no_server_behind(number: signal.Signals, tmp_path: Path) -> None:
-    command = die_with_parent([sys.executable, "-m", "tests.support.controlplane", "run"])
+    command = ignoring_sigint(die_with_parent([sys.executable, "-m", "tests.support.controlplane", "run"]))
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

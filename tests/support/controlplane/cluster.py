@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.controlplane.build import binary
+from tests.support.signals import interrupt_on_signals
 
 _KUBECTL_SECONDS = 120
 
@@ -70,9 +71,8 @@ class ExistingCluster:
 
 
 def run_until_interrupted(start: Callable[[Path], AbstractContextManager[ExistingCluster]]) -> None:
-    """Run a cluster until SIGINT or SIGTERM; a shell starts background jobs with SIGINT ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    """Run a cluster until SIGINT or SIGTERM."""
+    interrupt_on_signals()
     with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as directory, start(Path(directory)) as cluster:
         print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
         signal.pause()

@@ -89,6 +89,25 @@ def test_every_pattern_has_an_expectation_in_words(kind: type) -> None:
             assertion(audience=["https://issuer.example/"]),
             ("audience must be of type string, not array (at spec.exchanges[0].oauthToken.clientAssertion.audience)"),
         ),
+        "a text for a list": (
+            refresh(audience="https://api.example/"),
+            "audience must be a list: put brackets around the value (at spec.exchanges[0].oauthToken.audience)",
+        ),
+        "a number for a list": (
+            {"exchanges": [{"ecrGetAuthorizationToken": {"registryIds": 111122223333}}]},
+            (
+                "registryIds must be a list: put quotes and brackets around the value"
+                " (at spec.exchanges[0].ecrGetAuthorizationToken.registryIds)"
+            ),
+        ),
+        "a text for a list of objects": (
+            {"target": {"formats": "env"}},
+            "formats must be a list, but is of type string (at spec.target.formats)",
+        ),
+        "an object for a list": (
+            refresh(scope={"openid": None}),
+            "scope must be a list, but is of type object (at spec.exchanges[0].oauthToken.scope)",
+        ),
         "a type": ({"suspend": "yes"}, "suspend must be of type boolean, not string (at spec.suspend)"),
     },
 )

@@ -74,7 +74,7 @@ def test_inject_is_idempotent() -> None:
         pytest.param("{", "-, document 1: error: not valid YAML: ", id="not YAML"),
         pytest.param(
             dump_document(pod(container(env=5))),
-            "-, document 1: env must be of type array, not integer (at spec.containers[0].env)",
+            "-, document 1: env must be a list, but is of type integer (at spec.containers[0].env)",
             id="not a Pod",
         ),
     ],

@@ -145,7 +145,10 @@ def test_all_errors_of_all_documents_are_reported() -> None:
         "-:8:3: error: TokenRequest/acme: region must be text: put quotes around 0x10 (at spec.region)",
         "-:9:3: error: TokenRequest/acme: unknown field `exchange`: did you mean `exchanges`? (at spec.exchange)",
         "-:20:9: error: Pod/app: value must be text: put quotes around the value (at spec.containers[0].env[0].value)",
-        "-:21:7: error: Pod/app: volumeMounts must be of type array, not string (at spec.containers[0].volumeMounts)",
+        (
+            "-:21:7: error: Pod/app: volumeMounts must be a list, but is of type string"
+            " (at spec.containers[0].volumeMounts)"
+        ),
     ]
     assert result.stderr == "1 TokenRequest, 1 Pod checked: 6 errors, 0 warnings\n"
 
@@ -194,6 +197,21 @@ def test_json_output_has_the_documented_fields() -> None:
         "message": "region must be text: put quotes around 7",
     }
     assert (result.exit_code, result.stderr) == (1, "")
+
+
+@cases(
+    "audience, value",
+    {
+        "plain": ("https://api.example/", "https://api.example/"),
+        "in quotes": ('"https://api.example/"', "https://api.example/"),
+        "a long value": ("x" * 41, "the value"),
+    },
+)
+def test_value_that_should_be_a_list_is_in_the_hint(audience: str, value: str) -> None:
+    text = dump_document(manifest(exchanges=[{"oauthToken": {"audience": "AUDIENCE"}}]))
+    result = check("-f", "-", stdin=text.replace("AUDIENCE", audience))
+
+    assert f"error: TokenRequest/acme: audience must be a list: put brackets around {value} (at " in result.stdout
 
 
 def test_github_output_is_workflow_commands(tmp_path: Path) -> None:

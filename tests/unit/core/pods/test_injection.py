@@ -249,7 +249,7 @@ def test_items_of_a_list_are_changed() -> None:
         ),
         "no list in a template": (
             workload("apps/v1", "Deployment", ("spec", "template"), {"spec": {"containers": 1}}),
-            "containers must be of type array, not integer (at spec.template.spec.containers)",
+            "containers must be a list, but is of type integer (at spec.template.spec.containers)",
         ),
         "no metadata": (
             {**pod(), "metadata": 1, "spec": None},
