@@ -126,6 +126,6 @@ def _certificates(bundle: str) -> list[bytes]:
     if not certificates or not all(map(is_element, certificates)):
         raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged")
     if any(_EXPLICIT_CURVE in certificate for certificate in certificates):
-        problem = "caBundleFrom contains a certificate with explicit parameters of an elliptic curve"
+        problem = "caBundleFrom contains a certificate with explicit elliptic curve parameters"
         raise RefusedError("InvalidSpec", f"{problem}; use one with a named curve")
     return certificates
