@@ -116,9 +116,9 @@ class Aws:
 
         `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
 
-        botocore makes up to `operation.attempts` attempts. Its timeouts apply to each read; the call has its own. Raises
-        only KeyturnError. `transmission` begins after botocore has validated and signed the request, and before it
-        sends the request.
+        botocore makes up to `operation.attempts` attempts. Its timeouts apply to each read; the call has its own.
+        Raises only KeyturnError. `transmission` begins after botocore has validated and signed the request, and before
+        it sends the request.
         """
         service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
         wait_seconds = rate_limiter.reserve(time.monotonic())

@@ -71,7 +71,7 @@ async def test_iteration_of_the_event_loop_serves_few_requests() -> None:
         for _ in range(5):
             _, writer = await stack.enter_async_context(connect(address))
             writer.write(REQUEST * 10)
-        while len(echo.targets) < 50:
+        while len(echo.targets) < 50:  # noqa: ASYNC110 - there is no event for a request
             await asyncio.sleep(0)
         counting.cancel()
 
