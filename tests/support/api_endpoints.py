@@ -10,7 +10,7 @@ from kubernetes.aio.client import Configuration
 
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.service_health import ServiceHealth
-from keyturn.exchanges.cpu_turns import CpuTurns
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SECRET = "/api/v1/namespaces/billing/secrets/acme"
@@ -28,7 +28,7 @@ DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 @asynccontextmanager
 async def served(
-    handler: Handler, token: str = "", service_health: ServiceHealth | None = None, turns: CpuTurns | None = None
+    handler: Handler, token: str = "", service_health: ServiceHealth | None = None, limiter: CpuLimiter | None = None
 ) -> AsyncIterator[ApiClient]:
     """Serve `handler` over real HTTP and yield a client for it."""
     app = web.Application()
@@ -41,6 +41,6 @@ async def served(
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
     try:
         async with KubernetesClient(configuration) as client:
-            yield ApiClient(client, service_health or ServiceHealth(), turns=turns)
+            yield ApiClient(client, service_health or ServiceHealth(), limiter=limiter)
     finally:
         await runner.cleanup()

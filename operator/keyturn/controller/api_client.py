@@ -30,7 +30,7 @@ from keyturn.controller.response_body import (
 )
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
-from keyturn.exchanges.cpu_turns import CpuTurns
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 _Decoded = TypeVar("_Decoded")
 
@@ -103,12 +103,12 @@ class ApiClient:
         client: KubernetesClient,
         service_health: ServiceHealth,
         may_write: Callable[[str], bool] = lambda _: True,
-        turns: CpuTurns | None = None,
+        limiter: CpuLimiter | None = None,
     ) -> None:
         self._client = client
         self._service_health = service_health
         self.may_write = may_write
-        self._turns = turns or CpuTurns()
+        self._limiter = limiter or CpuLimiter()
 
     async def request(
         self,
@@ -196,11 +196,11 @@ class ApiClient:
         if len(content) <= _SMALL_BODY:
             return decode(status, content)
         namespace = call.path.partition("/namespaces/")[2].partition("/")[0]
-        return await self._turns.take(namespace, partial(decode, status, content))
+        return await self._limiter.run(namespace, partial(decode, status, content))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
-        without_lease = ApiClient(self._client, self._service_health, turns=self._turns)
+        without_lease = ApiClient(self._client, self._service_health, limiter=self._limiter)
         return await without_lease.request(method, path, body, kind=MERGE if method == "PATCH" else JSON, query=query)
 
     async def user_of(self, token: str) -> str:

@@ -22,7 +22,7 @@ from keyturn.exchanges.transmission import Send, Transmission
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
 # The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 150 certificates in 220 KB.
 _MAX_BUNDLE_LENGTH, _MAX_CERTIFICATES = 512 * 1024, 300
-# How many of them are loaded in one turn. A key on the curve secp224r1 takes up to a millisecond.
+# How many of them are loaded at once. A key on the curve secp224r1 takes up to a millisecond.
 _BATCH = 4
 _LABEL = "(?:X509 )?CERTIFICATE-----"
 _CERTIFICATE = re.compile(rf"-----BEGIN {_LABEL}([A-Za-z0-9+/=\s]*)-----END {_LABEL}")
@@ -92,12 +92,12 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
-    certificates, turns = _certificates(await call.secret(ref, _MAX_BUNDLE_LENGTH)), call.context.cpu_turns
+    certificates, limiter = _certificates(await call.secret(ref, _MAX_BUNDLE_LENGTH)), call.context.cpu_limiter
     batches = [b"".join(certificates[start : start + _BATCH]) for start in range(0, len(certificates), _BATCH)]
     try:
         context = ssl.create_default_context(cadata=batches[0])
         for batch in batches[1:]:
-            await turns.take(call.namespace, partial(context.load_verify_locations, cadata=batch))
+            await limiter.run(call.namespace, partial(context.load_verify_locations, cadata=batch))
     except (ssl.SSLError, ValueError):
         raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
     # Python 3.13 requires extensions that the certificates of many private CAs lack.

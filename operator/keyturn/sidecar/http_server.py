@@ -127,7 +127,7 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = asyncio.Semaphore(_STEPS)
+        self._steps = asyncio.Semaphore(_STEPS)
         self._is_closing = False
 
     @property
@@ -243,7 +243,7 @@ class HttpServer:
     async def _receive(self, http: h11.Connection, reader: asyncio.StreamReader) -> HttpRequest | None:
         """Return the next request, or None if there are no more; raises h11.RemoteProtocolError."""
         while http.our_state is not h11.MUST_CLOSE:
-            async with self._turns:
+            async with self._steps:
                 event = http.next_event()
                 await asyncio.sleep(0)
             if event is h11.NEED_DATA:

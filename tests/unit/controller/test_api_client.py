@@ -14,7 +14,7 @@ from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient,
 from keyturn.controller.response_body import select
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
-from keyturn.exchanges.cpu_turns import CpuTurns
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 from tests.support import tls
 from tests.support.api_endpoints import FOUND, SECRET, served
 
@@ -61,27 +61,27 @@ async def test_request_sends_body_query_and_headers() -> None:
     assert (responses.headers[0]["Content-Type"], responses.headers[0]["Accept"]) == (APPLY, JSON)
 
 
-class RecordedTurns(CpuTurns):
-    """Records the namespaces that have taken a turn."""
+class RecordingLimiter(CpuLimiter):
+    """Records the namespaces that had a computation."""
 
     def __init__(self) -> None:
         super().__init__()
         self.namespaces: list[str] = []
 
-    async def take(self, namespace: str, compute: Callable[[], T]) -> T:
+    async def run(self, namespace: str, compute: Callable[[], T]) -> T:
         self.namespaces.append(namespace)
-        return await super().take(namespace, compute)
+        return await super().run(namespace, compute)
 
 
 @pytest.mark.parametrize(("size", "namespaces"), [(1000, []), (200_000, ["billing"])])
-async def test_large_response_is_decoded_in_a_turn(size: int, namespaces: list[str]) -> None:
-    turns, data = RecordedTurns(), {"token": "x" * size}
+async def test_large_response_is_decoded_alone(size: int, namespaces: list[str]) -> None:
+    limiter, data = RecordingLimiter(), {"token": "x" * size}
     responses = Responses(200, text=json.dumps(json.loads(FOUND) | {"data": data}))
-    async with served(responses.response, turns=turns) as api:
+    async with served(responses.response, limiter=limiter) as api:
         response = await api.request("GET", SECRET)
 
     assert select(response.body["data"], ["token"]) == data
-    assert turns.namespaces == namespaces
+    assert limiter.namespaces == namespaces
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])

@@ -82,8 +82,8 @@ def test_object_is_expected_by_method_and_path(
 
 def decoded_data(data: object) -> msgspec.Raw | None:
     body = json.dumps(json.loads(FOUND) | {"data": data}).encode()
-    found: msgspec.Raw | None = decode_object("GET", SECRET, {}, JSON, is_error=False, content=body).get("data")
-    return found
+    decoded: msgspec.Raw | None = decode_object("GET", SECRET, {}, JSON, is_error=False, content=body).get("data")
+    return decoded
 
 
 def test_only_selected_keys_of_data_are_decoded() -> None:
