@@ -135,16 +135,46 @@ def terminating(own_operator: Operator, aws: Emulator, namespace: Namespace) -> 
 
 
 @pytest.mark.usefixtures("terminating")
-def test_request_being_deleted_is_ignored(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
-    labels = f'name="acme",namespace="{namespace.name}"'
-    until(lambda: labels not in own_operator.get("/metrics"))
-    status = namespace.status("acme")
+def test_request_being_deleted_is_only_reported(own_operator: Operator, aws: Emulator, namespace: Namespace) -> None:
+    namespace.wait_for_condition("acme", "Ready", "Deleting")
+    assert namespace.condition("acme", "Ready")[0] == "True"
+    assert f'name="acme",namespace="{namespace.name}"' not in own_operator.get("/metrics")
 
-    namespace.kubectl("delete", "secret", "acme")
     namespace.request_renewal("acme", "1")
+    namespace.kubectl("delete", "secret", "acme")
+    until(lambda: namespace.condition("acme", "Ready")[:2] == ("False", "Deleting"))
     wait_until_caught_up(namespace)
 
-    assert namespace.status("acme") == status
     assert not namespace.get("secret", "acme")
     assert namespace.events("acme") == ["Issued"]
     assert count_exchanges(aws) == 4
+
+
+@pytest.mark.usefixtures("terminating")
+def test_restart_writes_nothing_to_a_request_being_deleted(own_operator: Operator, namespace: Namespace) -> None:
+    namespace.wait_for_condition("acme", "Ready", "Deleting")
+    before = namespace.get("treq", "acme")
+
+    own_operator.kill()
+    own_operator.start()
+    wait_until_caught_up(namespace)
+
+    assert namespace.get("treq", "acme") == before
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["operator runs", "operator restarts"])
+def test_expiry_of_a_request_being_deleted_is_reported(
+    own_operator: Operator, aws: Emulator, request: pytest.FixtureRequest, namespace: Namespace, *, is_restarted: bool
+) -> None:
+    aws.settings(session_seconds=20)
+    request.getfixturevalue("terminating")
+    namespace.wait_for_condition("acme", "Ready", "Deleting")
+    revision = namespace.revision()
+    if is_restarted:
+        own_operator.kill()
+        own_operator.start()
+
+    until(lambda: namespace.condition("acme", "Ready")[:2] == ("False", "Deleting"), seconds=60)
+
+    assert "expired at" in namespace.condition("acme", "Ready")[2]
+    assert namespace.revision() == revision

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
-from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
+from tests.support.cluster.rotating_source import issue_rotating, prevent_save, rotating_request, sign_in
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_SECRET
 from tests.support.processes import until
@@ -92,3 +92,23 @@ def test_kill_during_the_exchange_causes_one_final_attempt(
     namespace.wait_for_condition("acme", "Renewed", "RefreshOutcomeUnknown")
     namespace.wait_for_revision(2, seconds=90)
     assert aws.family(seed).reuses == 0
+
+
+def test_token_that_cannot_be_saved_is_reported(namespace: Namespace, aws: Emulator) -> None:
+    seed = prevent_save(namespace, aws)
+
+    message = namespace.wait_for_condition("acme", "Stalled", "TokenUnsaved")
+    assert "Secret source-keyturn, key refresh_token: the API server refused to write" in message
+    assert "immutable" in message
+    assert namespace.condition("acme", "Renewed") == ("False", "TokenUnsaved", message)
+    assert namespace.condition("acme", "Ready")[:2] == ("True", "Issued")
+    assert namespace.status("acme")["lastError"]["reason"] == "TokenUnsaved"
+    assert namespace.events("acme") == ["Issued", "TokenUnsaved"]
+
+    namespace.kubectl("delete", "secret", "source-keyturn")
+    namespace.wait_for_revision(2)
+    assert namespace.condition("acme", "Renewed")[:2] == ("True", "Renewed")
+    assert namespace.condition("acme", "Stalled") == ("", "", "")
+    assert "lastError" not in namespace.status("acme")
+    assert namespace.events("acme") == ["Issued", "TokenUnsaved", "Recovered"]
+    assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1], 0)

@@ -12,7 +12,7 @@ from tests.support.cluster.fixtures import delete_requests
 from tests.support.cluster.leadership import is_leader, patch_lease
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
-from tests.support.cluster.rotating_source import rotating_request, sign_in
+from tests.support.cluster.rotating_source import prevent_save
 from tests.support.cluster.scope import installed_release
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -43,23 +43,10 @@ def operator(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator
         assert "internal error" not in operator.log()
 
 
-def prevent_save(namespace: Namespace, aws: Emulator, operator: Operator) -> str:
-    """Make the token Secret immutable while the issuer is slow; returns the first token."""
-    seed = sign_in(namespace, aws)
-    namespace.apply(rotating_request(aws))
-    namespace.wait_until_ready("acme")
-    aws.fault("oauth:token", delay_seconds=3)
-    namespace.request_renewal("acme", "1")
-    until(lambda: aws.calls("oauth:token") == 2)
-    namespace.patch("secret", "source-keyturn", {"immutable": True})
-    until(lambda: "source-keyturn is not saved yet" in operator.log())
-    return seed
-
-
-def test_token_that_cannot_be_saved_occupies_no_worker(
-    operator: Operator, aws: Emulator, namespace: Namespace, other: Namespace
-) -> None:
-    seed = prevent_save(namespace, aws, operator)
+@pytest.mark.usefixtures("operator")
+def test_token_that_cannot_be_saved_occupies_no_worker(aws: Emulator, namespace: Namespace, other: Namespace) -> None:
+    seed = prevent_save(namespace, aws)
+    namespace.wait_for_condition("acme", "Stalled", "TokenUnsaved")
     other.issue(aws)
     assert namespace.revision() == 1
 
@@ -72,7 +59,8 @@ def test_token_that_cannot_be_saved_occupies_no_worker(
 def test_token_that_cannot_be_saved_prevents_no_new_leadership(
     installed: ControlPlane, operator: Operator, aws: Emulator, namespace: Namespace, other: Namespace
 ) -> None:
-    seed = prevent_save(namespace, aws, operator)
+    seed = prevent_save(namespace, aws)
+    namespace.wait_for_condition("acme", "Stalled", "TokenUnsaved")
     patch_lease(installed, holderIdentity="thief")
     until(lambda: "standing by, because new tokens are not saved yet" in operator.log(), seconds=60)
     until(lambda: is_leader(operator), seconds=60)

@@ -154,6 +154,8 @@ class ApiServer(ApiClient):
         )
         if refused:
             return refused
+        if was is None and "uid" in body["metadata"]:
+            return ApiResponse(409, {"message": "uid mismatch: no existing object was found"})
         status = 200 if was else 201
         if "dryRun" in query:
             return ApiResponse(status, body)
@@ -205,7 +207,9 @@ def _go_json(body: Body) -> bytes:
 
 def _refused(was: Body, body: Body, changed: set[str], *, has_conflict: bool) -> ApiResponse | None:
     """Return the error for an apply, if any; `has_conflict` is whether another manager owns one of its fields."""
-    version, kind = was["metadata"]["resourceVersion"], was.get("type", "Opaque")
+    version, kind, uid = was["metadata"]["resourceVersion"], was.get("type", "Opaque"), was["metadata"]["uid"]
+    if body["metadata"].get("uid", uid) != uid:
+        return ApiResponse(422, {"message": "metadata.uid: field is immutable"})
     if body["metadata"].get("resourceVersion", version) != version:
         return ApiResponse(409, {"message": "the object has been modified"})
     if was.get("immutable") and "data" in changed:

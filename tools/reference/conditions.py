@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from keyturn.api.times import human_duration
-from keyturn.core.errors import REASONS
-from keyturn.core.status import EVENT_TYPES, READY_STATUS, RENEWED_STATUS, SUSPENDED
+from keyturn.core.errors import REASONS, TOKEN_UNSAVED
+from keyturn.core.status import DELETING, EVENT_TYPES, READY_STATUS, RENEWED_STATUS, SUSPENDED
 from tools.reference.markdown import code, plain, table
 
 _TROUBLESHOOTING = Path(__file__).parents[2] / "docs" / "operations" / "troubleshooting.md"
@@ -50,7 +50,9 @@ If consecutive failures have the same Event, Keyturn records it once. Routine re
 
 
 def page() -> str:
-    states = [reason for reason in {**READY_STATUS, **RENEWED_STATUS, SUSPENDED: ""} if reason not in REASONS]
+    states = [
+        reason for reason in {**READY_STATUS, **RENEWED_STATUS, SUSPENDED: "", DELETING: ""} if reason not in REASONS
+    ]
     return (
         _HEAD
         + _FAILURES
@@ -71,12 +73,14 @@ def _failure(reason: str) -> tuple[str, ...]:
             "Keyturn retries; a person if `Stalled`",
             f"{conditions}, `Stalled` True after the final attempt",
         )
+    if reason == TOKEN_UNSAVED:
+        return _link(reason), conditions, actor, "within 15s", _meaning(reason)
     wait = f"after {human_duration(policy.retry_after)}" if policy.retry_after else "exponential backoff"
     return _link(reason), conditions, actor, wait, _meaning(reason)
 
 
 def _states(reason: str) -> str:
-    if reason == SUSPENDED:
+    if reason in (SUSPENDED, DELETING):
         return "`Ready`, whose status does not change"
     by_condition = {"Ready": READY_STATUS, "Renewed": RENEWED_STATUS}
     return ", ".join(f"`{name}` {status[reason]}" for name, status in by_condition.items() if reason in status)

@@ -217,7 +217,7 @@ class Request:
 
     `request_hash` covers the fields whose change requires a renewal, `exchange_hash` the subset that affects the
     exchanges (not formats and secretName), `metadata_hash` the fields whose change only updates the metadata of the
-    Secret or the time of the next renewal.
+    Secret or the time of the next renewal. `is_being_deleted`: a finalizer keeps the TokenRequest after its deletion.
     """
 
     namespace: str
@@ -231,11 +231,17 @@ class Request:
     request_hash: str
     exchange_hash: str
     metadata_hash: str
+    is_being_deleted: bool = False
 
     @property
     def namespaced_name(self) -> str:
         """Namespace and name, as logs name the request."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is renewed or repaired; the status still reports whether the credentials are usable."""
+        return bool(self.spec.suspend) or self.is_being_deleted
 
     @property
     def should_retain_secret(self) -> bool:

@@ -17,7 +17,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import Meta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
+from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
@@ -54,13 +54,16 @@ class Controller:
         self.index = RequestIndex()
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
-        """Handle a TokenRequest that exists, has changed or was deleted."""
+        """Handle a TokenRequest that exists, has changed or was deleted.
+
+        While a finalizer keeps one that is being deleted, it is only reported, as if it were suspended.
+        """
         metadata = body.get("metadata")
         if not _is_identified(metadata):
             _log.error("ignored a TokenRequest without namespace, name or uid")
             return
         uid = metadata["uid"]
-        if not alive or "deletionTimestamp" in metadata:
+        if not alive:
             self._drop(uid)
             return
         if self.is_known(metadata):
@@ -82,7 +85,7 @@ class Controller:
     def is_known(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a TokenRequest with these metadata differs from the known one at most in labels and status."""
         entry = self.index.entries.get(metadata["uid"])
-        if entry is None or "deletionTimestamp" in metadata or self._is_foreign(metadata["namespace"]):
+        if entry is None or self._is_foreign(metadata["namespace"]):
             return False
         return not entry.has_changed(metadata)
 
@@ -162,7 +165,7 @@ class Controller:
             # Its cache entry is stale if the target was changed while it was written.
             should_read_target = (
                 isinstance(request, Request)
-                and not (request.spec.suspend or reconciled.state.failure)
+                and not (request.is_paused or reconciled.state.failure)
                 and self._store.cache.is_stale(request)
             )
             due = now() + SHORTEST_PAUSE if should_read_target else reconciled.requeue_at
@@ -273,12 +276,14 @@ class Controller:
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         target = self._store.cache.get(target_name(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
+        # The process that had the token has ended.
+        is_reported = is_reported and (status.last_error is None or status.last_error.reason != TOKEN_UNSAVED)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now
         decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):
             return now
-        return next_reconcile(request, state.issuance, None, now) if request.spec.suspend else decision.requeue_at
+        return next_reconcile(request, state.issuance, None, now) if request.is_paused else decision.requeue_at
 
 
 def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from keyturn.api.token_request import Request, parse, renew_requested
 from keyturn.api.validation import check_spec_bytes
 from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.state import Failure, ReconcileState
-from keyturn.core.status import SUSPENDED
+from keyturn.core.status import DELETING, SUSPENDED
 from keyturn.metrics import Series
 from keyturn.reconcile.reconciler import InvalidRequest, series
 
@@ -39,6 +39,8 @@ class Entry:
     def has_changed(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a new version of the request differs in more than labels and status."""
         if self.request.generation != metadata.get("generation", 0):
+            return True
+        if self.request.is_being_deleted != ("deletionTimestamp" in metadata):
             return True
         if isinstance(self.request, InvalidRequest):
             return False
@@ -83,20 +85,23 @@ class RequestIndex:
         return frozenset(self._by_secret.get((namespace, secret), ()))
 
     def series(self) -> Iterator[Series]:
-        """Return the metrics of each request."""
+        """Return the metrics of each request that is not being deleted."""
         for entry in list(self.entries.values()):
-            yield series(entry.request, entry.status, entry.state)
+            if not entry.request.is_being_deleted:
+                yield series(entry.request, entry.status, entry.state)
 
 
 def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:
     """Parse a TokenRequest from its manifest; an invalid spec is part of the result."""
+    meta = body["metadata"]
+    is_being_deleted = "deletionTimestamp" in meta
     try:
         check_spec_bytes(body.get("specBytes", 0))
-        return parse(body)
+        return replace(parse(body), is_being_deleted=is_being_deleted)
     except InvalidSpecError as error:
-        meta, refused = body["metadata"], RefusedError("InvalidSpec", error.message)
+        refused = RefusedError("InvalidSpec", error.message)
         generation = meta["generation"] if isinstance(meta.get("generation"), int) else 0
-        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused)
+        return InvalidRequest(meta["namespace"], meta["name"], meta["uid"], generation, refused, is_being_deleted)
 
 
 def restored_failure(status: Status) -> Failure | None:
@@ -107,7 +112,7 @@ def restored_failure(status: Status) -> Failure | None:
     error, next_attempt_time = status.last_error, read_time(status.next_attempt_time)
     kind = RefusedError if status.condition("Stalled") else UnavailableError
     ready = status.condition("Ready")
-    if next_attempt_time is None and ready and ready.reason == SUSPENDED:
+    if next_attempt_time is None and ready and ready.reason in (SUSPENDED, DELETING):
         # The status of a suspended TokenRequest has no next attempt. It is due as soon as it is resumed.
         next_attempt_time = read_time(status.last_attempt_time)
     if error and error.reason == "RefreshOutcomeUnknown" and kind is UnavailableError:

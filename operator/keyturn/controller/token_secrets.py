@@ -12,7 +12,7 @@ from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import is_empty, select
-from keyturn.core.errors import BeingDeletedError, UnavailableError
+from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_secret_name
@@ -63,7 +63,7 @@ class TokenSecrets:
         if current is None:
             return await self._create(request, token, body)
         if current.family is None and not current.is_adoptable:
-            raise UnavailableError("Unavailable", f"{_name(request)} is no longer a Keyturn token Secret; delete it")
+            raise RefusedError("TargetConflict", f"{_name(request)} is no longer a Keyturn token Secret; delete it")
         if token.family and current.family and is_superseded(token.family, current.family):
             _log.warning("%s already contains a newer token than the one to save", _name(request))
             return current

@@ -113,6 +113,8 @@ class ReasonPolicy:
     recheck_interval: timedelta | None = None
 
 
+# Reported only while the attempt is in progress: it ends when the token is saved.
+TOKEN_UNSAVED = "TokenUnsaved"  # noqa: S105 - a reason
 _MINUTE = timedelta(minutes=1)
 _FORBIDDEN = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=5), recheck_interval=_MINUTE)
 _REFUSED = ReasonPolicy("Stalled", stalled=True, retry_after=timedelta(minutes=30), recheck_interval=_MINUTE)
@@ -138,6 +140,7 @@ REASONS = {
     "SourceForbidden": ReasonPolicy("Stalled", stalled=True, retry_after=_MINUTE),
     "ScopeConflict": ReasonPolicy("ScopeConflict", retry_after=_MINUTE),
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
+    TOKEN_UNSAVED: ReasonPolicy(TOKEN_UNSAVED, stalled=True),
     "InternalError": ReasonPolicy("InternalError"),
 }
 # After these failures nothing is sent until the source Secret changes, which is checked every minute.

@@ -130,12 +130,12 @@ def next_reconcile(
     The time of an action may be in the past, which means now. A time at which only the status changes (the expiry, the
     warning that the source expires) counts only while it is in the future.
     """
-    reports = [issuance.expires] if issuance and (failure or request.spec.suspend) else []
+    reports = [issuance.expires] if issuance and (failure or request.is_paused) else []
     actions: list[datetime] = []
-    if failure and not request.spec.suspend:
+    if failure and not request.is_paused:
         recheck = REASONS[failure.error.reason].recheck_interval
         actions = [failure.next_attempt_time, *([now + recheck] if recheck else [])]
-    elif not request.spec.suspend:
+    elif not request.is_paused:
         actions = [issuance.due if issuance else now]
         reports = [issuance.source_warns] if issuance and issuance.source_warns else []
     moments = [max(now, moment) for moment in actions] + [moment for moment in reports if moment > now]

@@ -9,7 +9,7 @@ import msgspec
 from keyturn.api.status import Condition, ConditionStatus, ConditionType, LastError, Status
 from keyturn.api.times import human_duration, read_time, rfc3339
 from keyturn.api.token_request import Request
-from keyturn.core.errors import REASONS, RefusedError
+from keyturn.core.errors import REASONS, KeyturnError, RefusedError
 from keyturn.core.issuance import Issuance, is_unchanged
 from keyturn.core.renewal import WAITING_FOR_RENEWAL, Postponed
 from keyturn.core.renewal_time import possible_renew_before, renew_before
@@ -49,7 +49,7 @@ class Event:
 _LONGEST_MESSAGE = 1024  # the limit of a core/v1 Event, which repeats the message of its condition
 _LONGEST_ERROR = 700  # the part for the error, which the request ID and the time of the next attempt follow
 _UNVERIFIED = "IssuanceUnverified"
-# The status of Ready by its reason. For the reason of a failure it is False, and Suspended leaves it as it is.
+# The status of Ready by its reason. For the reason of a failure it is False; Suspended and Deleting do not change it.
 READY_STATUS: Mapping[str, ConditionStatus] = {
     "Issued": "True",
     "Renewed": "True",
@@ -69,7 +69,7 @@ RENEWED_STATUS: Mapping[str, ConditionStatus] = {
     "Pending": "Unknown",
     "RefreshOutcomeUnknown": "Unknown",
 }
-SUSPENDED = "Suspended"
+SUSPENDED, DELETING = "Suspended", "Deleting"
 # The types of Events, by reason. The Events of failures, `ReasonPolicy.event`, are Warnings.
 EVENT_TYPES = {
     "Issued": "Normal",
@@ -114,7 +114,7 @@ def report(request: Request, previous: Status, outcome: Outcome) -> Status:
         conditions=tuple(_with_time(c, previous, request.generation, outcome.at) for c in conditions if c),
         secret_name=request.secret_name,
         last_attempt_time=rfc3339(outcome.started or outcome.at) if outcome.tried else previous.last_attempt_time,
-        next_attempt_time=rfc3339(failure.next_attempt_time) if failure and not request.spec.suspend else None,
+        next_attempt_time=rfc3339(failure.next_attempt_time) if failure and not request.is_paused else None,
         last_error=last_error,
         failed_attempts=failure.failed_attempts if failure else 0,
         revision=previous.revision,
@@ -165,6 +165,30 @@ def expired(previous: Status, now: datetime) -> Status | None:
         for before in previous.conditions
     )
     return msgspec.structs.replace(previous, conditions=conditions)
+
+
+def unsaved(previous: Status, generation: int, error: KeyturnError, now: datetime) -> Status:
+    """Return the status while a token that was received cannot be saved. `previous` may already report that."""
+    previous = expired(previous, now) or previous
+    ready, renewed = previous.condition("Ready"), previous.condition("Renewed")
+    if previous.expiration_time is None or ready is None or previous.observed_generation != generation:
+        ready = _condition("Ready", error.reason, error.message)
+    conditions = (ready, *(_condition(kind, error.reason, error.message) for kind in ("Renewed", "Stalled")))
+    is_first = renewed is None or renewed.reason != error.reason
+    return msgspec.structs.replace(
+        previous,
+        observed_generation=generation,
+        conditions=tuple(_with_time(condition, previous, generation, now) for condition in conditions),
+        last_error=LastError(reason=error.reason, message=error.message[:_LONGEST_MESSAGE]),
+        next_attempt_time=None,
+        failed_attempts=previous.failed_attempts + is_first,
+    )
+
+
+def since(status: Status, previous: Status, now: datetime) -> Status:
+    """Return the status with the times of its transitions, if it follows `previous`."""
+    conditions = tuple(_with_time(it, previous, it.observed_generation, now) for it in status.conditions)
+    return msgspec.structs.replace(status, conditions=conditions)
 
 
 def after_bug(previous: Status, generation: int, failure: Failure, now: datetime) -> Status:
@@ -225,7 +249,7 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
     elif outcome.at >= issuance.expires:
         reason, message = "Expired", f"credentials in {secret} expired at {rfc3339(issuance.expires)}"
     elif outcome.damage == "DriftDetected":
-        correction = "" if request.spec.suspend else _correction(outcome)
+        correction = "" if request.is_paused else _correction(outcome)
         reason, message = "DriftDetected", f"keys of {secret} were edited{correction}"
     elif issuance.source_warns and issuance.source_expires and outcome.at >= issuance.source_warns:
         expiry = rfc3339(issuance.source_expires)
@@ -235,10 +259,13 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
         reason = "Issued" if issuance.revision == 1 else "Renewed"
         message = f"{secret} is valid until {rfc3339(issuance.expires)}"
     condition = _condition("Ready", reason, message)
-    if request.spec.suspend:
-        message = f"spec.suspend is set: no renewal and no drift correction. {message}"[:_LONGEST_MESSAGE]
-        return msgspec.structs.replace(condition, reason=SUSPENDED, message=message)
-    return condition
+    if not request.is_paused:
+        return condition
+    reason, cause = SUSPENDED, "spec.suspend is set"
+    if request.is_being_deleted:
+        reason, cause = DELETING, "the TokenRequest is being deleted"
+    message = f"{cause}: no renewal and no drift correction. {message}"[:_LONGEST_MESSAGE]
+    return msgspec.structs.replace(condition, reason=reason, message=message)
 
 
 def _not_written(outcome: Outcome, secret: str) -> tuple[str, str]:
@@ -263,7 +290,7 @@ def _renewed(request: Request, previous: Status, outcome: Outcome) -> Condition:
     if failure:
         error = failure.error
         message = f"{error.message[:_LONGEST_ERROR]}{_with_id(error.request_id)}"
-        if request.spec.suspend:
+        if request.is_paused:
             return _condition("Renewed", error.reason, message)
         # Keyturn's own limits may delay an attempt beyond its time.
         is_due = failure.next_attempt_time <= outcome.at

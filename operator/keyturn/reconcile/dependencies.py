@@ -144,6 +144,7 @@ class PendingTokens:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._pending: dict[str, tuple[asyncio.Task[Any], float]] = {}
+        self._unsaved: dict[str, str] = {}
         self._is_left = False
 
     def __contains__(self, name: str) -> bool:
@@ -151,6 +152,14 @@ class PendingTokens:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def unsaved(self, name: str) -> str | None:
+        """Return why the new token of a token Secret cannot be saved, or None if nothing has to be reported."""
+        return self._unsaved.get(name)
+
+    def report_unsaved(self, name: str, why: str) -> None:
+        """Record why the new token of a token Secret cannot be saved, until its work has ended."""
+        self._unsaved[name] = why
 
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` for the token Secret `name` to its end even if this task is cancelled, then re-raise that.
@@ -162,6 +171,7 @@ class PendingTokens:
 
         def end(_: object) -> None:
             del self._pending[name]
+            self._unsaved.pop(name, None)
             if not task.cancelled():
                 # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
                 task.exception()

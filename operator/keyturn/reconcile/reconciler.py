@@ -34,7 +34,7 @@ from keyturn.core.renewal import (
     next_reconcile,
 )
 from keyturn.core.state import Failure, ReconcileState
-from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report
+from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report, unsaved
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Series
@@ -48,7 +48,7 @@ from keyturn.reconcile.issue import (
     issue,
     record_refusal,
 )
-from keyturn.reconcile.reports import ReportStatus, expiry_report, report_bug
+from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
 from keyturn.reconcile.token_refresh import consume
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
@@ -70,6 +70,7 @@ class InvalidRequest:
     uid: str
     generation: int
     error: RefusedError
+    is_being_deleted: bool = False
 
     @property
     def namespaced_name(self) -> str:
@@ -120,26 +121,27 @@ async def reconcile(
     request: Request | InvalidRequest,
     state: ReconcileState,
     status: Status,
-    report_expiry: ReportStatus | None = None,
+    report_progress: ReportStatus | None = None,
 ) -> Reconciled:
     """Renew a request if it is due. Returns its new state and status, the Events to record, and when to requeue it.
 
-    If the credentials expire while an attempt is in progress, `report_expiry` is called before the attempt has ended.
+    If the credentials expire while an attempt is in progress, or a token that it received cannot be saved,
+    `report_progress` is called before the attempt has ended.
     A failure is part of the result, and so is a bug (InternalError). Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
     try:
         if isinstance(request, InvalidRequest):
             return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
-        if request.spec.suspend:
+        if request.is_paused:
             with contextlib.suppress(UnavailableError, RefusedError):
                 state = state.with_target(request, await deps.store.read_target(request))
             return _reconciled(deps, request, state, status, _unchanged(state, now))
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
-            return _reconciled(deps, request, state, status, _unchanged(state, now), now + SHORTEST_PAUSE)
-        values_read, expiry = ValuesRead(request), expiry_report(deps, request, status, report_expiry)
-        async with deps.token_locks.acquire(request), expiry as reported_status:
+            return _waiting(deps, request, state, status, now)
+        values_read, progress = ValuesRead(request), progress_reports(deps, request, status, report_progress)
+        async with deps.token_locks.acquire(request), progress as reported_status:
             state = await expedite_after_change(deps, request, state, now)
             state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
         state = values_read.added_to(state)
@@ -209,6 +211,14 @@ def _failed(deps: Dependencies, request: Request, state: ReconcileState, problem
         deps.metrics.renewals.labels("failure", state.failure.error.reason if state.failure else "").inc()
     outcome = Outcome(now, state.issuance, failure=state.failure, tried=tried, damage=state.damage)
     return state, outcome, None
+
+
+def _waiting(deps: Dependencies, request: Request, state: ReconcileState, status: Status, now: datetime) -> Reconciled:
+    requeue_at = now + SHORTEST_PAUSE
+    if error := unsaved_token(deps, request):
+        after = unsaved(status, request.generation, error, now)
+        return Reconciled(state, after, tuple(events(status, after, Outcome(now))), requeue_at)
+    return _reconciled(deps, request, state, status, _unchanged(state, now), requeue_at)
 
 
 def _unchanged(state: ReconcileState, now: datetime) -> Outcome:
@@ -352,7 +362,9 @@ def _reconciled(
     status = report(request, previous, outcome)
     requeue_at = requeue_at or next_reconcile(request, state.issuance, state.failure, now)
     requeue_at = max(requeue_at, now + SHORTEST_PAUSE) if requeue_at else None
-    return Reconciled(state, status, tuple(events(previous, status, outcome)), requeue_at)
+    # If a TokenRequest is being deleted, the garbage collector may delete its Secret first, as intended.
+    recorded = () if request.is_being_deleted else tuple(events(previous, status, outcome))
+    return Reconciled(state, status, recorded, requeue_at)
 
 
 def series(request: Request | InvalidRequest, status: Status, state: ReconcileState) -> Series:

@@ -1,20 +1,26 @@
-"""Reports about bugs, and about credentials that expire while an attempt is still in progress."""
+"""Reports about bugs, and about an attempt that is still in progress: an expiry, a token that cannot be saved."""
 
 import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 from keyturn.api.status import Status
 from keyturn.api.times import read_time
 from keyturn.api.token_request import Request
-from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
-from keyturn.core.status import Event, Outcome, events, expired
+from keyturn.core.errors import (
+    TOKEN_UNSAVED,
+    BeingDeletedError,
+    KeyturnError,
+    LeaseLostError,
+    RefusedError,
+    UnavailableError,
+)
+from keyturn.core.status import Event, Outcome, events, expired, since, unsaved
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 
 # Most attempts end within the first pause. They are reported only once, even if the credentials had expired before. The
 # longest pause limits how late an expiry is noticed after the clock was set.
@@ -43,46 +49,90 @@ def describe_bug(bug: Exception) -> str:
 
 
 @asynccontextmanager
-async def expiry_report(
+async def progress_reports(
     deps: Dependencies, request: Request, status: Status, report: ReportStatus | None
 ) -> AsyncIterator[Callable[[], Status]]:
-    """Report if the credentials expire while the block runs. Yields a function that returns the latest status."""
-    expiry, ended, reported = read_time(status.expiration_time), asyncio.Event(), status
+    """Report while the block runs that the credentials expire, or that a token that was received cannot be saved.
 
-    async def watch(expiry: datetime, report: ReportStatus) -> None:
-        nonlocal reported
-        seconds = _SHORTEST_SECONDS
-        while not ended.is_set():
-            seconds = max(seconds, min((expiry - deps.now()).total_seconds(), _LONGEST_SECONDS))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await ended.wait()
-            after = None if ended.is_set() else expired(status, deps.now())
-            if after and await _try_report(deps, request, status, after, report):
-                reported = after
-                return
-
+    Yields a function that returns the latest status.
+    """
+    progress = _Progress(deps, request, status, report)
     try:
         async with asyncio.TaskGroup() as tasks:
-            if expiry and report:
-                tasks.create_task(watch(expiry, report))
-            yield lambda: reported
-            ended.set()
+            tasks.create_task(progress.watch())
+            yield lambda: progress.latest
+            progress.ended.set()
     except BaseExceptionGroup as group:
         # A TaskGroup wraps the exception of the block.
         raise group.exceptions[0] from None
 
 
-async def _try_report(
-    deps: Dependencies, request: Request, before: Status, after: Status, report: ReportStatus
-) -> bool:
-    """Report a status during an attempt. A failure to report must not end the attempt."""
-    try:
-        await report(after, tuple(events(before, after, Outcome(deps.now()))))
-    except (KeyturnError, BeingDeletedError, LeaseLostError) as error:
-        _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
-    except Exception as bug:  # noqa: BLE001 - the attempt may be saving a token
-        report_bug(deps.metrics, request.namespaced_name, bug)
-    else:
+class _Progress:
+    """The status at the start of an attempt, and the latest one that was reported during it."""
+
+    def __init__(self, deps: Dependencies, request: Request, status: Status, report: ReportStatus | None) -> None:
+        self.latest = self._initial = status
+        self.ended = asyncio.Event()
+        self._deps = deps
+        self._request = request
+        self._report = report
+        self._expiry = read_time(status.expiration_time)
+
+    async def watch(self) -> None:
+        """Report until the attempt has ended."""
+        seconds, retry_seconds = _SHORTEST_SECONDS, _SHORTEST_SECONDS
+        while self._report and not await self._has_ended(seconds):
+            if await self._try_report(self._report):
+                seconds, retry_seconds = self._pause(), _SHORTEST_SECONDS
+            else:
+                seconds = retry_seconds = min(2 * retry_seconds, _LONGEST_SECONDS)
+
+    async def _has_ended(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.ended.wait()
+        return self.ended.is_set()
+
+    async def _try_report(self, report: ReportStatus) -> bool:
+        """Report the status if it has changed. A failure to report must not end the attempt."""
+        try:
+            before, after, now = self.latest, self._status(), self._deps.now()
+            if after != before:
+                await report(after, tuple(events(before, after, Outcome(now))))
+                self.latest = after
+        except BeingDeletedError:
+            self.ended.set()
+        except (KeyturnError, LeaseLostError) as error:
+            _log.warning("%s: the status was not written: %s", self._request.namespaced_name, error)
+            return False
+        except Exception as bug:  # noqa: BLE001 - the attempt may be saving a token
+            report_bug(self._deps.metrics, self._request.namespaced_name, bug)
+            return False
         return True
-    return False
+
+    def _status(self) -> Status:
+        now = self._deps.now()
+        if error := unsaved_token(self._deps, self._request):
+            return unsaved(self.latest, self._request.generation, error, now)
+        return since(expired(self._initial, now) or self._initial, self.latest, now)
+
+    def _pause(self) -> float:
+        """Return the seconds until the status may change. A save can fail at any time."""
+        if self._request.spec.consumption:
+            return _SHORTEST_SECONDS
+        left = (self._expiry - self._deps.now()).total_seconds() if self._expiry else 0
+        return max(_SHORTEST_SECONDS, min(left, _LONGEST_SECONDS)) if left > 0 else _LONGEST_SECONDS
+
+
+def unsaved_token(deps: Dependencies, request: Request) -> RefusedError | None:
+    """Return the error to report if the new token that a request needs cannot be saved."""
+    namespace, name = token_secret_name(request)
+    why = deps.pending_tokens.unsaved(f"{namespace}/{name}")
+    if why is None or request.spec.consumption is None:
+        return None
+    key = request.spec.consumption.ref.key
+    return RefusedError(
+        TOKEN_UNSAVED,
+        f"the new token cannot be saved in Secret {name}, key {key}: {why}. Remove the cause. Do not stop"
+        f" {deps.holder}: it keeps trying, and the token is only in its memory",
+    )

@@ -191,10 +191,14 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                 raise
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the token exists nowhere else
                 _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
+                if is_late or isinstance(error, RefusedError):
+                    deps.pending_tokens.report_unsaved(name, _describe(error))
                 # Anyone who may write the Secret can make each save fail, and could occupy all workers.
                 deps.free_worker(request.uid)
-                longest = _LONGEST_AFTER_REFUSAL if isinstance(error, RefusedError) else _LONGEST_PAUSE
-                pause = min(max(_SHORTEST_PAUSE, pause * 2), longest)
+                pause = min(
+                    max(_SHORTEST_PAUSE, pause * 2),
+                    _LONGEST_AFTER_REFUSAL if isinstance(error, RefusedError) else _LONGEST_PAUSE,
+                )
             else:
                 return
     finally:

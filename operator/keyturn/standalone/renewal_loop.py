@@ -66,7 +66,7 @@ class RenewalLoop:
     async def reconcile(self) -> datetime | None:
         """Reconcile the request once. Returns the time of the next reconciliation; None if only a change causes one."""
         request = self._request
-        reconciled = await reconcile(self._deps, request, self._state, self.status, self._report_expiry)
+        reconciled = await reconcile(self._deps, request, self._state, self.status, self._report_progress)
         self._state, self.status = reconciled.state, reconciled.status
         failure = self._state.failure.error.message if self._state.failure else ""
         self._publisher.cache.failure = "spec.suspend is set: nothing is renewed" if request.spec.suspend else failure
@@ -80,7 +80,7 @@ class RenewalLoop:
         """Return the metrics of the process in the Prometheus text format."""
         return generate_latest(self._deps.metrics.registry)
 
-    async def _report_expiry(self, status: Status, _: tuple[Event, ...]) -> None:
+    async def _report_progress(self, status: Status, _: tuple[Event, ...]) -> None:
         self.status = status
         self._log_changes()
 

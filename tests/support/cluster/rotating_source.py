@@ -5,6 +5,7 @@ from typing import Any
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_ID, CLIENT_SECRET
+from tests.support.processes import until
 
 
 def refresh_step(aws: Emulator, **fields: Any) -> dict[str, Any]:
@@ -44,4 +45,14 @@ def issue_rotating(namespace: Namespace, aws: Emulator, name: str = "acme") -> s
     token = sign_in(namespace, aws)
     namespace.apply(rotating_request(aws, name))
     namespace.wait_until_ready(name)
+    return token
+
+
+def prevent_save(namespace: Namespace, aws: Emulator) -> str:
+    """Make the token Secret immutable while the issuer is slow, so that the save fails; returns the initial token."""
+    token = issue_rotating(namespace, aws)
+    aws.fault("oauth:token", delay_seconds=3)
+    namespace.request_renewal("acme", "1")
+    until(lambda: aws.calls("oauth:token") == 2)
+    namespace.patch("secret", "source-keyturn", {"immutable": True})
     return token

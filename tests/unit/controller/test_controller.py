@@ -45,6 +45,18 @@ async def test_restart_reads_and_writes_nothing() -> None:
     assert operator.work_queue.next_due() == NOW + 40 * MINUTE
 
 
+async def test_restart_corrects_the_report_about_an_unsaved_token() -> None:
+    operator = await issued()
+    operator.status()["lastError"] = {"reason": "TokenUnsaved", "message": "only the memory of pod-0 has the token"}
+    operator.start()
+    operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
+    await operator.deliver()
+    await operator.reconcile_due()
+
+    assert "lastError" not in operator.status()
+    assert operator.aws.calls == []
+
+
 @pytest.mark.parametrize(
     "edit",
     [

@@ -71,6 +71,14 @@ async def test_expiry_during_a_failing_attempt_is_reported_at_once() -> None:
 
 
 @in_virtual_time
+async def test_expiry_late_in_an_attempt_is_reported_at_once() -> None:
+    attempt = SlowAttempt(await issued(), hangs=60)
+    await attempt.run(EXPIRY - 40 * SECOND)
+
+    assert [attempt.ready[second] for second in (39, 41)] == ["Issued", "Expired"]
+
+
+@in_virtual_time
 async def test_expiry_during_a_successful_attempt_is_reported_until_it_ends() -> None:
     attempt = SlowAttempt(await issued(), hangs=24)
     await attempt.run()

@@ -94,6 +94,20 @@ async def test_secret_of_another_owner_seen_during_the_exchanges_is_kept() -> No
     assert (server.data(TARGET), server.meta(TARGET).owner_references) == ({"theirs": "x"}, ())
 
 
+@pytest.mark.parametrize("is_recreated", [True, False], ids=["recreated by somebody else", "deleted"])
+async def test_change_that_the_watch_has_not_shown_is_read(*, is_recreated: bool) -> None:
+    server, store = await issued()
+    server.delete(TARGET)
+    if is_recreated:
+        server.put(TARGET, data={"theirs": "eA=="})
+
+    with pytest.raises(RefusedError, match="was not created by Keyturn") if is_recreated else nullcontext():
+        await store.write(REQUEST, issuance(revision=2), DATA)
+
+    assert server.data(TARGET) == ({"theirs": "x"} if is_recreated else DATA)
+    assert server.requests[:2] == [f"PATCH {TARGET}", f"GET {TARGET}"]
+
+
 async def test_refused_write_is_reported_without_the_data() -> None:
     server, store = cluster()
     server.responses[f"PATCH {TARGET}"] = ApiResponse(403, {"message": 'denied: "planted-token" is not allowed'})

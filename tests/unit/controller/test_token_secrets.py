@@ -96,7 +96,7 @@ async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
     del server.objects[TOKEN]
     server.put(TOKEN, data={"license_token": "dGhlaXJz"})
 
-    with pytest.raises(UnavailableError, match="is no longer a Keyturn token Secret; delete it"):
+    with pytest.raises(RefusedError, match="is no longer a Keyturn token Secret; delete it"):
         await tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))()
     assert server.data(TOKEN) == {"license_token": "theirs"}
 

@@ -130,6 +130,16 @@ def test_suspended_request_reports_validity(issuance: Issuance | None, at: datet
     assert recorded(previous, outcome, suspended) == []
 
 
+def test_request_being_deleted_reports_validity_and_no_renewal() -> None:
+    deleted, outcome = dataclasses.replace(REQUEST, is_being_deleted=True), failed(UNREACHABLE, ISSUED)
+    valid = report(deleted, FIRST, outcome)
+    expired = report(deleted, valid, dataclasses.replace(outcome, at=NOW + HOUR))
+
+    assert conditions(valid) == row("True Deleting", "False Unreachable")
+    assert conditions(expired) == row("False Deleting", "False Unreachable")
+    assert valid.next_attempt_time is None
+
+
 def test_suspended_request_reports_no_next_attempt() -> None:
     status = report(request(suspend=True), FIRST, failed(UNREACHABLE, ISSUED))
     renewed = status.condition("Renewed")

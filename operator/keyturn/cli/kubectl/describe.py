@@ -235,7 +235,7 @@ def _steps(request: Request) -> Iterator[tuple[str, str]]:
 def _advice(meta: Mapping[str, Any], request: Request | None, status: Status, now: datetime) -> Iterator[str]:
     generation = meta.get("generation", 0)
     if "deletionTimestamp" in meta:
-        yield "the TokenRequest is being deleted"
+        yield "the TokenRequest is being deleted: credentials are not renewed"
     elif not status.conditions:
         yield f"not reconciled yet; {_OPERATOR_HINT}"
     elif status.observed_generation < generation:

@@ -182,7 +182,7 @@ def test_query_of_a_token_endpoint_is_not_shown() -> None:
         ),
         "being deleted": (
             change(RENEWED, deletionTimestamp="2026-01-02T04:04:05Z"),
-            "the TokenRequest is being deleted",
+            "the TokenRequest is being deleted: credentials are not renewed",
         ),
         "overdue": (
             change(RENEWED, status={"renewalTime": "2026-01-02T03:00:05Z"}),

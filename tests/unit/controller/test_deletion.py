@@ -1,0 +1,65 @@
+"""A TokenRequest that a finalizer keeps after its deletion: nothing is renewed, and the status stays truthful."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.controller import Operator, issued
+from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
+from tests.support.secret_store import TARGET, TOKEN_REQUEST
+
+
+async def delete(operator: Operator, **spec: Any) -> None:
+    """Deliver the event after the deletion."""
+    body = manifest(**spec) | {"status": operator.status()}
+    body["metadata"] |= {"generation": 2, "deletionTimestamp": "2026-01-02T03:05:05Z"}
+    await operator.controller.on_request(body, alive=True)
+
+
+def ready(operator: Operator) -> tuple[str, str]:
+    condition = next(it for it in operator.status()["conditions"] if it["type"] == "Ready")
+    return condition["status"], condition["reason"]
+
+
+def events(operator: Operator) -> list[str]:
+    return [body["reason"] for path, body in operator.server.objects.items() if "/events/" in path]
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["operator runs", "operator restarts"])
+async def test_expiry_is_reported_and_nothing_renewed(*, restarts: bool) -> None:
+    operator = await issued()
+    await delete(operator)
+    await operator.reconcile_due(NOW + SECOND)
+    assert ready(operator) == ("True", "Deleting")
+    if restarts:
+        operator.start()
+        operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
+        await delete(operator)
+    writes = operator.server.requests.count(f"PATCH {TOKEN_REQUEST}")
+
+    assert (await operator.reconcile_due(), operator.work_queue.next_due()) == (0, NOW + HOUR)
+    assert operator.server.requests.count(f"PATCH {TOKEN_REQUEST}") == writes
+    await operator.reconcile_due(NOW + HOUR)
+    assert ready(operator) == ("False", "Deleting")
+    assert operator.aws.calls == []
+
+
+async def test_deletion_of_the_secret_is_reported_without_event() -> None:
+    operator = await issued()
+    await delete(operator)
+    meta = operator.server.meta(TARGET)
+    operator.server.delete(TARGET)
+    operator.controller.on_secret(meta, alive=False)
+    await operator.reconcile_due(NOW + MINUTE)
+
+    assert ready(operator) == ("False", "Deleting")
+    assert (TARGET in operator.server.objects, events(operator)) == (False, ["Issued"])
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "-"], ids=["valid spec", "invalid spec"])
+async def test_metrics_end_with_the_deletion(region: str) -> None:
+    operator = await issued()
+    await delete(operator, region=region)
+    await operator.reconcile_due()
+
+    assert list(operator.controller.series()) == []
