@@ -10,6 +10,7 @@ from kubernetes.aio.client import Configuration
 
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.service_health import ServiceHealth
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SECRET = "/api/v1/namespaces/billing/secrets/acme"
@@ -27,7 +28,12 @@ DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 @asynccontextmanager
 async def served(
-    handler: Handler, token: str = "", service_health: ServiceHealth | None = None, *, as_proxy: bool = False
+    handler: Handler,
+    token: str = "",
+    service_health: ServiceHealth | None = None,
+    limiter: CpuLimiter | None = None,
+    *,
+    as_proxy: bool = False,
 ) -> AsyncIterator[ApiClient]:
     """Serve `handler` over real HTTP and yield a client for it, or one that uses it as the proxy to another host."""
     app = web.Application()
@@ -43,6 +49,6 @@ async def served(
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
     try:
         async with KubernetesClient(configuration) as client:
-            yield ApiClient(client, service_health or ServiceHealth())
+            yield ApiClient(client, service_health or ServiceHealth(), limiter=limiter)
     finally:
         await runner.cleanup()

@@ -56,7 +56,8 @@ class ApiServer(ApiClient):
         override = self.responses.get(f"{method} {path}")
         if isinstance(override, Exception):
             raise override
-        return override or self._handle(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
+        response = override or self._handle(method, path, msgspec.json.decode(msgspec.json.encode(body)), kind, query)
+        return ApiResponse(response.status, _as_received(response.body))
 
     async def list_page(
         self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES, *, accept: str = LIST
@@ -192,6 +193,11 @@ class ApiServer(ApiClient):
             {"manager": manager, "operation": "Apply", "fieldsV1": owned} for manager, owned in fields.items()
         ]
         return shown
+
+
+def _as_received(body: Body) -> Body:
+    """Return an object as ApiClient returns it, with encoded data."""
+    return body | ({"data": msgspec.Raw(msgspec.json.encode(body["data"]))} if "data" in body else {})
 
 
 def _go_json(body: Body) -> bytes:

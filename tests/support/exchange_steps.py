@@ -106,6 +106,7 @@ def aws(
     metrics: Metrics | None = None,
     threads: int = 16,
     *,
+    timeout_seconds: float = 60,
     allow_ambient: bool = False,
     proxies: Proxies = NO_PROXIES,
 ) -> Aws:
@@ -116,6 +117,7 @@ def aws(
         real_now,
         ServiceHealth(),
         threads,
+        timeout_seconds=timeout_seconds,
         allow_ambient=allow_ambient,
         proxies=proxies,
     )

@@ -1,7 +1,7 @@
 """A client that sends arbitrary bytes, and a server with the sidecar's HTTP implementation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from keyturn.sidecar.http_server import HttpRequest, HttpResponse, HttpServer, Limits
@@ -47,8 +47,10 @@ class EchoHandler:
     def __init__(self) -> None:
         self.targets: list[bytes] = []
         self.errors: list[int] = []
+        self.on_request: Callable[[], None] = lambda: None
 
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
+        self.on_request()
         self.targets.append(http_request.target)
         path = http_request.target.removeprefix(b"/")
         if path == b"parts":

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -30,6 +31,7 @@ from keyturn.controller.response_body import (
 )
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 _Decoded = TypeVar("_Decoded")
 
@@ -38,6 +40,8 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
 _PAUSES = (0.2, 1.0)
+# In bytes. A tenant's objects can be ten times as large as those that are usual, and all workers may read them.
+_SMALL_BODY = 128 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
 # Short, because each watch starts with a check that etcd was not restored.
 WATCH_SECONDS = 60
@@ -52,7 +56,7 @@ _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A response: the HTTP status and the decoded body, an object or a Status."""
+    """A response: the HTTP status and the decoded body, an object or a Status. `data` is not decoded, see `select`."""
 
     status: int
     body: dict[str, Any] = field(repr=False)
@@ -101,11 +105,16 @@ class ApiClient:
     """A client of one API server. `request` writes only to paths that `may_write` allows; `save` always writes."""
 
     def __init__(
-        self, client: KubernetesClient, service_health: ServiceHealth, may_write: Callable[[str], bool] = lambda _: True
+        self,
+        client: KubernetesClient,
+        service_health: ServiceHealth,
+        may_write: Callable[[str], bool] = lambda _: True,
+        limiter: CpuLimiter | None = None,
     ) -> None:
         self._client = client
         self._service_health = service_health
         self.may_write = may_write
+        self._limiter = limiter or CpuLimiter()
 
     async def request(
         self,
@@ -182,11 +191,14 @@ class ApiClient:
             raise _unreachable(error, service=SYSTEM) from None
         if is_temporary:
             raise UnavailableError("Unavailable", f"the API server returned HTTP {status}", service=SYSTEM)
-        return decode(status, content)
+        if len(content) <= _SMALL_BODY:
+            return decode(status, content)
+        namespace = call.path.partition("/namespaces/")[2].partition("/")[0]
+        return await self._limiter.run(namespace, partial(decode, status, content))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
-        without_lease = ApiClient(self._client, self._service_health)
+        without_lease = ApiClient(self._client, self._service_health, limiter=self._limiter)
         return await without_lease.request(method, path, body, kind=MERGE if method == "PATCH" else JSON, query=query)
 
     async def user_of(self, token: str) -> str:

@@ -101,7 +101,7 @@ class IssuanceKeySecret:
         if response.is_error:
             raise _failure(response, f"get the Secret {self._name}")
         try:
-            return IssuanceKeys(msgspec.convert(response.body.get("data") or {}, _Keys, str_keys=True))
+            return IssuanceKeys(msgspec.json.decode(response.body.get("data") or b"{}", type=_Keys))
         except msgspec.ValidationError as error:
             # Not replaced by a new key: somebody may have made a mistake while adding one.
             problem = "its data needs at least one key: each key is a number, and each value at least 16 random bytes"

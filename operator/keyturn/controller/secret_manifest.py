@@ -10,7 +10,9 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import JSON_KEYS, KIND, OPAQUE, VERSION, Request
+from keyturn.controller.response_body import select
 from keyturn.controller.secret_watch import SecretMeta
+from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import (
     EXPIRES_AT,
     ISSUANCE_ANNOTATION,
@@ -93,18 +95,26 @@ def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
 
 
 def read_meta(request: Request, body: Mapping[str, Any]) -> SecretMeta:
-    """Return the metadata of a Secret from its manifest, with all names that the request's spec contains."""
+    """Return the metadata of a Secret from its manifest, with all names that the request's spec contains.
+
+    Raises UnavailableError if they are not those of a Secret.
+    """
     names = {request.uid, *labels(request), *annotations(request)}
-    return msgspec.convert(body["metadata"], SecretMeta).bounded(names)
+    try:
+        # Encoded, because managedFields are not decoded yet.
+        return msgspec.json.decode(msgspec.json.encode(body["metadata"]), type=SecretMeta).bounded(names)
+    except msgspec.DecodeError:
+        raise UnavailableError("Unavailable", f"Secret {request.secret_name} has unreadable metadata") from None
 
 
 def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -> tuple[TargetSecret, dict[str, str]]:
     """Return a Secret from its full manifest, and the data of the keys that were issued."""
     secret = target_secret(read_meta(request, body), keys)
     issued = secret.issuance.keys if secret.issuance else ()
-    encoded = body.get("data") or {}
     # A value that was edited by hand may not be text. It only has to differ from the issued value.
-    data = {key: base64.b64decode(encoded[key]).decode(errors="replace") for key in issued if key in encoded}
+    data = {
+        key: base64.b64decode(value).decode(errors="replace") for key, value in select(body.get("data"), issued).items()
+    }
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 

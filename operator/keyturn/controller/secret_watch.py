@@ -10,7 +10,7 @@ import msgspec
 
 from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
 from keyturn.controller.object_list import PageSize, list_pages, was_restored
-from keyturn.controller.response_body import ManagedFields, decode_event
+from keyturn.controller.response_body import decode_event
 from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
@@ -29,6 +29,25 @@ class Owner(msgspec.Struct, frozen=True):
     """An owner reference."""
 
     uid: str
+
+
+class _Empty(msgspec.Struct, frozen=True):
+    pass
+
+
+class _DataFields(msgspec.Struct, frozen=True):
+    data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:data")
+
+
+class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
+    """An entry of managedFields: a field manager, and the keys of a Secret's data that it owns."""
+
+    manager: str = ""
+    fields_v1: _DataFields = msgspec.field(default_factory=_DataFields, name="fieldsV1")
+
+    def data_keys(self) -> frozenset[str]:
+        """Return the keys of a Secret's data that this manager owns."""
+        return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
 
 
 class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from keyturn.api.source import SOURCE_LABEL, ConfigMapKeyRef, SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
+from keyturn.controller.response_body import select
 from keyturn.core.der import binary_hint
 from keyturn.core.errors import BeingDeletedError, RefusedError
 from keyturn.core.lru import LruDict
@@ -172,8 +173,7 @@ async def _read(
     if require_label and (response.body["metadata"].get("labels") or {}).get(label) != value:
         problem = f'has no label {label}: "{value}", which the operator\'s settings (sources.requireLabel) require'
         raise RefusedError("SourceNotFound", f"Secret {name} {problem}")
-    data = response.body.get("data") or {}
-    return {key: data[key] for key in keys & data.keys()}
+    return select(response.body.get("data"), sorted(keys))
 
 
 def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | BeingDeletedError:

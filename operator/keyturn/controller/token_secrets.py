@@ -11,6 +11,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.response_body import is_empty, select
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
@@ -136,7 +137,8 @@ def _missing_metadata(request: Request, meta: Mapping[str, Any]) -> dict[str, di
 
 
 def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
-    meta, data, key = response.body.get("metadata") or {}, response.body.get("data") or {}, _ref(request).key
+    meta, all_data, key = response.body.get("metadata") or {}, response.body.get("data"), _ref(request).key
+    data = select(all_data, (key, f"{key}.previous"))
     if not (meta.get("uid") and meta.get("resourceVersion")):
         # For example, the error page of a proxy, which does not show that the token was saved.
         raise UnavailableError("Unavailable", f"the API server's response is not {_name(request)}")
@@ -147,7 +149,7 @@ def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
         previous=base64.b64decode(data.get(f"{key}.previous", "")).decode(errors="replace"),
         uid=meta["uid"],
         version=meta["resourceVersion"],
-        is_adoptable=not data and annotations.get(ADOPTABLE_BY) == request.name,
+        is_adoptable=is_empty(all_data) and annotations.get(ADOPTABLE_BY) == request.name,
         missing_metadata=_missing_metadata(request, meta),
     )
 

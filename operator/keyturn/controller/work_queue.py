@@ -13,6 +13,8 @@ from keyturn.core.clock import ClockSteps
 
 _LONGEST_SLEEP_SECONDS = 30.0
 _MAX_STALE_ENTRIES = 1000
+# One of so many workers serves only namespaces without a busy worker.
+_RESERVED = 8
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
 # The expiry, serial, uid and namespace of an overdue request.
@@ -33,7 +35,8 @@ class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
     A free worker serves the namespace with the fewest busy workers; among equal ones, the request that expires first.
-    Many or slow requests delay only their own namespace. Time is an argument: the queue has no clock.
+    The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
+    all. Many or slow requests delay only their own namespace. Time is an argument: the queue has no clock.
     """
 
     def __init__(self, workers: int) -> None:
@@ -79,7 +82,8 @@ class WorkQueue:
 
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
-        if len(self._busy) - len(self._without_worker) >= self.workers:
+        free = self.workers - len(self._busy) + len(self._without_worker)
+        if free <= 0:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -88,7 +92,7 @@ class WorkQueue:
                 ready = self._ready.setdefault(queued.namespace, [])
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
-        item = self._next()
+        item = self._next(only_idle=free <= self.workers // _RESERVED)
         if item is None:
             return None
         _, _, uid, namespace = item
@@ -105,7 +109,7 @@ class WorkQueue:
         return uid
 
     def free_worker(self, uid: str) -> None:
-        """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
+        """Let another request have the worker of a reconciliation that may take long. It continues nevertheless."""
         if uid in self._busy:
             self._without_worker.add(uid)
             self.changed.set()
@@ -168,8 +172,11 @@ class WorkQueue:
             self._first = [(self._busy_in[name], items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 
-    def _next(self) -> _Waiting | None:
-        """Remove and return the next request; entries that were replaced by another `_offer` are dropped."""
+    def _next(self, *, only_idle: bool) -> _Waiting | None:
+        """Remove and return the next request; entries that were replaced by another `_offer` are dropped.
+
+        With `only_idle`, it must be of a namespace without a busy worker.
+        """
         while self._first:
             busy, item = heapq.heappop(self._first)
             _, serial, uid, namespace = item
@@ -177,6 +184,9 @@ class WorkQueue:
             if ready is None or ready[0] is not item or busy != self._busy_in[namespace]:
                 continue
             if self._is_current(serial, uid):
+                if busy and only_idle:
+                    heapq.heappush(self._first, (busy, item))
+                    return None
                 return heapq.heappop(ready)
             self._offer(namespace)
         return None

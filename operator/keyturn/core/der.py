@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_ID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
+_INDEFINITE = 0x80
 _JAVA_KEYSTORE = b"\xfe\xed\xfe\xed"
 PRIVATE_KEY = "a private key"
 # The tags of the first two elements; for an integer, also its value: the version of the structure.
@@ -45,14 +46,23 @@ def binary_hint(content: bytes) -> str:
     return f"; it contains {known} in binary form: convert it to PEM" if known else ""
 
 
+def is_element(content: bytes) -> bool:
+    """Whether the content is one element, and nothing follows it."""
+    try:
+        [(_, _, end)] = islice(_elements(content, 0), 1)
+    except IndexError:
+        return False
+    return end == len(content) and content[1] != _INDEFINITE
+
+
 def _elements(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
     """Yield the elements from a position: the tag, and where the value starts and ends. Raises IndexError."""
     while True:
         tag, length, start = content[position], content[position + 1], position + 2
-        if length > 0x80:  # noqa: PLR2004 - the long form: that many bytes contain the length
+        if length > _INDEFINITE:  # the long form: that many bytes contain the length
             size = length - 0x80
             length, start = int.from_bytes(content[start : start + size]), start + size
-        elif length == 0x80:  # noqa: PLR2004 - the indefinite form, up to an end mark
+        elif length == _INDEFINITE:  # up to an end mark
             length = len(content) - start
         position = start + length
         yield tag, start, position

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,6 +21,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
 from keyturn.exchanges.aws_errors import AwsOperation, expiration, failure, member
+from keyturn.exchanges.call_threads import CallThreads
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
@@ -30,6 +30,8 @@ Signer = Credentials | Ambient | None
 # Member names in a response with credentials: container, access key ID, secret access key, session token and expiry.
 CredentialNames = tuple[str, str, str, str, str]
 _MAX_ITEMS = 100
+# Three attempts that time out take 45 s.
+_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Aws:
         service_health: ServiceHealth,
         threads: int = 16,
         *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
         allow_ambient: bool = False,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
@@ -93,7 +96,7 @@ class Aws:
         self._rate_limiters = RateLimiters()
         self._metrics = metrics
         self._now = now
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="aws")
+        self._threads, self._timeout_seconds = CallThreads(threads, "aws"), timeout_seconds
         self._session = session_without_chain(proxies)
         self._clients = AwsClients(settings, threads, lambda: self._session)
         ambient = partial(ambient_session, proxies, is_allowed=allow_ambient)
@@ -113,20 +116,20 @@ class Aws:
 
         `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
 
-        botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
-        botocore has validated and signed the request, and before it sends the request.
+        botocore makes up to `operation.attempts` attempts. Its timeouts apply to each read; the call has its own.
+        Raises only KeyturnError. `transmission` begins after botocore has validated and signed the request, and before
+        it sends the request.
         """
         service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
         wait_seconds = rate_limiter.reserve(time.monotonic())
         _check_wait(operation, wait_seconds)
+        self._check_overdue(operation, region)
         if wait_seconds > 0:
             await asyncio.sleep(wait_seconds)
         requested_at, started, code = whole_seconds(self._now()), time.monotonic(), "cancelled"
-        loop = asyncio.get_running_loop()
         try:
-            members = await loop.run_in_executor(
-                self._threads, self._send, operation, region, parameters, signer, transmission
-            )
+            send = partial(self._send, operation, region, parameters, signer, transmission)
+            members = await self._threads.run(service, send, self._timeout_seconds)
             code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
@@ -155,9 +158,14 @@ class Aws:
             quota_owner = signer.access_key_id
         return self._rate_limiters.get((operation.service_in(region), quota_owner))
 
+    def _check_overdue(self, operation: AwsOperation, region: str) -> None:
+        if self._threads.is_overdue(operation.service_in(region)):
+            problem = f"{operation.title} was not called: earlier calls in {region} have not ended"
+            raise UnavailableError("Unreachable", problem, service=operation.service_in(region))
+
     def close(self) -> None:
         """Stop the threads. A call in progress ends by its own timeout."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _send(
         self,

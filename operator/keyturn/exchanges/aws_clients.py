@@ -21,6 +21,7 @@ from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.bounded_response import BoundedSession
 from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A limit is needed because a region may be any text.
@@ -157,8 +158,10 @@ class _ProxiedSession(botocore.session.Session):
 
     def create_client(self, *arguments: Any, **options: Any) -> Any:
         client: Any = super().create_client(*arguments, **options)
-        # There is no public way to replace it. A test fails if botocore renames it.
-        client._endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
+        # There is no public way to replace them. A test fails if botocore renames them.
+        endpoint = client._endpoint  # noqa: SLF001
+        endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
+        endpoint.http_session = BoundedSession(endpoint.http_session)
         return client
 
 

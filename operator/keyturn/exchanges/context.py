@@ -12,6 +12,7 @@ from keyturn.core.pipeline_values import MAX_VALUE_LENGTH, require_safe
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws, AwsResponse, Signer
 from keyturn.exchanges.aws_errors import AwsOperation
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.transmission import Transmission
 
@@ -27,7 +28,8 @@ class ExchangeContext:
 
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
     audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
-    operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
+    operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change. `cpu_limiter`
+    is for computations on values that users choose.
     """
 
     aws: Aws
@@ -36,6 +38,7 @@ class ExchangeContext:
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
     endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
+    cpu_limiter: CpuLimiter = field(default_factory=CpuLimiter)
 
 
 @dataclass(frozen=True, slots=True)

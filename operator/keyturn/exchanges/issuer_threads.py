@@ -5,13 +5,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from selectors import DefaultSelector
 from typing import Any, TypeVar
 
-_THREADS_PER_WORKER = 8
-_MAX_OVERDUE = 4
+from keyturn.exchanges.call_threads import CallThreads
+
 _NICENESS = 10
 _Result = TypeVar("_Result")
 
@@ -20,37 +20,25 @@ class IssuerThreads:
     """Runs each request to an issuer in a thread, with an event loop of its own.
 
     OpenSSL decodes all certificates of a server before it verifies one, and a name lookup cannot be cancelled. A
-    certificate of 500 bytes with crafted parameters of an elliptic curve takes half a second. Either occupies the
-    thread after its caller has stopped waiting, so there are more threads than workers, and `is_overdue` limits those
-    of a namespace.
+    certificate of 500 bytes with crafted parameters of an elliptic curve takes half a second.
     """
 
     def __init__(self, workers: int) -> None:
-        self._threads = ThreadPoolExecutor(
-            _THREADS_PER_WORKER * workers, thread_name_prefix="issuer", initializer=_lower_priority
-        )
-        self._overdue: list[tuple[str, Future[Any]]] = []
+        self._threads = CallThreads(workers, "issuer", _lower_priority)
 
     async def run(
         self, namespace: str, request: Callable[[], Coroutine[Any, Any, _Result]], timeout_seconds: float
     ) -> _Result:
         """Return the result of a request. After TimeoutError, its thread may continue."""
-        work = self._threads.submit(_run, request)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return await asyncio.wrap_future(work)
-        finally:
-            if not work.done():
-                self._overdue.append((namespace, work))
+        return await self._threads.run(namespace, partial(_run, request), timeout_seconds)
 
     def is_overdue(self, namespace: str) -> bool:
         """Whether so many threads of a namespace continue after a timeout that it must not start another one."""
-        self._overdue = [(name, work) for name, work in self._overdue if not work.done()]
-        return sum(name == namespace for name, _ in self._overdue) >= _MAX_OVERDUE
+        return self._threads.is_overdue(namespace)
 
     def close(self) -> None:
         """Stop the threads. A request in progress ends by its own timeout."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
 
 class _Loop(asyncio.SelectorEventLoop):

@@ -4,6 +4,7 @@ import base64
 import re
 import ssl
 from dataclasses import replace
+from functools import partial
 
 from keyturn.api.exchanges.base import JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
 from keyturn.api.exchanges.oauth import OauthTokenSpec
@@ -11,6 +12,7 @@ from keyturn.api.exchanges.oauth_client import CLIENT_ASSERTION_TYPE, ClientAsse
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
 from keyturn.core.clock import SIGNIFICANT_SKEW, clock_skew_error
+from keyturn.core.der import is_element
 from keyturn.core.errors import RefusedError, ThrottledError
 from keyturn.core.pipeline_values import PipelineValues, unwrap
 from keyturn.core.token_times import jwt_times
@@ -23,6 +25,8 @@ from keyturn.exchanges.transmission import Send, Transmission
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
 # The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 150 certificates in 220 KB.
 _MAX_BUNDLE_LENGTH, _MAX_CERTIFICATES = 512 * 1024, 300
+# How many of them are loaded at once. A key on the curve secp224r1 takes up to a millisecond.
+_BATCH = 4
 _LABEL = "(?:X509 )?CERTIFICATE-----"
 _CERTIFICATE = re.compile(rf"-----BEGIN {_LABEL}([A-Za-z0-9+/=\s]*)-----END {_LABEL}")
 # The start of both object IDs for explicit parameters of an elliptic curve: 1.2.840.10045.1 (RFC 3279 section 2.3.5).
@@ -153,9 +157,12 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
     if ref is None:
         return None
-    certificates = _certificates(await call.secret(ref, _MAX_BUNDLE_LENGTH))
+    certificates, limiter = _certificates(await call.secret(ref, _MAX_BUNDLE_LENGTH)), call.context.cpu_limiter
+    batches = [b"".join(certificates[start : start + _BATCH]) for start in range(0, len(certificates), _BATCH)]
     try:
-        context = ssl.create_default_context(cadata=certificates)
+        context = ssl.create_default_context(cadata=batches[0])
+        for batch in batches[1:]:
+            await limiter.run(call.namespace, partial(context.load_verify_locations, cadata=batch))
     except (ssl.SSLError, ValueError):
         raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
     # Python 3.13 requires extensions that the certificates of many private CAs lack.
@@ -163,7 +170,7 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
     return context
 
 
-def _certificates(bundle: str) -> bytes:
+def _certificates(bundle: str) -> list[bytes]:
     """Return the certificates of a bundle in DER. Between them there may be comments with any characters.
 
     Raises RefusedError (InvalidSpec) for a bundle that would block the event loop. OpenSSL sorts all certificates again
@@ -177,10 +184,13 @@ def _certificates(bundle: str) -> bytes:
         problem = f"caBundleFrom contains {len(encoded)} certificates; at most {_MAX_CERTIFICATES} are allowed"
         raise RefusedError("InvalidSpec", problem)
     try:
-        certificates = b"".join(base64.b64decode("".join(text.split()), validate=True) for text in encoded)
+        certificates = [base64.b64decode("".join(text.split()), validate=True) for text in encoded]
     except ValueError:
-        raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
-    if _EXPLICIT_CURVE in certificates:
+        certificates = []
+    # OpenSSL would load a second certificate in the same block, and thousands of them, which takes many seconds.
+    if not certificates or not all(map(is_element, certificates)):
+        raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged")
+    if any(_EXPLICIT_CURVE in certificate for certificate in certificates):
         problem = "caBundleFrom contains a certificate with explicit elliptic curve parameters"
         raise RefusedError("InvalidSpec", f"{problem}; use one with a named curve")
     return certificates

@@ -222,8 +222,8 @@ class Dependencies:
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` reserves a slot for an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
-    `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
-    it continues.
+    `free_worker` is called with the uid of a request whose reconciliation may take long, and `regain_worker` before it
+    continues.
     """
 
     store: Store

@@ -1,5 +1,6 @@
 """One reconciliation: read, decide, exchange, write, and report."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
+# After an exchange that took longer, a request of another namespace may have the worker before the next exchange.
+_LONGEST_HOLD_SECONDS = 1.0
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
 
@@ -291,9 +294,11 @@ async def _exchange(
     deps: Dependencies, request: Request, inputs: _Inputs, steps: Sequence[StepSpec], values: PipelineValues
 ) -> PipelineValues:
     """Run a part of the pipeline."""
+    time_of_loop = asyncio.get_running_loop().time
     for step in steps:
         # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
+        started = time_of_loop()
         try:
             if inputs.stored and _is_consuming(request, inputs, step):
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
@@ -312,6 +317,10 @@ async def _exchange(
             raise _ExchangeError(f"spec.exchanges[{number}].{step.name}", error) from None
         # The refresh token is already saved; a later step must not use it.
         values = replace(values, refresh_token=None)
+        if time_of_loop() - started > _LONGEST_HOLD_SECONDS and step is not request.spec.exchanges[-1]:
+            # A user may have an issuer that responds after ten seconds, and a pipeline of six exchanges.
+            deps.free_worker(request.uid)
+            await deps.regain_worker(request.uid)
     return values
 
 

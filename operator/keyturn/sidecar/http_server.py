@@ -15,8 +15,10 @@ from typing import Protocol
 import h11
 
 METHODS = (b"GET", b"HEAD")
-# How many bytes are read from one connection, and responded to, before other connections are served.
 _READ_BYTES = 2048
+# How many requests are read in an iteration of the event loop. 256 clients that send many requests at once, or 8 KiB of
+# headers, would otherwise occupy it for a second, again and again.
+_STEPS = 8
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
 # whole memory limit of an injected sidecar, 64 MiB.
 _RECEIVE_BUFFER_BYTES = 8192
@@ -140,6 +142,7 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._steps = asyncio.Semaphore(_STEPS)
         self._is_closing = False
 
     @property
@@ -241,7 +244,7 @@ class HttpServer:
         """Wait for a request and return the bytes of its response, or nothing after the last one."""
         http = connection.http
         try:
-            http_request = await _receive(http, connection.reader)
+            http_request = await self._receive(http, connection.reader)
         except h11.RemoteProtocolError as error:
             if connection.writer.is_closing():  # the request is incomplete because of `abort`
                 return ()
@@ -254,24 +257,21 @@ class HttpServer:
         is_last = self._is_closing or http_request.has_body
         return _encode(http, response, is_last=is_last, without_body=http_request.method == b"HEAD")
 
-
-async def _receive(http: h11.Connection, reader: asyncio.StreamReader) -> HttpRequest | None:
-    """Return the next request, or None if there are no more; raises h11.RemoteProtocolError."""
-    while http.our_state is not h11.MUST_CLOSE:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            data = await reader.read(_READ_BYTES)
-            http.receive_data(data)
-            if len(data) == _READ_BYTES:
-                # Without this, other tasks would not run while buffered data is read.
+    async def _receive(self, http: h11.Connection, reader: asyncio.StreamReader) -> HttpRequest | None:
+        """Return the next request, or None if there are no more; raises h11.RemoteProtocolError."""
+        while http.our_state is not h11.MUST_CLOSE:
+            async with self._steps:
+                event = http.next_event()
                 await asyncio.sleep(0)
-        elif isinstance(event, h11.Request):
-            return HttpRequest(event.method, event.target, tuple(event.headers))
-        elif isinstance(event, h11.EndOfMessage):
-            http.start_next_cycle()
-        else:
-            break
-    return None
+            if event is h11.NEED_DATA:
+                http.receive_data(await reader.read(_READ_BYTES))
+            elif isinstance(event, h11.Request):
+                return HttpRequest(event.method, event.target, tuple(event.headers))
+            elif isinstance(event, h11.EndOfMessage):
+                http.start_next_cycle()
+            else:
+                break
+        return None
 
 
 def _encode(

@@ -9,12 +9,17 @@ import pytest
 from aiohttp import web as server
 
 from keyturn.core.errors import UnavailableError
+from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.issuer_http import Form
 from keyturn.exchanges.issuer_sockets import MAX_RECEIVED_BYTES
+from keyturn.exchanges.registry import prepare
 from keyturn.exchanges.transmission import Transmission
 from tests.support.cases import cases
 from tests.support.crafted_certificates import crafted_certificate
-from tests.support.exchange_steps import issuer_client
+from tests.support.emulator.client import Emulator
+from tests.support.emulator.constants import CLIENT_SECRET
+from tests.support.exchange_steps import context, issuer_client, refresh_request
 from tests.support.tls import CERTIFICATE, served
 
 pytestmark = pytest.mark.usefixtures("all_closed")
@@ -87,3 +92,22 @@ async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
     assert response.status == 200
     # In the event loop, OpenSSL decodes the certificates without a pause.
     assert iterations > 50
+
+
+async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Emulator) -> None:
+    token_request, iterations = refresh_request(emulator), 0
+
+    async def count() -> None:
+        nonlocal iterations
+        while True:
+            await asyncio.sleep(0)
+            iterations += 1
+
+    counting = asyncio.create_task(count())
+    secrets = {"client": CLIENT_SECRET, "ca": CERTIFICATE.ca * 40}
+    values = PipelineValues(Token("planted"))
+    await prepare(context(client, values=secrets), token_request, token_request.spec.exchanges[-1], values)
+    counting.cancel()
+
+    # 40 certificates are loaded in 10 batches.
+    assert iterations >= 9

@@ -1,3 +1,4 @@
+import base64
 import ssl
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.support.dependencies import MINUTE, SECOND
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import NON_ROTATING_CLIENT_ID
 from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, issuer_client
-from tests.support.tls import served
+from tests.support.tls import CERTIFICATE, served
 
 PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 
@@ -222,6 +223,10 @@ async def test_ca_bundle_may_contain_comments(comment: str, issuer: OauthIssuer,
         "incomplete": ("-----BEGIN CERTIFICATE-----\nplanted\n", "no certificates in PEM"),
         "damaged base64": (PEM.format("planted="), "a certificate that is damaged"),
         "no certificate in base64": (PEM.format("cGxhbnRlZA=="), "a certificate that is damaged"),
+        "several certificates in one block": (
+            PEM.format(base64.b64encode(ssl.PEM_cert_to_DER_cert(CERTIFICATE.ca) * 2).decode()),
+            "a certificate that is damaged",
+        ),
         "too many": (PEM.format("") * 301, "301 certificates; at most 300 are allowed"),
         "slow to decode": (
             crafted_certificate(1),

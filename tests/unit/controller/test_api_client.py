@@ -1,6 +1,8 @@
 import base64
 import json
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 from aiohttp import web
@@ -9,11 +11,14 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 
 from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.response_body import select
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 from tests.support import tls
 from tests.support.api_endpoints import FOUND, SECRET, served
 
+T = TypeVar("T")
 REFUSED = '{"kind": "Status", "apiVersion": "v1", "message": "no"}'
 
 
@@ -50,7 +55,7 @@ async def test_request_sends_body_query_and_headers() -> None:
     async with served(responses.response, token="planted") as api:
         response = await api.request("PATCH", SECRET, {"b": 1}, kind=APPLY, query={"force": "true"}, accept=JSON)
 
-    assert (response.status, response.body) == (200, json.loads(FOUND))
+    assert (response.status, response.body["metadata"]) == (200, json.loads(FOUND)["metadata"])
     assert responses.requests == [("PATCH", f"{SECRET}?force=true", '{"b":1}')]
     assert responses.headers[0]["Authorization"] == "Bearer planted"
     assert (responses.headers[0]["Content-Type"], responses.headers[0]["Accept"]) == (APPLY, JSON)
@@ -65,6 +70,29 @@ async def test_every_request_goes_through_the_proxy() -> None:
             await api.user_of("token")
 
     assert [headers["Host"] for headers in responses.headers] == ["cluster.test"] * 3
+
+
+class RecordingLimiter(CpuLimiter):
+    """Records the namespaces that had a computation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.namespaces: list[str] = []
+
+    async def run(self, namespace: str, compute: Callable[[], T]) -> T:
+        self.namespaces.append(namespace)
+        return await super().run(namespace, compute)
+
+
+@pytest.mark.parametrize(("size", "namespaces"), [(1000, []), (200_000, ["billing"])])
+async def test_large_response_is_decoded_alone(size: int, namespaces: list[str]) -> None:
+    limiter, data = RecordingLimiter(), {"token": "x" * size}
+    responses = Responses(200, text=json.dumps(json.loads(FOUND) | {"data": data}))
+    async with served(responses.response, limiter=limiter) as api:
+        response = await api.request("GET", SECRET)
+
+    assert select(response.body["data"], ["token"]) == data
+    assert limiter.namespaces == namespaces
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])

@@ -1,6 +1,7 @@
 import json
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from keyturn.controller.api_client import JSON
@@ -9,8 +10,10 @@ from keyturn.controller.response_body import (
     UnreadableBodyError,
     decode_event,
     decode_object,
+    is_empty,
     read_body,
     read_lines,
+    select,
 )
 from keyturn.core.errors import UnavailableError
 from tests.support.api_endpoints import DEEP, FOUND, SECRET
@@ -31,7 +34,7 @@ from tests.support.api_endpoints import DEEP, FOUND, SECRET
         pytest.param(FOUND.replace('"billing"', '"other"'), id="another namespace"),
         pytest.param(FOUND.replace('"uid": "u", ', ""), id="no uid"),
         pytest.param(FOUND.replace('"7"', "7"), id="a version that is no string"),
-        pytest.param(FOUND.replace('"data": {}', '"data": {"token": 1}'), id="a value that is no string"),
+        pytest.param(FOUND.replace('"data": {}', '"data": "token"'), id="data that is no object"),
         pytest.param('{"kind": "Secret", "apiVersion": "v1", "metadata": null}', id="metadata is null"),
         pytest.param(FOUND.replace('"data"', f'"x": {DEEP}, "data"'), id="nested too deeply"),
         pytest.param("\udcff", id="not UTF-8"),
@@ -78,14 +81,28 @@ def test_object_is_expected_by_method_and_path(
         decode_object(method, path, {}, accept, is_error=False, content=other)
 
 
-def test_only_data_keys_of_managed_fields_are_decoded() -> None:
-    body = json.loads(FOUND)
-    body["metadata"]["managedFields"] = [
-        {"manager": "kubectl", "fieldsV1": {"f:data": {"f:token": {"f:x": {}}}, "f:type": {}}}
-    ]
-    decoded = decode_object("GET", SECRET, {}, JSON, is_error=False, content=json.dumps(body).encode())
+def decoded_data(data: object) -> msgspec.Raw | None:
+    body = json.dumps(json.loads(FOUND) | {"data": data}).encode()
+    decoded: msgspec.Raw | None = decode_object("GET", SECRET, {}, JSON, is_error=False, content=body).get("data")
+    return decoded
 
-    assert decoded["metadata"]["managedFields"] == [{"manager": "kubectl", "fieldsV1": {"f:data": {"f:token": {}}}}]
+
+def test_only_selected_keys_of_data_are_decoded() -> None:
+    data = decoded_data({"token": "eA==", "other": 1})
+
+    assert select(data, ["token", "missing", "token.previous"]) == {"token": "eA=="}
+    assert not is_empty(data)
+
+
+@pytest.mark.parametrize("data", [{}, None])
+def test_data_may_be_empty(data: object) -> None:
+    assert select(decoded_data(data), ["token"]) == {}
+    assert is_empty(decoded_data(data))
+
+
+def test_value_that_is_no_text_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="data that is no text"):
+        select(decoded_data({"token": 1}), ["token"])
 
 
 class Chunks:

@@ -4,8 +4,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyturn.controller.secret_manifest import empty_manifest, read_secret, secret_manifest, target_secret
+from keyturn.controller.secret_manifest import empty_manifest, read_meta, read_secret, secret_manifest, target_secret
 from keyturn.controller.secret_watch import SecretMeta
+from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import EXPIRES_AT, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash, read_issuance
 from tests.support.dependencies import request
 from tests.support.issuance import DATA, ISSUANCE, REQUEST
@@ -90,9 +91,8 @@ def test_secret_without_issuance_record_counts_as_modified() -> None:
 
 
 def test_full_read_returns_only_data_of_our_keys() -> None:
-    secret, data = read_secret(
-        REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": {**ENCODED, "note": "eA=="}}, KEYS
-    )
+    everything = msgspec.Raw(msgspec.json.encode({**ENCODED, "note": "eA=="}))
+    secret, data = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": everything}, KEYS)
 
     assert (data, secret.data_hash) == (DATA, ISSUANCE.data_hash)
     assert (secret.immutable, secret.type) == (False, "Opaque")
@@ -107,7 +107,14 @@ def test_full_read_returns_only_data_of_our_keys() -> None:
     ],
 )
 def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
-    secret, _ = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": data, "immutable": True}, KEYS)
+    body = {"metadata": meta({KEYTURN: [*DATA]}), "data": msgspec.Raw(msgspec.json.encode(data)), "immutable": True}
+    secret, _ = read_secret(REQUEST, body, KEYS)
 
     assert secret.data_hash != data_hash(DATA, REQUEST)
     assert secret.immutable
+
+
+@pytest.mark.parametrize("fields", ["text", [{"manager": 1}]])
+def test_unreadable_metadata_are_unavailable(fields: object) -> None:
+    with pytest.raises(UnavailableError, match="Secret acme has unreadable metadata"):
+        read_meta(REQUEST, {"metadata": meta({}) | {"managedFields": fields}})

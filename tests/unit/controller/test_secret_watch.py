@@ -4,8 +4,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from keyturn.controller.response_body import ManagedFields, Page, UnreadableBodyError
-from keyturn.controller.secret_watch import Owner, SecretMeta
+from keyturn.controller.response_body import Page, UnreadableBodyError
+from keyturn.controller.secret_watch import ManagedFields, Owner, SecretMeta
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.watch_server import PATH, Round, WatchServer, events, item, line, listed

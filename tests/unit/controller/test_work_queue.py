@@ -67,6 +67,21 @@ def test_namespace_gets_all_workers_while_no_other_waits() -> None:
     assert [queue.get(NOW) for _ in range(5)] == ["a", "b", "c", "d", None]
 
 
+def test_single_namespace_never_occupies_all_of_many_workers() -> None:
+    queue = work_queue(*(f"a{number}" for number in range(20)), workers=16)
+    busy = [queue.get(NOW) for _ in range(15)]
+    queue.add("x", NOW, NOW + DAY, "other")
+    queue.add("y", NOW, NOW + DAY, "another")
+
+    assert busy == [*(f"a{number}" for number in range(14)), None]
+    assert [queue.get(NOW) for _ in range(3)] == ["x", "y", None]
+    queue.done("a0")
+    assert queue.get(NOW) is None
+    queue.done("x")
+    queue.done("y")
+    assert [queue.get(NOW) for _ in range(2)] == ["a14", None]
+
+
 def test_two_namespaces_share_two_workers() -> None:
     queue = WorkQueue(2)
     for number in range(3):

@@ -2,6 +2,7 @@ import asyncio
 import re
 import socket
 import struct
+from collections import Counter
 from contextlib import AsyncExitStack
 
 import pytest
@@ -53,6 +54,28 @@ async def test_pipelining_client_does_not_delay_others() -> None:
         await reader.readuntil(b"\r\n\r\na")
 
         assert len(echo.targets) < 500
+
+
+async def test_iteration_of_the_event_loop_serves_few_requests() -> None:
+    iteration, served_in = 0, list[int]()
+
+    async def count() -> None:
+        nonlocal iteration
+        while True:
+            iteration += 1
+            await asyncio.sleep(0)
+
+    async with running_server() as (address, echo, _), AsyncExitStack() as stack:
+        echo.on_request = lambda: served_in.append(iteration)
+        counting = asyncio.create_task(count())
+        for _ in range(5):
+            _, writer = await stack.enter_async_context(connect(address))
+            writer.write(REQUEST * 10)
+        while len(echo.targets) < 50:  # noqa: ASYNC110 - there is no event for a request
+            await asyncio.sleep(0)
+        counting.cancel()
+
+    assert max(Counter(served_in).values()) <= 8
 
 
 async def test_client_that_does_not_read_is_paused_and_then_closed() -> None:

@@ -1,0 +1,54 @@
+"""Limits the size of the responses that botocore reads."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ConnectionClosedError
+from botocore.httpsession import URLLib3Session
+from urllib3.exceptions import HTTPError
+
+# Several times as much as the largest response, that of ECR with tokens for all registries.
+_MAX_BODY_BYTES = 2**20
+
+
+class BoundedSession:
+    """An HTTP session of botocore, which reads bodies of at most 1 MiB: botocore itself would fill the memory."""
+
+    def __init__(self, session: URLLib3Session) -> None:
+        self._session = session
+
+    def send(self, request: AWSPreparedRequest) -> AWSResponse:
+        """Send a request, and read its response. Raises the errors of botocore."""
+        # Otherwise the session reads the body.
+        request.stream_output = True
+        response = self._session.send(request)
+        try:
+            response.raw = _Body(_read(response.raw))
+        except (HTTPError, OSError) as error:
+            raise ConnectionClosedError(endpoint_url=request.url, error=error) from None
+        return response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+class _Body:
+    """A body that was read, with the part of urllib3's interface that botocore uses."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+def _read(raw: Any) -> bytes:
+    body = bytearray()
+    for chunk in raw.stream():
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raw.close()
+            raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    return bytes(body)

@@ -1,0 +1,43 @@
+"""Threads for calls to other systems, which block and cannot be cancelled."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+_THREADS_PER_WORKER = 8
+_MAX_OVERDUE = 4
+_Result = TypeVar("_Result")
+
+
+class CallThreads:
+    """Runs each call in a thread.
+
+    A call that takes too long occupies its thread after its caller has stopped waiting. Therefore there are more
+    threads than workers, and `is_overdue` limits the overdue calls of each owner: a namespace, or a service.
+    """
+
+    def __init__(self, workers: int, name: str, initializer: Callable[[], None] | None = None) -> None:
+        self._threads = ThreadPoolExecutor(
+            _THREADS_PER_WORKER * workers, thread_name_prefix=name, initializer=initializer
+        )
+        self._overdue: list[tuple[str, Future[Any]]] = []
+
+    async def run(self, owner: str, call: Callable[[], _Result], timeout_seconds: float) -> _Result:
+        """Return the result of a call. After TimeoutError, its thread may continue."""
+        work = self._threads.submit(call)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await asyncio.wrap_future(work)
+        finally:
+            if not work.done():
+                self._overdue.append((owner, work))
+
+    def is_overdue(self, owner: str) -> bool:
+        """Whether so many calls of an owner continue after a timeout that it must not start another one."""
+        self._overdue = [(name, work) for name, work in self._overdue if not work.done()]
+        return sum(name == owner for name, _ in self._overdue) >= _MAX_OVERDUE
+
+    def close(self) -> None:
+        """Stop the threads. A call in progress ends by its own timeout, if it has one."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

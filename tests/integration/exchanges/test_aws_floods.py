@@ -1,0 +1,90 @@
+"""An AWS endpoint that sends without end occupies neither the memory nor all threads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+
+import pytest
+
+from keyturn.core.errors import UnavailableError
+from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.aws import Aws
+from tests.support.emulator.client import Emulator, endpoints
+from tests.support.exchange_steps import assume_role, aws, get_access_token
+
+START = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\n"
+
+
+@asynccontextmanager
+async def served(send: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """Yield the URL of a server that sends to each client until it is disconnected."""
+    tasks = set[asyncio.Task[None]]()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        tasks.add(task)
+        try:
+            while not writer.is_closing():
+                await send(writer)
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)
+        server.close()
+
+
+async def fail_access_token(client: Aws) -> UnavailableError:
+    with pytest.raises(UnavailableError) as raised:
+        await get_access_token(client, "refresh")
+    return raised.value
+
+
+async def test_endless_body_is_cut() -> None:
+    bytes_sent = 0
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal bytes_sent
+        block = START + b"\r\n" if not bytes_sent else b" " * 65536
+        bytes_sent += len(block)
+        writer.write(block)
+        await writer.drain()
+
+    async with served(flood) as url:
+        with closing(aws(AwsSettings(endpoints=endpoints(url)), timeout_seconds=10)) as client:
+            error = await fail_access_token(client)
+
+    assert error.message == "License Manager GetAccessToken did not respond in us-east-1 (ConnectionClosedError)"
+    # Three attempts, and what was on its way.
+    assert bytes_sent < 32 * 2**20
+
+
+async def test_endpoint_that_never_ends_occupies_few_threads(client: Aws, emulator: Emulator) -> None:
+    connections = 0
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(START + b"X-Slow: ")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async with served(drip) as url:
+        settings = AwsSettings(endpoints=endpoints(emulator.url) | {"license-manager": url})
+        token = (await get_access_token(client, emulator.refresh_token())).access_token
+        assert token
+        with closing(aws(settings, threads=1, timeout_seconds=1)) as slow_client:
+            errors = [await fail_access_token(slow_client) for _ in range(6)]
+            assert (await assume_role(slow_client, token.value)).credentials
+
+    refused = "License Manager GetAccessToken was not called: earlier calls in us-east-1 have not ended"
+    assert [error.message == refused for error in errors] == [False] * 4 + [True] * 2
+    assert connections == 4
