@@ -232,6 +232,7 @@ class Operator:
             check_lease=lease.check,
             free_worker=work_queue.free_worker,
             regain_worker=work_queue.regain_worker,
+            resume=lambda uid: work_queue.expedite(uid, self._now()),
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
-from weakref import WeakValueDictionary
 
 import aiohttp
 from yarl import URL
@@ -27,7 +26,7 @@ from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges import clock_skew
 from keyturn.exchanges.bounded_socket import BoundedSocket, open_bounded_socket
 from keyturn.exchanges.issuer_threads import IssuerThreads
-from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
+from keyturn.exchanges.rate_limit import ConcurrencyLimiters, parse_retry_after
 from keyturn.exchanges.ssrf import NOT_ALLOWED, AddressFilter
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
@@ -101,7 +100,10 @@ class IssuerResponse:
 
 
 class IssuerClient:
-    """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`."""
+    """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`.
+
+    `resume` is called with the uid of a TokenRequest whose request was rejected by `reserve` and can be sent now.
+    """
 
     def __init__(  # noqa: PLR0913 - they are independent
         self,
@@ -113,6 +115,7 @@ class IssuerClient:
         proxies: Proxies = NO_PROXIES,
         timeout_seconds: float = 10,
         workers: int = 16,
+        resume: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         proxies = proxies.with_override(settings.proxy, "issuers.proxy")
@@ -123,8 +126,7 @@ class IssuerClient:
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
-        # Users choose the URLs, so the entry of a URL is removed with its last request.
-        self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
+        self._limiters = ConcurrencyLimiters(settings.max_concurrent_requests, resume)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -135,10 +137,11 @@ class IssuerClient:
         return self._now()
 
     @contextmanager
-    def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
-        """Hold a namespace's right to send a request to an issuer; raises ThrottledError if too many are in progress.
+    def reserve(self, token_url: str, namespace: str, uid: str, pause: timedelta = timedelta()) -> Iterator[None]:
+        """Hold the right of a TokenRequest to send a request to an issuer. `pause`: see ConcurrencyLimiter.acquire.
 
-        It is also raised if too many earlier requests of the namespace have not ended after their timeout.
+        Raises ThrottledError if too many requests are in progress, or if too many earlier requests of the namespace
+        have not ended after their timeout.
 
         This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
         a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.
@@ -147,10 +150,9 @@ class IssuerClient:
         if self._threads.is_overdue(namespace):
             message = "requests of this namespace to issuers that do not respond are still in progress"
             raise ThrottledError(message, retry_after=_OVERDUE_WAIT, nothing_sent=True)
-        endpoint = (url.raw_host, url.port, url.raw_path)
-        limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
-        started = time.monotonic()
-        wait_seconds = limiter.acquire(started, namespace)
+        started, endpoint = time.monotonic(), (url.raw_host, url.port, url.raw_path)
+        limiter = self._limiters.get(endpoint)
+        wait_seconds = limiter.acquire(started, namespace, uid, pause.total_seconds())
         if wait_seconds:
             raise ThrottledError(
                 f"{url.raw_host} is busy with other requests from Keyturn",
@@ -160,7 +162,9 @@ class IssuerClient:
         try:
             yield
         finally:
-            limiter.release(time.monotonic() - started, namespace)
+            ended = time.monotonic()
+            limiter.release(ended, ended - started, namespace)
+            self._limiters.drop_unused(ended)
 
     def prepare(self, form: Form) -> IssuerRequest:
         """Check the destination of a form, and encode it. Raises RefusedError (InvalidSpec) and UnavailableError."""

@@ -265,11 +265,18 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     check_lease: Callable[[float], None] = lambda _: None,
     free_worker: Callable[[str], None] = lambda _: None,
     regain_worker: Callable[[str], Awaitable[None]] = _return_at_once,
+    resume: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
-    """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
+    """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end.
+
+    `resume` is called with the uid of a request that Keyturn's own limit delayed and does not delay any longer.
+    """
+    min_interval = timedelta(seconds=settings.renewal.min_interval_seconds)
     allow_ambient = bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
-    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies, workers=threads)
+    issuer_client = IssuerClient(
+        settings.issuers, metrics, clock, service_health, proxies=proxies, workers=threads, resume=resume
+    )
     context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
     with closing(aws), closing(issuer_client):
         yield Dependencies(
@@ -277,11 +284,11 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             tokens=stores.tokens,
             read_value=stores.read_value,
             prepare=functools.partial(prepare, context),
-            reserve=functools.partial(reserve, context),
+            reserve=functools.partial(reserve, context, min_interval=min_interval),
             now=clock,
             rand=rand,
             metrics=metrics,
-            min_interval=timedelta(seconds=settings.renewal.min_interval_seconds),
+            min_interval=min_interval,
             token_locks=token_locks,
             pending_tokens=pending_tokens,
             holder=holder,

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from keyturn.exchanges.rate_limit import ConcurrencyLimiter, RateLimiter, RateLimiters, is_too_long
+from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from tests.support.dependencies import SECOND
 
 NO_TIME = timedelta()
@@ -111,68 +111,3 @@ def test_least_recently_used_rate_limiter_is_dropped() -> None:
 
     assert rate_limiters.get("first") is first
     assert rate_limiters.get("second") is not second
-
-
-def test_concurrency_limit_allows_its_number_of_calls() -> None:
-    limiter = ConcurrencyLimiter(2)
-    waits = [limiter.acquire(0.0, "billing") for _ in range(3)]
-    limiter.release(1.0, "billing")
-
-    assert [wait > 0 for wait in waits] == [False, False, True]
-    assert limiter.acquire(1.0, "billing") == 0
-
-
-def test_calls_above_the_concurrency_limit_return_one_after_the_other() -> None:
-    limiter = ConcurrencyLimiter(2)
-    waits = [limiter.acquire(10.0, "billing") for _ in range(6)]
-
-    assert waits == [0, 0, 0.5, 1.0, 1.5, 2.0]
-
-
-def test_return_follows_the_duration_of_recent_calls() -> None:
-    limiter = ConcurrencyLimiter(1)
-    for _ in range(50):
-        limiter.acquire(0.0, "billing")
-        limiter.release(4.0, "billing")
-    limiter.acquire(0.0, "billing")
-
-    assert limiter.acquire(0.0, "billing") == pytest.approx(4.0, rel=0.01)
-
-
-def test_return_takes_at_most_30_seconds() -> None:
-    limiter = ConcurrencyLimiter(1)
-
-    assert max(limiter.acquire(0.0, "billing") for _ in range(1000)) == 30
-
-
-def test_namespace_with_many_calls_leaves_one_to_another() -> None:
-    limiter = ConcurrencyLimiter(2)
-    assert [limiter.acquire(0.0, "billing") for _ in range(2)] == [0, 0]
-    wait = limiter.acquire(0.0, "web")
-    limiter.release(10.0, "billing")
-
-    # The other one is reserved as long as the other namespace can be expected back.
-    assert limiter.acquire(0.1, "billing") > 0
-    assert limiter.acquire(wait, "web") == 0
-    limiter.release(1.0, "web")
-    assert limiter.acquire(wait, "billing") == 0
-
-
-def test_namespace_that_does_not_come_back_reserves_nothing() -> None:
-    limiter = ConcurrencyLimiter(2)
-    assert [limiter.acquire(0.0, "billing") for _ in range(2)] == [0, 0]
-    wait = limiter.acquire(0.0, "web")
-    limiter.release(1.0, "billing")
-
-    assert limiter.acquire(wait + 16, "billing") == 0
-
-
-@pytest.mark.parametrize("limit", [1, 3])
-def test_each_namespace_has_at_least_one_call(limit: int) -> None:
-    limiter = ConcurrencyLimiter(limit)
-    assert [limiter.acquire(0.0, "billing") for _ in range(limit)] == [0] * limit
-    limiter.acquire(0.0, "web")
-    for _ in range(limit):
-        limiter.release(1.0, "billing")
-
-    assert limiter.acquire(0.1, "billing") == 0
