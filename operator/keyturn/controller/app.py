@@ -226,7 +226,7 @@ class Operator:
             stores,
             metrics,
             self._service_health,
-            threads=options.concurrent,
+            workers=options.concurrent,
             token_locks=TokenLocks(time.monotonic),
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,

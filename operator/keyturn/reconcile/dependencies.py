@@ -257,7 +257,7 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     metrics: Metrics,
     service_health: ServiceHealth,
     *,
-    threads: int,
+    workers: int,
     token_locks: TokenLocks,
     pending_tokens: PendingTokens,
     holder: str,
@@ -267,15 +267,17 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     regain_worker: Callable[[str], Awaitable[None]] = _return_at_once,
     resume: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
-    """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end.
+    """Yield the dependencies for `workers` workers, and close the AWS clients at the end.
 
     `resume` is called with the uid of a request that Keyturn's own limit delayed and does not delay any longer.
     """
     min_interval = timedelta(seconds=settings.renewal.min_interval_seconds)
     allow_ambient = bool(settings.sources.ambient)
+    # The queue replaces the workers of slow reconciliations.
+    threads = 2 * workers
     aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
     issuer_client = IssuerClient(
-        settings.issuers, metrics, clock, service_health, proxies=proxies, workers=threads, resume=resume
+        settings.issuers, metrics, clock, service_health, proxies=proxies, workers=workers, resume=resume
     )
     context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
     with closing(aws), closing(issuer_client):

@@ -26,8 +26,6 @@ from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import ProjectedToken, SourceFiles
 from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
 
-_THREADS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class StandaloneFiles:
@@ -85,7 +83,7 @@ def open_renewal_loop(
             Stores(store, tokens, sources.read_value, projected.make_token),
             metrics,
             ServiceHealth(),
-            threads=_THREADS,
+            workers=1,
             token_locks=exclusive_token_locks(holder),
             pending_tokens=environment.pending_tokens,
             holder=holder,
