@@ -280,11 +280,15 @@ def bounded(failure: Failure, request: Request, issuance: Issuance | None, now: 
 def _earliest_renewal(
     request: Request, state: ReconcileState, reason: str, now: datetime, minimum: timedelta
 ) -> datetime | None:
-    last = state.last
+    last, is_repair = state.last, reason in REPAIR_REASONS
+    if is_repair and state.unwritten and state.exchanged_at and state.exchanged_at <= now:
+        # The repair was issued but not written. The first one is repeated as soon as the failure allows it.
+        interval = exchange_interval(reason, timedelta(), minimum, max(state.repairs - 1, 0))
+        return state.exchanged_at + (min(interval, last.renew - last.issued) if last else interval)
     if last is None or now < last.issued:  # the clock was set back
         return None
     earliest = last.issued + exchange_interval(reason, shortest_lifetime(request, last), minimum, state.repairs)
-    if reason in REPAIR_REASONS:
+    if is_repair:
         # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + minimum))
     return earliest

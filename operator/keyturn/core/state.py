@@ -88,10 +88,17 @@ class ReconcileState:
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
 
-    def with_written(self, issuance: Issuance, *, is_repair: bool) -> "ReconcileState":
+    def with_unwritten(self, *, is_repair: bool) -> "ReconcileState":
+        """Return the state after new credentials were issued, and before they are written to the target.
+
+        If the write fails, the next attempt starts with a dry run, and the repair counts nevertheless: anyone who may
+        damage the Secret can also make the write fail.
+        """
+        return replace(self, unwritten=True, repairs=self.repairs + 1 if is_repair else 0)
+
+    def with_written(self, issuance: Issuance) -> "ReconcileState":
         """Return the state after new credentials were written to the target."""
-        repairs = self.repairs + 1 if is_repair else 0
-        return replace(self, last=issuance, unwritten=False, repairs=repairs, damage="").with_issuance(issuance)
+        return replace(self, last=issuance, unwritten=False, damage="").with_issuance(issuance)
 
     def with_clock_set(self, now: datetime) -> "ReconcileState":
         """Return the state after the clock was set: a failure that a wrong clock may have caused is retried at once."""

@@ -162,11 +162,10 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 begun = await _begin(deps, request, state, inputs, now)
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
                 issuance, data, request_id = await _finish(deps, request, inputs, begun)
-                # If the write fails, the next attempt starts with a dry run.
-                state = replace(state, unwritten=True)
-                await deps.store.write(request, issuance, data)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                state = state.with_written(issuance, is_repair=reason in REPAIR_REASONS and bool(last or target))
+                state = state.with_unwritten(is_repair=reason in REPAIR_REASONS and bool(last or target))
+                await deps.store.write(request, issuance, data)
+                state = state.with_written(issuance)
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):
