@@ -222,7 +222,7 @@ def decide(
         # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
     earliest = _earliest_renewal(request, state, reason, now, minimum)
     if earliest and now < earliest:
-        return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))
+        return Idle(before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
 
 
@@ -244,7 +244,7 @@ def _decide_metadata(
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
     if not is_requested and timedelta() <= since < _METADATA_INTERVAL:
         # Another client reverts the metadata that Keyturn applies: do not compete with it in a loop.
-        return Idle(_before_expiry(min(now + _METADATA_INTERVAL - since, issuance.renew), state, now))
+        return Idle(before_expiry(min(now + _METADATA_INTERVAL - since, issuance.renew), state, now))
     return ApplyMetadata(
         replace(
             issuance,
@@ -267,7 +267,7 @@ def _decide_retry(
         # Something has changed, but changes in a loop must not become exchanges in a loop.
         earliest = min(state.exchanged_at + minimum, failure.next_attempt_time)
         if now < earliest:
-            return Wait(_before_expiry(earliest, state, now), failure)
+            return Wait(before_expiry(earliest, state, now), failure)
     return Renew(reason)
 
 
@@ -294,8 +294,8 @@ def _earliest_renewal(
     return earliest
 
 
-def _before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> datetime:
-    # The expiry changes the status, so it must not be missed.
+def before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> datetime:
+    """Return a time of the next reconciliation that does not miss the expiry, which changes the status."""
     return min(moment, state.issuance.expires) if state.issuance and now < state.issuance.expires else moment
 
 

@@ -29,6 +29,7 @@ from keyturn.core.renewal import (
     Renew,
     Wait,
     after_failure,
+    before_expiry,
     decide,
     next_reconcile,
 )
@@ -194,9 +195,9 @@ def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Ex
 def _failed(deps: Dependencies, request: Request, state: ReconcileState, problem: Exception, now: datetime) -> _Attempt:
     error, field = _as_failure(deps, request, problem), problem.field if isinstance(problem, _ExchangeError) else ""
     if isinstance(error, ThrottledError) and error.nothing_sent:
-        # Keyturn's own limit is not a failure. A long wait is divided, so that an expiry during it is reported.
+        # Keyturn's own limit is not a failure.
         outcome = Outcome(now, state.issuance, failure=state.failure)
-        return state, outcome, now + min(error.retry_after, _LONGEST_LIMIT_WAIT)
+        return state, outcome, before_expiry(now + min(error.retry_after, _LONGEST_LIMIT_WAIT), state, now)
     # The state contains the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand(), field)
