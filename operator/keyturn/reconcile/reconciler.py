@@ -131,7 +131,8 @@ async def reconcile(
             return Reconciled(state, invalid(status, request.generation, request.error.message, now), (), None)
         if request.spec.suspend:
             with contextlib.suppress(UnavailableError, RefusedError):
-                state = state.with_target(request, await deps.store.read_target(request))
+                state, target = state.with_own_clock(await deps.store.read_target(request), now)
+                state = state.with_target(request, target)
             return _reconciled(deps, request, state, status, _unchanged(state, now))
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
@@ -150,7 +151,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
     requeue_at: datetime | None = None
     try:
-        target = await deps.store.read_target(request)
+        state, target = state.with_own_clock(await deps.store.read_target(request), now)
         state = state.with_target(request, target)
         inputs = await _read_inputs(deps, request, target, state)
         state = replace(state, inputs=inputs.hash, source=inputs.fingerprint)
