@@ -11,6 +11,8 @@ from keyturn.core.lru import LruDict
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
+# A request comes back when a worker is free, and after the minimum interval if exchanges before this one are repeated.
+_RETURN_MARGIN_SECONDS = 15.0
 _MAX_RETURN_SECONDS, _LONGEST_ABSENCE_SECONDS = 30.0, 60.0
 # An invited call comes when a worker is free. If it does not, because its request was deleted, nothing else is delayed.
 _INVITATION_SECONDS = 2.0
@@ -19,26 +21,42 @@ _MAX_LIMITERS = 1024
 
 @dataclass(slots=True)
 class RateLimiter:
-    """Unlimited until the first throttling error, then limited to the rate that the service accepted."""
+    """Unlimited until the first throttling error, then limited to the rate that the service accepted.
+
+    While calls of other namespaces wait, a namespace that has a slot already gets only near ones: otherwise, one with
+    many calls would leave none to the others.
+    """
 
     rate: float = _MAX_RATE
     _free_at: float = 0.0
     _reduced_at: float = -_BURST_SECONDS
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    # The last slot of each namespace, and the time until which each namespace without one waits.
+    _slots: dict[str, float] = field(default_factory=dict)
+    _waiting: dict[str, float] = field(default_factory=dict)
 
-    def reserve(self, now: float) -> float:
+    def reserve(self, now: float, namespace: str) -> float:
         """Reserve the next slot and return the seconds until it starts. A slot too far away is not reserved."""
         self._recent.append(now)
         if self.rate >= _MAX_RATE and now >= self._free_at:
             return 0.0
-        slot = max(now, self._free_at)
-        if not is_too_long(slot - now):
-            self._free_at = slot + 1 / self.rate
-        return slot - now
+        wait_seconds = self.wait_seconds(now, namespace)
+        if is_too_long(wait_seconds):
+            self._waiting[namespace] = now + wait_seconds + _RETURN_MARGIN_SECONDS
+            return wait_seconds
+        self._waiting.pop(namespace, None)
+        self._slots = {name: slot for name, slot in self._slots.items() if slot > now}
+        self._slots[namespace] = now + wait_seconds
+        self._free_at = now + wait_seconds + 1 / self.rate
+        return wait_seconds
 
-    def wait_seconds(self, now: float) -> float:
-        """Return the seconds until the next slot, without reserving it."""
-        return max(0.0, self._free_at - now)
+    def wait_seconds(self, now: float, namespace: str) -> float:
+        """Return the seconds until the next slot for a namespace, without reserving it."""
+        wait_seconds = max(0.0, self._free_at - now)
+        self._waiting = {name: until for name, until in self._waiting.items() if until > now}
+        has_slot, do_others_wait = self._slots.get(namespace, now) > now, bool(self._waiting.keys() - {namespace})
+        is_near = wait_seconds <= _MAX_WAIT_SECONDS / 2
+        return wait_seconds if is_near or not (has_slot and do_others_wait) else wait_seconds + _MAX_WAIT_SECONDS
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Reduce the rate to 70% of the recent rate of calls, after the pause that the service requires."""
