@@ -5,7 +5,7 @@ SITE   ?= build/site
 COMPILE := $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 SBOM := $(VENV)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application --of JSON
 
-.PHONY: help dev fix check verify generate docs requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom dist check-dist release-dry-run bench bench-gate soak clean
+.PHONY: help dev fix check verify generate docs requirements test test-unit test-matrix test-long demo playground demo-standalone image sbom dist check-dist executable release-dry-run bench bench-gate soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -47,6 +47,7 @@ requirements: dev  ## update the pinned dependencies
 	$(COMPILE) --constraint requirements/run.txt -o requirements/sidecar.txt requirements/sidecar.in
 	$(COMPILE) -o requirements/go.txt requirements/go.in && $(COMPILE) -o requirements/bootstrap.txt requirements/bootstrap.in
 	$(COMPILE) --group docs -o requirements/docs.txt
+	$(COMPILE) --constraint requirements/run.txt --group executable -o requirements/executable.txt pyproject.toml
 
 test-unit: dev  ## run the unit tests (less than a minute)
 	$(VENV)/pytest -q -n 2 tests/unit -m "not long"
@@ -96,6 +97,9 @@ dist: dev  ## build the wheel and the source distribution to build/dist
 
 check-dist: dev  ## build the wheel, install it without extras in a clean environment and test its commands
 	$(VENV)/pytest -q tests/integration/test_distribution.py
+
+executable:  ## build the kubectl plugin as one file for this platform, in build/executable/archives
+	$(PYTHON) -m tools.executable
 
 clean:  ## remove .venv and build; cached Kubernetes binaries stay
 	rm -rf .venv build

@@ -24,3 +24,10 @@ def test_sboms_list_the_requirements_of_the_images() -> None:
 
 def test_images_use_the_versions_that_are_tested() -> None:
     assert pins("sidecar").items() <= pins("run").items() <= pins("dev").items()
+
+
+def test_executable_uses_the_versions_that_are_tested() -> None:
+    run, executable = pins("run"), pins("executable")
+
+    assert {"click", "msgspec", "pyyaml"} <= run.keys() & executable.keys()
+    assert all(executable[name] == run[name] for name in run.keys() & executable.keys())

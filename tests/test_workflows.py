@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from keyturn import __version__
+from tools.executable import PLATFORMS
 from tools.test_matrix import PARTS
 
 ROOT = Path(__file__).parents[1]
@@ -61,3 +62,9 @@ def test_tag_must_match_the_version(tag: str, tmp_path: Path, *, is_released: bo
 
 def test_ci_runs_every_part_of_the_matrix() -> None:
     assert sorted(jobs()["ci.yaml: matrix"]["strategy"]["matrix"]["part"]) == sorted(PARTS)
+
+
+def test_executables_are_built_for_every_platform() -> None:
+    matrix = jobs()["executables.yaml: build"]["strategy"]["matrix"]["include"]
+
+    assert sorted(entry["platform"] for entry in matrix) == sorted(PLATFORMS)

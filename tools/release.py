@@ -4,17 +4,21 @@ The environment variable IMAGE is the image that the packaged chart names by def
 workflow sets it; the default is for trials.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from keyturn import __version__
 from tests.support.cluster.chart import CHART, helm
+from tools import krew
+from tools.executable import ARCHIVES, PLATFORM, PLATFORMS, archive_name
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
@@ -24,19 +28,23 @@ _SBOMS = ("sbom.json", "sbom-sidecar.json")
 
 
 def build() -> None:
-    """Write the wheel, the sdist, the chart, the CRD and the SBOMs to build/release, and the notes beside it."""
+    """Write the wheel, sdist, chart, CRD, SBOMs and executables to build/release, and the notes beside it."""
     heading, notes = changelog()
     home = yaml.safe_load((CHART / "Chart.yaml").read_text())["home"]
-    if os.environ.get("GITHUB_REF_TYPE") == "tag" and ("not released" in heading or "OWNER" in home):
+    is_tag = os.environ.get("GITHUB_REF_TYPE") == "tag"
+    if is_tag and ("not released" in heading or "OWNER" in home):
         sys.exit("before a release, replace OWNER/REPOSITORY in all files, and write the date into CHANGELOG.md")
     source = f"SOURCE_URL={home}/blob/v{__version__}/"
-    subprocess.run(["make", "dist", "check-dist", "sbom", "docs", source], cwd=ROOT, check=True)
+    # On a tag, the workflow has built the executables of all platforms before.
+    targets = ("dist", "check-dist", "sbom", "docs", *(() if is_tag else ("executable",)))
+    subprocess.run(["make", *targets, source], cwd=ROOT, check=True)
     shutil.rmtree(RELEASE, ignore_errors=True)
     RELEASE.mkdir(parents=True)
     sources = (ROOT / "crds").iterdir(), (BUILD / "dist").glob("keyturn-*"), (BUILD / name for name in _SBOMS)
     for path in (path for paths in sources for path in paths):
         shutil.copy(path, RELEASE)
     package_chart(home, notes)
+    add_executables(home, PLATFORMS if is_tag else [PLATFORM])
     (BUILD / "release-notes.md").write_text(notes)
 
 
@@ -62,6 +70,18 @@ def package_chart(home: str, notes: str) -> None:
     _edit(copy / "README.md", "](../../", f"]({home}/blob/v{__version__}/")
     _edit(copy / "README.md", "](examples", f"]({home}/blob/v{__version__}/charts/keyturn/examples")
     helm("package", str(copy), "--destination", str(RELEASE))
+
+
+def add_executables(home: str, platforms: Iterable[str]) -> None:
+    """Copy the archives of the kubectl plugin, and write their checksums and krew's manifest."""
+    sums = {}
+    for platform in platforms:
+        archive = RELEASE / archive_name(platform)
+        shutil.copy(ARCHIVES / archive.name, archive)
+        sums[platform] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    lines = [f"{sha256}  {archive_name(platform)}\n" for platform, sha256 in sums.items()]
+    (RELEASE / "kubectl-keyturn.sha256").write_text("".join(lines))
+    (RELEASE / "keyturn.yaml").write_text(krew.manifest(sums, home, __version__))
 
 
 def sentences(notes: str) -> list[str]:

@@ -84,3 +84,11 @@ def test_manifest_in_a_page_is_valid(block: str) -> None:
     elif isinstance(content, list) or "kind" not in content:
         steps = [*PRODUCERS, PACKAGES] if "packageEndpoint" in block else PRODUCERS
         assert request(**{"exchanges": steps} | spec_of(content))
+
+
+@pytest.mark.parametrize("name", ["auth0", "okta"])
+def test_manifest_in_the_page_of_an_issuer_is_the_example(name: str) -> None:
+    page = (ROOT / "docs" / "issuers" / f"{name}.md").read_text()
+    manifest = re.search(r"```yaml\n(apiVersion.*?)```", page, re.DOTALL)[1]  # type: ignore[index]
+
+    assert yaml.safe_load(manifest) == yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text())

@@ -16,15 +16,11 @@ from keyturn import __version__
 from tests.support.cluster.chart import CHART, helm
 from tests.support.controlplane import ControlPlane
 from tools import release
+from tools.executable import ARCHIVES
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 ARCHIVE = release.RELEASE / f"keyturn-{__version__}.tgz"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    release.build()
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +45,9 @@ def test_all_files_of_a_release_are_built() -> None:
         "keyturn.dev_tokenrequests.yaml",
         "sbom.json",
         "sbom-sidecar.json",
+        "keyturn.yaml",
+        "kubectl-keyturn.sha256",
+        *(path.name for path in ARCHIVES.iterdir()),
     }
     assert (release.BUILD / "site" / "index.html").is_file()
     assert (release.BUILD / "release-notes.md").read_text()

@@ -33,7 +33,7 @@ _FAILURES = """## Reasons of failures
 
 A failure sets the reason of `Renewed`, and also of `Ready` if there is no Secret for the current spec.
 `status.lastError` has the same reason. "Next attempt" is the wait if nothing changes. It can be
-[shorter](../operations/troubleshooting.md#when-keyturn-retries) while the Secret is still valid. A change of the spec
+[shorter](../operations/troubleshooting.md#when-keyturn-retries) while the Secret is still valid. A change to the spec
 or a requested renewal ends the wait.
 
 """
@@ -44,7 +44,7 @@ _STATES = """
 _EVENTS = """
 ## Events
 
-Consecutive failures with the same Event record it once. Routine renewals record none.
+If consecutive failures have the same Event, Keyturn records it once. Routine renewals record no Events.
 
 """
 

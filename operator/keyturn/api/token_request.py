@@ -194,7 +194,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class TokenRequest(ApiStruct, frozen=True):
     """Keeps short-lived AWS credentials or tokens in a Secret and renews them before they expire.
 
-    Not to be confused with the TokenRequest of Kubernetes, the token subresource of a ServiceAccount.
+    Not to be confused with the TokenRequest API of core Kubernetes, which issues ServiceAccount tokens.
     """
 
     metadata: Metadata

@@ -65,7 +65,7 @@ def secret_options(*, required: bool) -> Callable[[Command], Command]:
             "--key",
             default="credentials.json",
             callback=_check_key,
-            help="File that the format credentialProcess writes. If it is missing, the keys of format env are used.",
+            help="File that the format credentialProcess writes. If it does not exist, the format env is read instead.",
         )
         return secret_dir(key(command))
 

@@ -61,7 +61,7 @@ def _file_options(command: Command) -> Command:
         option(
             "--output-dir",
             type=DIRECTORY,
-            help="Directory for the formats, laid out like a Secret volume: all files change at once.",
+            help="Directory to write the formats to, laid out like a Secret volume: all files change at once.",
         ),
         option(
             "--sources-dir", type=DIRECTORY, help="Directory with a file NAME/KEY for each Secret or ConfigMap key."

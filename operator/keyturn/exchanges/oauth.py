@@ -116,6 +116,6 @@ def _certificates(bundle: str) -> bytes:
     except ValueError:
         raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
     if _EXPLICIT_CURVE in certificates:
-        problem = "caBundleFrom contains a certificate with explicit parameters of an elliptic curve"
+        problem = "caBundleFrom contains a certificate with explicit elliptic curve parameters"
         raise RefusedError("InvalidSpec", f"{problem}; use one with a named curve")
     return certificates

@@ -129,7 +129,7 @@ _AMBIENT_ASSUME_ROLE = replace(
             hints=_NEEDED_ACTIONS
             | {
                 "sts:TagSession": "the role's trust policy and the policies of the operator's role must allow"
-                f" sts:TagSession besides sts:AssumeRole: Keyturn tags the session with {_TAG_NAMES}"
+                f" sts:TagSession and sts:AssumeRole: Keyturn tags the session with {_TAG_NAMES}"
             },
         ),
         "ExpiredToken": _AMBIENT_EXPIRED,

@@ -35,7 +35,7 @@ _ERRORS = {
     ),
     "invalid_grant": (
         "SourceInvalid",
-        "the token is expired, revoked, consumed or of another client; sign in again (kubectl keyturn login)",
+        "the token is expired, revoked, consumed or belongs to another client; sign in again (kubectl keyturn login)",
     ),
     "unauthorized_client": (
         "AccessDenied",

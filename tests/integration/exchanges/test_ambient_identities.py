@@ -135,7 +135,7 @@ async def test_role_without_tag_session_is_named_as_the_cause(identities: Identi
     assert error.reason == "AccessDenied"
     assert error.message == (
         f"{OPERATION}: AccessDenied; the role's trust policy and the policies of the operator's role must allow"
-        " sts:TagSession besides sts:AssumeRole: Keyturn tags the session with kubernetes-namespace and"
+        " sts:TagSession and sts:AssumeRole: Keyturn tags the session with kubernetes-namespace and"
         " kubernetes-name"
     )
 

@@ -225,7 +225,7 @@ async def test_ca_bundle_may_contain_comments(comment: str, issuer: OauthIssuer,
         "too many": (PEM.format("") * 301, "301 certificates; at most 300 are allowed"),
         "slow to decode": (
             crafted_certificate(1),
-            "a certificate with explicit parameters of an elliptic curve; use one with a named curve",
+            "a certificate with explicit elliptic curve parameters; use one with a named curve",
         ),
     },
 )

@@ -302,7 +302,7 @@ class OauthTokenSpec(ExchangeSpec, frozen=True, kw_only=True):
             BundleValue,
             Meta(
                 description="CA certificates (PEM) to trust instead of the system's. At most 300 certificates and"
-                " 512 KiB. Certificates with explicit parameters of an elliptic curve are refused."
+                " 512 KiB. Certificates with explicit elliptic curve parameters are refused."
             ),
         ]
         | None

@@ -27,7 +27,7 @@ _MAX_INTEGER = 2**53 - 1
 
 
 class ClientAssertionSpec(ApiStruct, frozen=True):
-    """Contents of the assertion that is signed with clientKeyFrom, besides the claims that RFC 7523 requires."""
+    """Contents of the assertion that is signed with clientKeyFrom, in addition to the claims of RFC 7523."""
 
     audience: (
         Annotated[

@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "events": LazyCommand("keyturn.cli.kubectl.request_commands", "Show the Events of TokenRequests.", _KUBECTL_FAILS),
     "doctor": LazyCommand(
         "keyturn.cli.kubectl.operator_commands",
-        "Check whether an operator renews here.",
+        "Check whether an operator renews in the namespace.",
         "if a check has the result error (0 if there are only warnings)",
     ),
     "version": LazyCommand(
@@ -60,7 +60,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "check": KEYTURN_COMMANDS["check"],
     "forget": LazyCommand(
         "keyturn.cli.kubectl.secret_commands",
-        "Delete a token Secret, so that the source is used next.",
+        "Delete a token Secret, so that Keyturn uses the source Secret again.",
         "if the Secret is not deleted",
     ),
 }

@@ -139,9 +139,9 @@ def cluster_options(command: Command) -> Callable[..., Any]:
 def kubectl_flags(command: Command) -> Command:
     """Add kubectl's flags for the cluster and the namespace."""
     for names, text in (
-        (("-n", "--namespace"), "Namespace. Default: that of the context."),
-        (("--context",), "Context of the kubeconfig. Default: the current one."),
-        (("--kubeconfig",), "Path of the kubeconfig. Default: that of kubectl."),
+        (("-n", "--namespace"), "Namespace. Default: the namespace of the context."),
+        (("--context",), "Context of the kubeconfig. Default: the current context."),
+        (("--kubeconfig",), "Path of the kubeconfig. Default: the one that kubectl uses."),
     ):
         command = click.option(*names, help=text)(command)
     return command

@@ -35,7 +35,7 @@ _EVENT_OBJECT = re.compile(r" tokenrequest/(\S+) ", re.IGNORECASE)
     show_default=True,
     help="Output format.",
 )
-@click.option("-w", "--watch", is_flag=True, help="Continue to watch, and show each change.")
+@click.option("-w", "--watch", is_flag=True, help="Watch for changes, and show each one.")
 @cluster_options
 def status(cluster: Cluster, selection: Selection, output: str, *, watch: bool) -> None:
     if watch and (len(selection.names) > 1 or output in ("name", "wide")):

@@ -22,8 +22,8 @@ is the live one, and whether a process is consuming it.
 """
 _FORGET_HELP = """
 
-Use this command if the token in the token Secret cannot be restored (reason StaleTokenRestored). That token is lost,
-but stays valid at the issuer. Before it asks for confirmation, the command shows whether the token in the source
+Use this command if the newest token cannot be restored to the token Secret (reason StaleTokenRestored). The deleted
+token stays valid at the issuer. Before it asks for confirmation, the command shows whether the token in the source
 Secret has been consumed. To use a new token, store it in the source Secret; you need not delete the token Secret.
 """
 

@@ -43,7 +43,7 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("NAMEs cannot be combined with --selector or --all-namespaces")
         return command(selection=Selection(names, selector, all_namespaces), **params)
 
-    everywhere = click.option("-A", "--all-namespaces", is_flag=True, help="Select those in all namespaces.")
+    everywhere = click.option("-A", "--all-namespaces", is_flag=True, help="Select TokenRequests in all namespaces.")
     return _arguments(everywhere(with_selection))
 
 
@@ -56,7 +56,7 @@ def changing(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("specify either NAMEs, --selector or --all")
         return command(selection=Selection(names, selector), **params)
 
-    select_all = click.option("--all", "select_all", is_flag=True, help="Select all in the namespace.")
+    select_all = click.option("--all", "select_all", is_flag=True, help="Select all TokenRequests in the namespace.")
     return _arguments(select_all(with_selection))
 
 
@@ -64,7 +64,7 @@ def _arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     names = click.argument(
         "names", nargs=-1, metavar="[NAME]...", callback=_without_types, shell_complete=completing(REQUESTS)
     )
-    selector = click.option("-l", "--selector", default="", metavar="LABELS", help="Select those with these labels.")
+    selector = click.option("-l", "--selector", default="", metavar="LABELS", help="Select TokenRequests by label.")
     return names(selector(command))
 
 

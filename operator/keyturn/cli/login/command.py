@@ -21,7 +21,9 @@ from keyturn.standalone.atomic_files import replace_file
 
 @click.command(help=COMMANDS["login"].summary)
 @click.option("--filename", "-f", required=True, metavar="FILE", help="Manifest of the TokenRequest, or - for stdin.")
-@click.option("--sources-dir", type=DIRECTORY, required=True, help="Directory with NAME/KEY for each Secret key.")
+@click.option(
+    "--sources-dir", type=DIRECTORY, required=True, help="Directory with a file NAME/KEY for each Secret key."
+)
 @click.option(
     "--service-account-token-file", type=FILE, help="Projected token, for clientAssertionFrom.serviceAccount."
 )

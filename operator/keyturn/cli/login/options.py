@@ -12,8 +12,8 @@ from keyturn.cli.login.sign_in import LoginOptions
 from keyturn.cli.options import FILE
 
 _TEXT = {
-    "--issuer": "Issuer whose metadata has the endpoints. Default: found from the token endpoint.",
-    "--client-id": "Client ID. Default: that of the TokenRequest.",
+    "--issuer": "Issuer whose metadata contains the endpoints. Default: derived from the token endpoint.",
+    "--client-id": "Client ID. Default: the client ID in the TokenRequest.",
     "--authorization-endpoint": "URL of the authorization endpoint. Default: from the issuer's metadata.",
     "--device-authorization-endpoint": "URL of the device authorization endpoint. Default: from the issuer's metadata.",
     "--redirect-uri": "Redirect URI on loopback that is registered at the issuer. Default:"
@@ -35,8 +35,8 @@ def login_options(command: Callable[..., Any]) -> Callable[..., Any]:
             with_options
         )
     for add in (
-        click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Scope to request instead of those of"
-                     " the TokenRequest. Repeatable."),
+        click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Scope to request instead of the"
+                     " scopes in the TokenRequest. Repeatable."),
         click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", callback=_parameters,
                      help="Additional parameter of the authorization request. Repeatable."),
         click.option("--device", is_flag=True, help="Sign in on any device, by entering a code (RFC 8628)."),
@@ -44,8 +44,8 @@ def login_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      " URL."),
         click.option("--timeout", "timeout_seconds", type=Seconds(), default="5m", show_default=True,
                      help="How long to wait for the sign-in."),
-        click.option("--ca-file", type=FILE, help="CA certificates (PEM) of the issuer. Default: caBundleFrom of the"
-                     " TokenRequest, otherwise those of the system."),
+        click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for the issuer. Default:"
+                     " caBundleFrom of the TokenRequest, otherwise the system's."),
         click.option("-y", "--yes", is_flag=True, help="Store the result without confirmation."),
     ):  # fmt: skip
         with_options = add(with_options)
