@@ -115,7 +115,7 @@ def test_namespace_without_rights_does_not_stop_the_others(
             until(lambda: readiness(operator).startswith("ok"), seconds=60)
 
 
-def test_namespaces_take_turns_at_an_issuer(
+def test_namespaces_alternate_at_an_issuer(
     installed: ControlPlane, aws: Emulator, namespace: Namespace, other: Namespace, tmp_path: Path
 ) -> None:
     settings = {"issuers": {**LOOPBACK["issuers"], "maxConcurrentRequests": 1}}

@@ -113,10 +113,8 @@ class Aws:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
         `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
-        `namespace` is that of the TokenRequest.
-
-        botocore makes up to `operation.attempts` attempts. Raises only KeyturnError. `transmission` begins after
-        botocore has validated and signed the request, and before it sends the request.
+        `namespace` is that of the TokenRequest. `transmission` begins after botocore has signed the request, and before
+        it sends the request, in up to `operation.attempts` attempts. Raises only KeyturnError.
         """
         service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
         wait_seconds = rate_limiter.reserve(time.monotonic(), namespace)
@@ -126,9 +124,8 @@ class Aws:
         requested_at, started, code = whole_seconds(self._now()), time.monotonic(), "cancelled"
         loop = asyncio.get_running_loop()
         try:
-            members = await loop.run_in_executor(
-                self._threads, self._send, operation, region, parameters, signer, transmission
-            )
+            arguments = operation, region, parameters, signer, transmission
+            members = await loop.run_in_executor(self._threads, self._send, *arguments)
             code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)

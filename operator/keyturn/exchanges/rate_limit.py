@@ -78,7 +78,7 @@ class ConcurrencyLimiter:
     """Limits the number of calls in progress. A call above the limit does not wait but returns later.
 
     When a call ends, a call that was rejected is invited: `resume` is called with its uid, and its slot is kept for a
-    moment. Namespaces take turns, so that one with many calls delays no other for longer than a call. A call that is
+    moment. Namespaces alternate, so that one with many calls delays no other for longer than a call. A call that is
     not invited returns at a time of its own, spaced by the mean duration of recent calls.
     """
 

@@ -267,20 +267,14 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     regain_worker: Callable[[str], Awaitable[None]] = _return_at_once,
     resume: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Dependencies]:
-    """Yield the dependencies for `workers` workers, and close the AWS clients at the end.
-
-    `resume` is called with the uid of a request that Keyturn's own limit delayed and does not delay any longer.
-    """
-    min_interval = timedelta(seconds=settings.renewal.min_interval_seconds)
-    allow_ambient = bool(settings.sources.ambient)
-    # The queue replaces the workers of slow reconciliations.
-    threads = 2 * workers
-    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
-    issuer_client = IssuerClient(
-        settings.issuers, metrics, clock, service_health, proxies=proxies, workers=workers, resume=resume
-    )
-    context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
-    with closing(aws), closing(issuer_client):
+    """Yield the dependencies for `workers` workers. `resume` receives the uid of a request that a limit delayed."""
+    min_interval, ambient = timedelta(seconds=settings.renewal.min_interval_seconds), bool(settings.sources.ambient)
+    aws = Aws(settings.aws, metrics, clock, service_health, 2 * workers, allow_ambient=ambient, proxies=proxies)
+    options: Any = {"proxies": proxies, "workers": workers, "resume": resume}
+    issuers = IssuerClient(settings.issuers, metrics, clock, service_health, **options)
+    context = ExchangeContext(aws, issuers, stores.read_value, stores.make_token, settings.sources)
+    limits: Any = {"check_lease": check_lease, "free_worker": free_worker, "regain_worker": regain_worker}
+    with closing(aws), closing(issuers):
         yield Dependencies(
             store=stores.targets,
             tokens=stores.tokens,
@@ -294,7 +288,5 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             token_locks=token_locks,
             pending_tokens=pending_tokens,
             holder=holder,
-            check_lease=check_lease,
-            free_worker=free_worker,
-            regain_worker=regain_worker,
+            **limits,
         )

@@ -51,7 +51,7 @@ def test_call_that_repeats_exchanges_returns_after_its_pause() -> None:
     assert (limiter.acquire(10.0, "web", "web-0", 10.0), resumed) == (0, [])
 
 
-def test_namespaces_take_turns_when_calls_end() -> None:
+def test_namespaces_alternate_when_calls_end() -> None:
     resumed: list[str] = []
     limiter = ConcurrencyLimiter(1, resumed.append)
     fill(limiter, "a", "a", "a", "b", "b", "c")
