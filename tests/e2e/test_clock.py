@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.namespace import Namespace, token_request
-from tests.support.cluster.operator import Operator, running_operator
+from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
+from tests.support.cluster.rotating_source import issue_rotating
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 from tests.support.processes import until
@@ -34,7 +35,8 @@ def operator(
     installed: ControlPlane, aws: Emulator, namespace: Namespace, tmp_path: Path, set_clock: SetClock
 ) -> Iterator[Operator]:
     program = ("-m", "tests.support.cluster.settable_clock", str(tmp_path / "ahead"))
-    with running_operator(installed, aws, tmp_path, namespace=namespace.name, program=program) as operator:
+    name = namespace.name
+    with running_operator(installed, aws, tmp_path, namespace=name, settings=LOOPBACK, program=program) as operator:
         yield operator
         assert "internal error" not in operator.log()
 
@@ -77,3 +79,19 @@ def test_clock_set_back(operator: Operator, aws: Emulator, namespace: Namespace,
     set_clock(0)
     namespace.renew(3)
     assert aws.calls("GetAccessToken") == 4
+
+
+@pytest.mark.usefixtures("operator")
+def test_token_issued_while_the_clock_was_ahead(aws: Emulator, namespace: Namespace, set_clock: SetClock) -> None:
+    def is_true(time: str) -> bool:
+        remaining = datetime.fromisoformat(namespace.status("acme")[time]) - datetime.now(UTC)  # noqa: TID251 - the real clock
+        return timedelta() < remaining < timedelta(hours=2)
+
+    set_clock(10 * HOUR)
+    issue_rotating(namespace, aws)
+    assert not is_true("expirationTime")
+
+    set_clock(0)
+    until(lambda: is_true("expirationTime"), seconds=WAKE_SECONDS)
+    assert is_true("renewalTime")
+    assert namespace.revision() == 1

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.support.cluster.fixtures import delete_requests
 from tests.support.cluster.leadership import is_leader, patch_lease
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
-from tests.support.cluster.rotating_source import prevent_save
+from tests.support.cluster.rotating_source import prevent_save, refresh_step, rotating_request, sign_in
 from tests.support.cluster.scope import installed_release
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -41,6 +42,13 @@ def operator(installed: ControlPlane, aws: Emulator, tmp_path: Path) -> Iterator
     with running_operator(installed, aws, tmp_path, settings=LOOPBACK, flags=flags) as operator:
         yield operator
         assert "internal error" not in operator.log()
+
+
+def machine_request(aws: Emulator, name: str) -> dict[str, Any]:
+    """A TokenRequest whose client acts on its own behalf, so that it needs no source."""
+    manifest = rotating_request(aws, name, exchanges=[refresh_step(aws, grantType="client_credentials")])
+    del manifest["spec"]["source"]
+    return manifest
 
 
 @pytest.mark.usefixtures("operator")
@@ -93,3 +101,20 @@ def test_namespace_without_rights_does_not_stop_the_others(
             namespace.apply(binding)
             namespace.issue(aws)
             until(lambda: readiness(operator).startswith("ok"), seconds=60)
+
+
+def test_namespaces_alternate_at_an_issuer(
+    installed: ControlPlane, aws: Emulator, namespace: Namespace, other: Namespace, tmp_path: Path
+) -> None:
+    settings = {"issuers": {**LOOPBACK["issuers"], "maxConcurrentRequests": 1}}
+    names = [f"busy-{number}" for number in range(20)]
+    with running_operator(installed, aws, tmp_path, settings=settings):
+        for each in (namespace, other):
+            sign_in(each, aws)
+        aws.fault("oauth:token", delay_seconds=1, times=50)
+        namespace.apply(*(machine_request(aws, name) for name in names))
+        until(lambda: aws.calls("oauth:token") > 1)
+        other.apply(machine_request(aws, "acme"))
+        other.wait_until_ready("acme")
+
+        assert not all(namespace.revision(name) for name in names)

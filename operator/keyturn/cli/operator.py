@@ -36,7 +36,12 @@ from keyturn.sidecar.http_server import BindError
     type=click.Path(dir_okay=False),
     help="Kubeconfig file. Default: the file in KUBECONFIG or, if unset, the Pod's service account.",
 )
-@option("--concurrent", type=click.IntRange(1, 256), default=16, help="Maximum number of concurrent reconciliations.")
+@option(
+    "--concurrent",
+    type=click.IntRange(1, 256),
+    default=16,
+    help="Maximum number of concurrent reconciliations, apart from slow ones.",
+)
 @option(
     "--http-bind-address",
     default=":8080",

@@ -45,7 +45,7 @@ from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, build_dependencies
+from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, Workers, build_dependencies
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)
@@ -226,12 +226,10 @@ class Operator:
             stores,
             metrics,
             self._service_health,
-            threads=options.concurrent,
+            workers=Workers(options.concurrent, work_queue.free_worker, work_queue.regain_worker, work_queue.expedite),
             token_locks=TokenLocks(time.monotonic),
             pending_tokens=self._pending_tokens,
             check_lease=lease.check,
-            free_worker=work_queue.free_worker,
-            regain_worker=work_queue.regain_worker,
             holder=self._instance,
             proxies=options.proxies,
         ) as deps:

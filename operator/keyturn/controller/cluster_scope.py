@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Meta
@@ -82,7 +83,8 @@ class ClusterScope(Scope):
             seconds=hold_seconds,
             monotonic=monotonic,
         )
-        self._creating = asyncio.Lock()
+        # One for each namespace: a Lease that a tenant made huge takes long to write.
+        self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._page_size = PageSize()
         self._seen: dict[tuple[str, str], tuple[object, float]] = {}
         self._rival = self._denied = ""
@@ -113,7 +115,7 @@ class ClusterScope(Scope):
             return "the Leases of other installations have not been read in time"
         if namespace in self._claimed:
             return ""
-        async with self._creating:
+        async with self._creating.setdefault(namespace, asyncio.Lock()):
             if namespace not in self._claimed and namespace not in self._failures:
                 # A failure is kept until the next check: a namespace may have many requests.
                 self._failures[namespace] = await self._create(namespace)

@@ -19,7 +19,7 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
-from keyturn.core.state import ReconcileState
+from keyturn.core.state import ReconcileState, is_in_future
 from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
@@ -142,7 +142,7 @@ class Controller:
         """
         now = self._deps.now()
         for uid, entry in list(self.index.entries.items()):
-            state = entry.state.with_clock_set(now)
+            state = entry.state.with_clock_set(now, step)
             if state is not entry.state or step < timedelta():
                 self.index.update(uid, state=state)
                 self._work_queue.expedite(uid, now)
@@ -280,6 +280,8 @@ class Controller:
         # The process that had the token has ended.
         is_reported = is_reported and (status.last_error is None or status.last_error.reason != TOKEN_UNSAVED)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
+            return now
+        if target.issuance and is_in_future(target.issuance, now):
             return now
         decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):

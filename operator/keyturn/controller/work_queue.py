@@ -15,6 +15,8 @@ _LONGEST_SLEEP_SECONDS = 30.0
 _MAX_STALE_ENTRIES = 1000
 # One of so many workers serves only namespaces without a busy worker.
 _RESERVED = 8
+# Longer than most reconciliations take. What a tenant can make slow, such as a write to a huge Secret, takes longer.
+_SLOW_SECONDS = 5.0
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
 # The expiry, serial, uid and namespace of an overdue request.
@@ -36,7 +38,8 @@ class WorkQueue:
 
     A free worker serves the namespace with the fewest busy workers; among equal ones, the request that expires first.
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
-    all. Many or slow requests delay only their own namespace. Time is an argument: the queue has no clock.
+    all. So do additional workers, up to twice as many, while reconciliations are slow. Many or slow requests delay only
+    their own namespace. Time is an argument: the queue has no clock.
     """
 
     def __init__(self, workers: int) -> None:
@@ -48,6 +51,9 @@ class WorkQueue:
         self._first: list[tuple[int, _Waiting]] = []
         self._busy: dict[str, str] = {}
         self._without_worker: set[str] = set()
+        # The reconciliations that take long, and the timers that notice this.
+        self._slow: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._busy_in: Counter[str] = Counter()
@@ -82,8 +88,8 @@ class WorkQueue:
 
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
-        free = self.workers - len(self._busy) + len(self._without_worker)
-        if free <= 0:
+        in_progress = len(self._busy) - len(self._without_worker)
+        if in_progress - min(len(self._slow), self.workers) >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -92,7 +98,7 @@ class WorkQueue:
                 ready = self._ready.setdefault(queued.namespace, [])
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
-        item = self._next(only_idle=free <= self.workers // _RESERVED)
+        item = self._next(only_idle=in_progress >= self.workers - self.workers // _RESERVED)
         if item is None:
             return None
         _, _, uid, namespace = item
@@ -109,9 +115,10 @@ class WorkQueue:
         return uid
 
     def free_worker(self, uid: str) -> None:
-        """Let another request have the worker of a reconciliation that may take long. It continues nevertheless."""
+        """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
         if uid in self._busy:
             self._without_worker.add(uid)
+            self._stop_timer(uid)
             self.changed.set()
 
     async def regain_worker(self, uid: str) -> None:
@@ -126,11 +133,28 @@ class WorkQueue:
         finally:
             self._returning.pop(name, None)
             self.remove(name)
+        self.start_timer(uid)
+
+    def start_timer(self, uid: str) -> None:
+        """Notice if a reconciliation is still in progress after some seconds."""
+        self._timers[uid] = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self.note_slow, uid)
+
+    def note_slow(self, uid: str) -> None:
+        """Let a namespace that has no worker have one in addition, because this reconciliation takes long."""
+        if uid in self._busy and uid not in self._without_worker:
+            self._slow.add(uid)
+            self.changed.set()
+
+    def _stop_timer(self, uid: str) -> None:
+        self._slow.discard(uid)
+        if timer := self._timers.pop(uid, None):
+            timer.cancel()
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
         namespace = self._busy.pop(uid)
         self._without_worker.discard(uid)
+        self._stop_timer(uid)
         self._busy_in[namespace] -= 1
         if not self._busy_in[namespace]:
             del self._busy_in[namespace]
@@ -178,15 +202,16 @@ class WorkQueue:
         With `only_idle`, it must be of a namespace without a busy worker.
         """
         while self._first:
-            busy, item = heapq.heappop(self._first)
+            busy, item = self._first[0]
             _, serial, uid, namespace = item
             ready = self._ready.get(namespace)
-            if ready is None or ready[0] is not item or busy != self._busy_in[namespace]:
+            is_valid = ready is not None and ready[0] is item and busy == self._busy_in[namespace]
+            if is_valid and only_idle and busy:
+                return None
+            heapq.heappop(self._first)
+            if ready is None or not is_valid:
                 continue
             if self._is_current(serial, uid):
-                if busy and only_idle:
-                    heapq.heappush(self._first, (busy, item))
-                    return None
                 return heapq.heappop(ready)
             self._offer(namespace)
         return None
@@ -217,6 +242,7 @@ async def run(
         return time
 
     async def work(uid: str) -> None:
+        work_queue.start_timer(uid)
         try:
             await run_one(uid)
         finally:

@@ -208,6 +208,12 @@ def is_earlier(issuance: Issuance, last: Issuance) -> bool:
     return issuance.revision < last.revision or issuance.issued < last.issued
 
 
+def moved(issuance: Issuance, step: timedelta) -> Issuance:
+    """Return a record after the clock was set by `step`: with its times by the clock as it is now."""
+    times = {"issued": issuance.issued + step, "expires": issuance.expires + step, "renew": issuance.renew + step}
+    return msgspec.structs.replace(issuance, **times)
+
+
 def kept_identity(last: Issuance | None, request: Request) -> str:
     """Return Cognito's identity ID of the last issuance, so that a renewal need not request it again."""
     return last.identity_id if last and is_unchanged(last.exchange_hash, request.exchange_hash) else ""

@@ -228,7 +228,7 @@ def decide(
         # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
     earliest = _earliest_renewal(request, state, reason, now, min_interval)
     if earliest and now < earliest:
-        return Idle(_before_expiry(earliest, state, now), Postponed(reason, earliest))
+        return Idle(before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
 
 
@@ -250,7 +250,7 @@ def _decide_metadata(
     since = now - state.metadata_applied_at if state.metadata_applied_at else _METADATA_INTERVAL
     if not is_requested and timedelta() <= since < _METADATA_INTERVAL:
         # Another client reverts the metadata that Keyturn applies: do not compete with it in a loop.
-        return Idle(_before_expiry(min(now + _METADATA_INTERVAL - since, issuance.renew), state, now))
+        return Idle(before_expiry(min(now + _METADATA_INTERVAL - since, issuance.renew), state, now))
     return ApplyMetadata(
         replace(
             issuance,
@@ -273,7 +273,7 @@ def _decide_retry(
         # Something has changed, but changes in a loop must not become exchanges in a loop.
         earliest = min(state.exchanged_at + min_interval, failure.next_attempt_time)
         if now < earliest:
-            return Wait(_before_expiry(earliest, state, now), failure)
+            return Wait(before_expiry(earliest, state, now), failure)
     return Renew(reason)
 
 
@@ -286,18 +286,22 @@ def bounded(failure: Failure, request: Request, issuance: Issuance | None, now: 
 def _earliest_renewal(
     request: Request, state: ReconcileState, reason: str, now: datetime, min_interval: timedelta
 ) -> datetime | None:
-    last = state.last
+    last, is_repair = state.last, reason in REPAIR_REASONS
+    if is_repair and state.unwritten and state.exchanged_at and state.exchanged_at <= now:
+        # The repair was issued but not written. The first one is repeated as soon as the failure allows it.
+        interval = exchange_interval(reason, timedelta(), min_interval, max(state.repairs - 1, 0))
+        return state.exchanged_at + (min(interval, last.renew - last.issued) if last else interval)
     if last is None or now < last.issued:  # the clock was set back
         return None
     earliest = last.issued + exchange_interval(reason, shortest_lifetime(request, last), min_interval, state.repairs)
-    if reason in REPAIR_REASONS:
+    if is_repair:
         # No matter how often the Secret is damaged, it is renewed before it expires.
         earliest = min(earliest, max(last.renew, last.issued + min_interval))
     return earliest
 
 
-def _before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> datetime:
-    # The expiry changes the status, so it must not be missed.
+def before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> datetime:
+    """Return a time of the next reconciliation that does not miss the expiry, which changes the status."""
     return min(moment, state.issuance.expires) if state.issuance and now < state.issuance.expires else moment
 
 

@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import CLOCK_REASONS, KeyturnError
-from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged
+from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged, moved
+
+# Nodes have slightly different clocks, and the leader may change.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class ReconcileState:
     `source` is the fingerprint of the source that was last read, and `inputs` the hash of the spec, source and target.
     `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason to repair the target
     as it was last read, empty if it is intact. `unverified` is the record on the target if it is not verified: only
-    the order of renewals depends on it.
+    the order of renewals depends on it. `clock_lead` is set if the record on the target was written with a clock that
+    was ahead: when it was issued by that clock, and by how much that clock was ahead of the current one.
     """
 
     issuance: Issuance | None = None
@@ -73,6 +77,7 @@ class ReconcileState:
     unwritten: bool = False
     damage: str = ""
     unverified: Issuance | None = None
+    clock_lead: tuple[datetime, timedelta] | None = None
 
     def with_target(self, request: Request, target: TargetSecret | None) -> "ReconcileState":
         """Return the state with the issuance record and the damage of a target that was read."""
@@ -88,16 +93,52 @@ class ReconcileState:
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
 
-    def with_written(self, issuance: Issuance, *, is_repair: bool) -> "ReconcileState":
-        """Return the state after new credentials were written to the target."""
-        repairs = self.repairs + 1 if is_repair else 0
-        return replace(self, last=issuance, unwritten=False, repairs=repairs, damage="").with_issuance(issuance)
+    def with_unwritten(self, *, is_repair: bool) -> "ReconcileState":
+        """Return the state after new credentials were issued, and before they are written to the target.
 
-    def with_clock_set(self, now: datetime) -> "ReconcileState":
+        If the write fails, the next attempt starts with a dry run, and the repair counts nevertheless: anyone who may
+        damage the Secret can also make the write fail.
+        """
+        return replace(self, unwritten=True, repairs=self.repairs + 1 if is_repair else 0)
+
+    def with_written(self, issuance: Issuance) -> "ReconcileState":
+        """Return the state after new credentials were written to the target."""
+        state = replace(self, last=issuance, unwritten=False, damage="", clock_lead=None)
+        return state.with_issuance(issuance)
+
+    def with_clock_set(self, now: datetime, step: timedelta) -> "ReconcileState":
         """Return the state after the clock was set: a failure that a wrong clock may have caused is retried at once."""
-        if self.failure is None or self.failure.error.reason not in CLOCK_REASONS:
+        state = self._with_lead(now, step)
+        if state.failure is None or state.failure.error.reason not in CLOCK_REASONS:
+            return state
+        return replace(state, failure=replace(state.failure, next_attempt_time=now))
+
+    def _with_lead(self, now: datetime, step: timedelta) -> "ReconcileState":
+        last, (issued, lead) = self.last, self.clock_lead or (None, timedelta())
+        step = min(step, lead)
+        if last is None or not step or (step < timedelta() and last.issued <= now):
             return self
-        return replace(self, failure=replace(self.failure, next_attempt_time=now))
+        clock_lead = (issued or last.issued, lead - step) if lead > step else None
+        return replace(self, last=moved(last, step), clock_lead=clock_lead)
+
+    def with_own_clock(
+        self, target: TargetSecret | None, now: datetime
+    ) -> tuple["ReconcileState", TargetSecret | None]:
+        """Return the state, and the target with the times of its record by the current clock.
+
+        A record that was issued in the future was written with a clock that was ahead, and would otherwise not be
+        renewed in time. If it is unknown by how much, it counts as issued now.
+        """
+        issuance = target.issuance if target else None
+        if target is None or issuance is None:
+            return self, target
+        state, issued = self, issuance.issued
+        if is_in_future(issuance, now) and not (state.clock_lead and state.clock_lead[0] == issued):
+            last = moved(self.last, now - issued) if self.last and is_in_future(self.last, now) else self.last
+            state = replace(self, last=last, clock_lead=(issued, issued - now))
+        if state.clock_lead and state.clock_lead[0] == issued:
+            return state, replace(target, issuance=moved(issuance, -state.clock_lead[1]))
+        return replace(state, clock_lead=None), target
 
     def has_worked(self, request: Request) -> bool:
         """Whether the last credentials were issued by the same exchanges with the same source."""
@@ -109,6 +150,11 @@ class ReconcileState:
     def has_newer_than(self, target: TargetSecret) -> bool:
         """Whether the target is an earlier version of the Secret that was restored after the last issuance."""
         return bool(target.issuance and self.last and is_earlier(target.issuance, self.last))
+
+
+def is_in_future(issuance: Issuance, now: datetime) -> bool:
+    """Whether a record was written with a clock that was ahead of the current one."""
+    return issuance.issued > now + _CLOCK_TOLERANCE
 
 
 def _damage(request: Request, target: TargetSecret | None) -> str:

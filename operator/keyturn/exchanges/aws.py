@@ -102,7 +102,7 @@ class Aws:
         ambient = partial(ambient_session, proxies, is_allowed=allow_ambient)
         self._ambient_clients = AwsClients(settings, threads, ambient)
 
-    async def call(
+    async def call(  # noqa: PLR0913 - they are independent
         self,
         operation: AwsOperation,
         region: str,
@@ -111,19 +111,18 @@ class Aws:
         transmission: Transmission | None = None,
         *,
         quota_owner: str = "",
+        namespace: str = "",
     ) -> AwsResponse:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
         `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
-
-        botocore makes up to `operation.attempts` attempts. Its timeouts apply to each read; the call has its own.
-        Raises only KeyturnError. `transmission` begins after botocore has validated and signed the request, and before
-        it sends the request.
+        `namespace` is that of the TokenRequest. `transmission` begins after botocore has signed the request, and before
+        it sends the request, in up to `operation.attempts` attempts. Raises only KeyturnError.
         """
-        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
-        wait_seconds = rate_limiter.reserve(time.monotonic())
-        _check_wait(operation, wait_seconds)
         self._check_overdue(operation, region)
+        service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
+        wait_seconds = rate_limiter.reserve(time.monotonic(), namespace)
+        _check_wait(operation, wait_seconds)
         if wait_seconds > 0:
             await asyncio.sleep(wait_seconds)
         requested_at, started, code = whole_seconds(self._now()), time.monotonic(), "cancelled"
@@ -144,11 +143,12 @@ class Aws:
         skew = self._measure_clock_skew(operation.service, metadata)
         return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
 
-    def check_rate(self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str = "") -> None:
+    def check_rate(
+        self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str = "", namespace: str = ""
+    ) -> None:
         """Raise ThrottledError if the rate limit would delay a call for long. Called before an intent is written."""
-        _check_wait(
-            operation, self._rate_limiter(operation, region, signer, quota_owner).wait_seconds(time.monotonic())
-        )
+        rate_limiter = self._rate_limiter(operation, region, signer, quota_owner)
+        _check_wait(operation, rate_limiter.wait_seconds(time.monotonic(), namespace))
 
     def _rate_limiter(self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str) -> RateLimiter:
         if isinstance(signer, Ambient):

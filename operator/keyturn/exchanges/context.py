@@ -74,13 +74,20 @@ class Call:
         `principal` is an ARN in the account whose quota AWS applies; empty if the account is unknown.
         """
         return await self.context.aws.call(
-            operation, region or self.region, parameters, signer, transmission, quota_owner=self._quota_owner(principal)
+            operation,
+            region or self.region,
+            parameters,
+            signer,
+            transmission,
+            quota_owner=self._quota_owner(principal),
+            namespace=self.namespace,
         )
 
     def check_aws_rate(self, operation: AwsOperation, signer: Signer, principal: str) -> None:
         """Raise ThrottledError if the rate limit would delay the call for long. Called before an intent is written."""
         if self.consumes:
-            self.context.aws.check_rate(operation, self.region, signer, self._quota_owner(principal))
+            quota_owner = self._quota_owner(principal)
+            self.context.aws.check_rate(operation, self.region, signer, quota_owner, self.namespace)
 
     def _quota_owner(self, principal: str) -> str:
         parts = principal.split(":", 5)

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
-from weakref import WeakValueDictionary
 
 import aiohttp
 from yarl import URL
@@ -27,7 +26,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
 from keyturn.exchanges.issuer_sockets import NOT_ALLOWED, AddressFilter, BoundedSocket, open_bounded_socket
 from keyturn.exchanges.issuer_threads import IssuerThreads
-from keyturn.exchanges.rate_limit import ConcurrencyLimiter, parse_retry_after
+from keyturn.exchanges.rate_limit import ConcurrencyLimiters, parse_retry_after
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
@@ -100,7 +99,11 @@ class IssuerResponse:
 
 
 class IssuerClient:
-    """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`."""
+    """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`.
+
+    `resume` is called with the uid of a TokenRequest whose request was rejected by `reserve` and can be sent now, and
+    with the time.
+    """
 
     def __init__(  # noqa: PLR0913 - they are independent
         self,
@@ -112,6 +115,7 @@ class IssuerClient:
         proxies: Proxies = NO_PROXIES,
         timeout_seconds: float = 10,
         workers: int = 16,
+        resume: Callable[[str, datetime], None] = lambda _uid, _now: None,
     ) -> None:
         self._settings = settings
         proxies = proxies.with_override(settings.proxy, "issuers.proxy")
@@ -122,8 +126,7 @@ class IssuerClient:
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
-        # Users choose the URLs, so the entry of a URL is removed with its last request.
-        self._limiters: WeakValueDictionary[tuple[str | int | None, ...], ConcurrencyLimiter] = WeakValueDictionary()
+        self._limiters = ConcurrencyLimiters(settings.max_concurrent_requests, lambda uid: resume(uid, now()))
 
     def close(self) -> None:
         """Stop the threads."""
@@ -134,8 +137,8 @@ class IssuerClient:
         return self._now()
 
     @contextmanager
-    def reserve(self, token_url: str, namespace: str) -> Iterator[None]:
-        """Reserve a slot for a request to an issuer while the block runs.
+    def reserve(self, token_url: str, namespace: str, uid: str, pause: timedelta = timedelta()) -> Iterator[None]:
+        """Reserve a slot for a request to an issuer while the block runs. `pause`: see ConcurrencyLimiter.acquire.
 
         Raises ThrottledError if too many requests are in progress, or if too many earlier ones of the namespace have
         not ended after their timeout.
@@ -147,10 +150,9 @@ class IssuerClient:
         if self._threads.is_overdue(namespace):
             message = "requests of this namespace to issuers that do not respond are still in progress"
             raise ThrottledError(message, retry_after=_OVERDUE_WAIT, nothing_sent=True)
-        endpoint = (url.raw_host, url.port, url.raw_path)
-        limiter = self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._settings.max_concurrent_requests))
-        started = time.monotonic()
-        wait_seconds = limiter.acquire(started, namespace)
+        started, endpoint = time.monotonic(), (url.raw_host, url.port, url.raw_path)
+        limiter = self._limiters.get(endpoint)
+        wait_seconds = limiter.acquire(started, namespace, uid, pause.total_seconds())
         if wait_seconds:
             raise ThrottledError(
                 f"{url.raw_host} is busy with other requests from Keyturn",
@@ -160,7 +162,9 @@ class IssuerClient:
         try:
             yield
         finally:
-            limiter.release(time.monotonic() - started, namespace)
+            ended = time.monotonic()
+            limiter.release(ended, ended - started, namespace)
+            self._limiters.drop_unused(ended)
 
     def prepare(self, form: Form) -> IssuerRequest:
         """Check the destination of a form, and encode it. Raises RefusedError (InvalidSpec) and UnavailableError."""

@@ -1,7 +1,7 @@
 """Limits on calls: a rate per AWS service, region and quota owner, learned from throttling; concurrency per issuer."""
 
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -11,34 +11,52 @@ from keyturn.core.renewal_time import LONGEST_RETRY_AFTER
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
-_MAX_RETURN_SECONDS = 30.0
 # A request comes back when a worker is free, and after the minimum interval if exchanges before this one are repeated.
 _RETURN_MARGIN_SECONDS = 15.0
+_MAX_RETURN_SECONDS, _LONGEST_ABSENCE_SECONDS = 30.0, 60.0
+# An invited call comes when a worker is free. If it does not, because its request was deleted, nothing else is delayed.
+_INVITATION_SECONDS = 2.0
 _MAX_LIMITERS = 1024
 
 
 @dataclass(slots=True)
 class RateLimiter:
-    """Unlimited until the first throttling error, then limited to the rate that the service accepted."""
+    """Unlimited until the first throttling error, then limited to the rate that the service accepted.
+
+    While calls of other namespaces wait, a namespace that has a slot already gets only near ones: otherwise, one with
+    many calls would leave none to the others.
+    """
 
     rate: float = _MAX_RATE
     _free_at: float = 0.0
     _reduced_at: float = -_BURST_SECONDS
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    # The last slot of each namespace, and the time until which each namespace without one waits.
+    _slots: dict[str, float] = field(default_factory=dict)
+    _waiting: dict[str, float] = field(default_factory=dict)
 
-    def reserve(self, now: float) -> float:
+    def reserve(self, now: float, namespace: str) -> float:
         """Reserve the next slot and return the seconds until it starts. A slot too far away is not reserved."""
         self._recent.append(now)
         if self.rate >= _MAX_RATE and now >= self._free_at:
             return 0.0
-        slot = max(now, self._free_at)
-        if not is_too_long(slot - now):
-            self._free_at = slot + 1 / self.rate
-        return slot - now
+        wait_seconds = self.wait_seconds(now, namespace)
+        if is_too_long(wait_seconds):
+            self._waiting[namespace] = now + wait_seconds + _RETURN_MARGIN_SECONDS
+            return wait_seconds
+        self._waiting.pop(namespace, None)
+        self._slots = {name: slot for name, slot in self._slots.items() if slot > now}
+        self._slots[namespace] = now + wait_seconds
+        self._free_at = now + wait_seconds + 1 / self.rate
+        return wait_seconds
 
-    def wait_seconds(self, now: float) -> float:
-        """Return the seconds until the next slot, without reserving it."""
-        return max(0.0, self._free_at - now)
+    def wait_seconds(self, now: float, namespace: str) -> float:
+        """Return the seconds until the next slot for a namespace, without reserving it."""
+        wait_seconds = max(0.0, self._free_at - now)
+        self._waiting = {name: until for name, until in self._waiting.items() if until > now}
+        has_slot, do_others_wait = self._slots.get(namespace, now) > now, bool(self._waiting.keys() - {namespace})
+        is_near = wait_seconds <= _MAX_WAIT_SECONDS / 2
+        return wait_seconds if is_near or not (has_slot and do_others_wait) else wait_seconds + _MAX_WAIT_SECONDS
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Reduce the rate to 70% of the recent rate of calls, after the pause that the service requires."""
@@ -57,39 +75,83 @@ class RateLimiter:
 
 
 class ConcurrencyLimiter:
-    """Limits the number of calls in progress. A call above the limit does not wait but is retried later.
+    """Limits the number of calls in progress. A call above the limit does not wait but returns later.
 
-    Each rejected call gets its own time, spaced by the mean duration of recent calls, so that rejected calls are not
-    retried all at once or more often than necessary. While another namespace waits, a namespace has at most half of the
-    calls: otherwise, a namespace that always has calls waiting would leave none to the others.
+    When a call ends, a call that was rejected is invited: `resume` is called with its uid, and its slot is kept for a
+    moment. Namespaces alternate, so that one with many calls delays no other for longer than a call. A call that is
+    not invited returns at a time of its own, spaced by the mean duration of recent calls.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, resume: Callable[[str], None] = lambda _: None) -> None:
         self._limit = limit
+        self._resume = resume
         self._in_progress: Counter[str] = Counter()
         self._mean_seconds = 1.0
         self._last_return = 0.0
-        # The time until which each namespace waits.
-        self._waiting: dict[str, float] = {}
+        # The time from which each rejected call can return, by namespace and uid. The first namespace is the next one.
+        self._waiting: dict[str, dict[str, float]] = {}
+        # The time until which a slot is kept for an invited call.
+        self._invited: dict[str, float] = {}
+        self._used_at = 0.0
 
-    def acquire(self, now: float, namespace: str) -> float:
-        """Start a call and return 0, or return the seconds after which to try again. Call `release` afterwards."""
-        self._waiting = {name: until for name, until in self._waiting.items() if until > now}
-        do_others_wait = bool(self._waiting.keys() - {namespace})
-        share = max(1, self._limit // 2) if do_others_wait else self._limit
-        if self._in_progress.total() < self._limit and self._in_progress[namespace] < share:
+    def is_used(self, now: float) -> bool:
+        """Whether a call is in progress or may return."""
+        return bool(self._in_progress) or (
+            bool(self._waiting or self._invited) and now - self._used_at < _LONGEST_ABSENCE_SECONDS
+        )
+
+    def acquire(self, now: float, namespace: str, uid: str, pause: float = 0.0) -> float:
+        """Start a call and return 0, or return the seconds after which to try again. Call `release` afterwards.
+
+        `pause` is the shortest time after which the call can return.
+        """
+        self._used_at = now
+        self._drop_invitations(now)
+        if self._in_progress.total() + len(self._invited.keys() - {uid}) < self._limit:
+            self._invited.pop(uid, None)
+            self._remove(namespace, uid)
             self._in_progress[namespace] += 1
-            self._waiting.pop(namespace, None)
             return 0.0
+        self._waiting.setdefault(namespace, {})[uid] = now + pause
+        if pause:
+            return pause
         self._last_return = max(self._last_return, now) + self._mean_seconds / self._limit
         self._last_return = min(self._last_return, now + _MAX_RETURN_SECONDS)
-        self._waiting[namespace] = self._last_return + _RETURN_MARGIN_SECONDS
         return self._last_return - now
 
-    def release(self, seconds: float, namespace: str) -> None:
-        """End a call that took this long."""
+    def release(self, now: float, seconds: float, namespace: str) -> None:
+        """End a call that took this long, and invite the next one."""
         self._in_progress[namespace] -= 1
+        self._in_progress = +self._in_progress
         self._mean_seconds += (seconds - self._mean_seconds) / 5
+        self._drop_invitations(now)
+        while self._in_progress.total() + len(self._invited) < self._limit and (call := self._next(now)):
+            next_namespace, uid = call
+            returns_at = self._remove(next_namespace, uid)
+            if calls := self._waiting.pop(next_namespace, None):
+                self._waiting[next_namespace] = calls
+            self._invited[uid] = max(now, returns_at) + _INVITATION_SECONDS
+            if returns_at <= now:
+                self._resume(uid)
+
+    def _next(self, now: float) -> tuple[str, str] | None:
+        """Return the next call that can return soon, of the namespace with the fewest calls in progress."""
+        latest = now + _INVITATION_SECONDS
+        for namespace in sorted(self._waiting, key=lambda name: self._in_progress[name]):
+            for uid, returns_at in self._waiting[namespace].items():
+                if returns_at <= latest:
+                    return namespace, uid
+        return None
+
+    def _remove(self, namespace: str, uid: str) -> float:
+        calls = self._waiting.get(namespace, {})
+        returns_at = calls.pop(uid, 0.0)
+        if not calls:
+            self._waiting.pop(namespace, None)
+        return returns_at
+
+    def _drop_invitations(self, now: float) -> None:
+        self._invited = {uid: until for uid, until in self._invited.items() if until > now}
 
 
 class RateLimiters:
@@ -101,6 +163,26 @@ class RateLimiters:
     def get(self, key: Hashable) -> RateLimiter:
         """Return the rate limiter of a key. It is created if it does not exist."""
         return self._rate_limiters.get(key) or self._rate_limiters.put(key, RateLimiter())
+
+
+class ConcurrencyLimiters:
+    """A concurrency limiter for each endpoint. Users choose the endpoints, so those that are not used are dropped."""
+
+    def __init__(self, limit: int, resume: Callable[[str], None]) -> None:
+        self._limit = limit
+        self._resume = resume
+        self._limiters: dict[Hashable, ConcurrencyLimiter] = {}
+
+    def __len__(self) -> int:
+        return len(self._limiters)
+
+    def get(self, endpoint: Hashable) -> ConcurrencyLimiter:
+        """Return the limiter of an endpoint. It is created if it does not exist."""
+        return self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._limit, self._resume))
+
+    def drop_unused(self, now: float) -> None:
+        """Drop the limiters that no call uses."""
+        self._limiters = {endpoint: limiter for endpoint, limiter in self._limiters.items() if limiter.is_used(now)}
 
 
 def is_too_long(wait_seconds: float) -> bool:

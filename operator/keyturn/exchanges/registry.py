@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from keyturn.api.exchanges.base import AwsExchangeSpec
@@ -87,7 +88,14 @@ async def prepare(
     return lambda _: CALLS[type(spec)](call, spec, values)
 
 
-def reserve(context: ExchangeContext, request: Request, step: StepSpec) -> AbstractContextManager[None]:
-    """Reserve a slot for an exchange while the block runs; raises ThrottledError if the issuer is busy."""
-    oauth = step.oauth_token
-    return context.issuer_client.reserve(oauth.token_url, request.namespace) if oauth else nullcontext()
+def reserve(
+    context: ExchangeContext, request: Request, step: StepSpec, *, min_interval: timedelta = timedelta()
+) -> AbstractContextManager[None]:
+    """Reserve a slot for an exchange while the block runs; raises ThrottledError if the issuer is busy.
+
+    The next attempt repeats the exchanges before this one, too. If there are any, it is made after `min_interval`.
+    """
+    if step.oauth_token is None:
+        return nullcontext()
+    pause = timedelta() if step is request.spec.exchanges[0] else min_interval
+    return context.issuer_client.reserve(step.oauth_token.token_url, request.namespace, request.uid, pause)

@@ -222,8 +222,8 @@ class Dependencies:
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` reserves a slot for an exchange, and raises ThrottledError if Keyturn's own limit is reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
-    `free_worker` is called with the uid of a request whose reconciliation may take long, and `regain_worker` before it
-    continues.
+    `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
+    it continues.
     """
 
     store: Store
@@ -249,6 +249,20 @@ class Dependencies:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """The number of workers, and what a reconciliation can do with its own.
+
+    `free` and `regain`: see `free_worker` and `regain_worker` of Dependencies. `resume` receives the uid of a request
+    whose exchange a limit of Keyturn delayed, as soon as the limit allows it, and the time.
+    """
+
+    number: int
+    free: Callable[[str], None] = lambda _: None
+    regain: Callable[[str], Awaitable[None]] = _return_at_once
+    resume: Callable[[str, datetime], None] = lambda _uid, _now: None
+
+
+@dataclass(frozen=True, slots=True)
 class Stores:
     """The stores of sources, targets and tokens. `read_value` and `make_token` are passed to ExchangeContext."""
 
@@ -256,6 +270,27 @@ class Stores:
     tokens: TokenStore
     read_value: ReadValue
     make_token: MakeToken
+
+
+@contextmanager
+def _exchange_context(  # noqa: PLR0913 - each is a dependency
+    settings: Settings,
+    clock: Callable[[], datetime],
+    stores: Stores,
+    metrics: Metrics,
+    health: ServiceHealth,
+    *,
+    workers: Workers,
+    proxies: Proxies,
+) -> Iterator[ExchangeContext]:
+    # Twice as many threads, because there may be additional workers while reconciliations are slow.
+    threads, ambient = 2 * workers.number, bool(settings.sources.ambient)
+    aws = Aws(settings.aws, metrics, clock, health, threads, allow_ambient=ambient, proxies=proxies)
+    issuers = IssuerClient(
+        settings.issuers, metrics, clock, health, proxies=proxies, workers=workers.number, resume=workers.resume
+    )
+    with closing(aws), closing(issuers):
+        yield ExchangeContext(aws, issuers, stores.read_value, stores.make_token, settings.sources)
 
 
 @contextmanager
@@ -267,35 +302,32 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
     metrics: Metrics,
     service_health: ServiceHealth,
     *,
-    threads: int,
+    workers: Workers,
     token_locks: TokenLocks,
     pending_tokens: PendingTokens,
     holder: str,
     proxies: Proxies,
     check_lease: Callable[[float], None] = lambda _: None,
-    free_worker: Callable[[str], None] = lambda _: None,
-    regain_worker: Callable[[str], Awaitable[None]] = _return_at_once,
 ) -> Iterator[Dependencies]:
-    """Yield the dependencies, with at most `threads` concurrent AWS calls, and close the AWS clients at the end."""
-    allow_ambient = bool(settings.sources.ambient)
-    aws = Aws(settings.aws, metrics, clock, service_health, threads, allow_ambient=allow_ambient, proxies=proxies)
-    issuer_client = IssuerClient(settings.issuers, metrics, clock, service_health, proxies=proxies, workers=threads)
-    context = ExchangeContext(aws, issuer_client, stores.read_value, stores.make_token, settings.sources)
-    with closing(aws), closing(issuer_client):
+    """Yield the dependencies, and close the AWS clients and the threads at the end."""
+    min_interval = timedelta(seconds=settings.renewal.min_interval_seconds)
+    with _exchange_context(
+        settings, clock, stores, metrics, service_health, workers=workers, proxies=proxies
+    ) as context:
         yield Dependencies(
             store=stores.targets,
             tokens=stores.tokens,
             read_value=stores.read_value,
             prepare=functools.partial(prepare, context),
-            reserve=functools.partial(reserve, context),
+            reserve=functools.partial(reserve, context, min_interval=min_interval),
             now=clock,
             rand=rand,
             metrics=metrics,
-            min_interval=timedelta(seconds=settings.renewal.min_interval_seconds),
+            min_interval=min_interval,
             token_locks=token_locks,
             pending_tokens=pending_tokens,
             holder=holder,
             check_lease=check_lease,
-            free_worker=free_worker,
-            regain_worker=regain_worker,
+            free_worker=workers.free,
+            regain_worker=workers.regain,
         )

@@ -1,6 +1,5 @@
 """One reconciliation: read, decide, exchange, write, and report."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from keyturn.core.renewal import (
     Renew,
     Wait,
     after_failure,
+    before_expiry,
     decide,
     next_reconcile,
 )
@@ -54,8 +54,6 @@ from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
-# After an exchange that took longer, a request of another namespace may have the worker before the next exchange.
-_LONGEST_HOLD_SECONDS = 1.0
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
 
@@ -117,7 +115,8 @@ async def reconcile(
             return Reconciled(state, invalid(status, request.generation, request.message, now), (), None)
         if request.is_paused:
             with contextlib.suppress(UnavailableError, RefusedError):
-                state = state.with_target(request, await deps.store.read_target(request))
+                state, target = state.with_own_clock(await deps.store.read_target(request), now)
+                state = state.with_target(request, target)
             return _reconciled(deps, request, state, status, _unchanged(state, now))
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
@@ -136,7 +135,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
     requeue_at: datetime | None = None
     try:
-        target = await deps.store.read_target(request)
+        state, target = state.with_own_clock(await deps.store.read_target(request), now)
         state = state.with_target(request, target)
         inputs = await _read_inputs(deps, request, target, state)
         state = replace(state, inputs=inputs.hash, source=inputs.fingerprint)
@@ -149,11 +148,10 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 begun = await _begin(deps, request, state, inputs, now)
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
                 issuance, data, request_id = await _finish(deps, request, inputs, begun)
-                # If the write fails, the next attempt starts with a dry run.
-                state = replace(state, unwritten=True)
-                await deps.store.write(request, issuance, data)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                state = state.with_written(issuance, is_repair=reason in REPAIR_REASONS and bool(last or target))
+                state = state.with_unwritten(is_repair=reason in REPAIR_REASONS and bool(last or target))
+                await deps.store.write(request, issuance, data)
+                state = state.with_written(issuance)
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):
@@ -182,9 +180,9 @@ def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Ex
 def _failed(deps: Dependencies, request: Request, state: ReconcileState, problem: Exception, now: datetime) -> _Attempt:
     error, field = _as_failure(deps, request, problem), problem.field if isinstance(problem, _ExchangeError) else ""
     if isinstance(error, ThrottledError) and error.nothing_sent:
-        # Keyturn's own limit is not a failure. A long wait is divided, so that an expiry during it is reported.
+        # Keyturn's own limit is not a failure.
         outcome = Outcome(now, state.issuance, failure=state.failure)
-        return state, outcome, now + min(error.retry_after, _LONGEST_LIMIT_WAIT)
+        return state, outcome, before_expiry(now + min(error.retry_after, _LONGEST_LIMIT_WAIT), state, now)
     # The state contains the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand(), field)
@@ -294,11 +292,9 @@ async def _exchange(
     deps: Dependencies, request: Request, inputs: _Inputs, steps: Sequence[StepSpec], values: PipelineValues
 ) -> PipelineValues:
     """Run a part of the pipeline."""
-    time_of_loop = asyncio.get_running_loop().time
     for step in steps:
         # Checked before the next exchange, not after the last one: the error must not hide that a token was consumed.
         check_lengths(values)
-        started = time_of_loop()
         try:
             if inputs.stored and _is_consuming(request, inputs, step):
                 # A rotated token is saved before the next exchange, which may fail after the old token was consumed.
@@ -317,10 +313,6 @@ async def _exchange(
             raise _ExchangeError(f"spec.exchanges[{number}].{step.name}", error) from None
         # The refresh token is already saved; a later step must not use it.
         values = replace(values, refresh_token=None)
-        if time_of_loop() - started > _LONGEST_HOLD_SECONDS and step is not request.spec.exchanges[-1]:
-            # A user may have an issuer that responds after ten seconds, and a pipeline of six exchanges.
-            deps.free_worker(request.uid)
-            await deps.regain_worker(request.uid)
     return values
 
 

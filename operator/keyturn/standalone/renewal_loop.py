@@ -88,11 +88,10 @@ class RenewalLoop:
         while (due is None or now < due) and not has_changed:
             await self._deps.sleep(min(_POLL_SECONDS, (due - now).total_seconds()) if due else _POLL_SECONDS)
             previous, now = now, self._deps.now()
-            is_set = bool(self._clock_steps.observe(now, self._monotonic()))
-            if is_set:
-                self._state = self._state.with_clock_set(now)
+            if step := self._clock_steps.observe(now, self._monotonic()):
+                self._state = self._state.with_clock_set(now, step)
             has_changed = (
-                is_set
+                bool(step)
                 or now < previous
                 or await asyncio.to_thread(lambda: self._manifest.has_changed() or self._store.has_changed())
             )

@@ -17,7 +17,7 @@ from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, build_dependencies
+from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, Workers, build_dependencies
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import AtomicDir, StartupError, locked_directory
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable
@@ -25,8 +25,6 @@ from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.renewal_loop import RenewalLoop
 from keyturn.standalone.source_files import ProjectedToken, SourceFiles
 from keyturn.standalone.token_files import NO_STATE_DIR, TokenFiles
-
-_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def open_renewal_loop(
             Stores(store, tokens, sources.read_value, projected.make_token),
             metrics,
             ServiceHealth(),
-            threads=_THREADS,
+            workers=Workers(1),
             token_locks=exclusive_token_locks(holder),
             pending_tokens=environment.pending_tokens,
             holder=holder,

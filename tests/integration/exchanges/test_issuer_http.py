@@ -233,13 +233,13 @@ async def test_body_is_read_by_its_content(body: bytes, content_type: str, membe
 
 def test_requests_to_an_issuer_are_limited() -> None:
     client = issuer_client()
-    with client.reserve(URL, "billing"), client.reserve(SAME_URL, "billing"):
-        with pytest.raises(ThrottledError) as raised, client.reserve(URL, "billing"):
+    with client.reserve(URL, "billing", "acme-0001"), client.reserve(SAME_URL, "billing", "acme-0001"):
+        with pytest.raises(ThrottledError) as raised, client.reserve(URL, "billing", "acme-0001"):
             pass
         for other in (f"{URL}/other", "https://id.example:8443/token", "https://other.example/token"):
-            with client.reserve(other, "billing"):
+            with client.reserve(other, "billing", "acme-0001"):
                 pass
-    with client.reserve(URL, "billing"):
+    with client.reserve(URL, "billing", "acme-0001"):
         pass
 
     assert (raised.value.nothing_sent, raised.value.retry_after) == (True, 0.5 * SECOND)
@@ -250,18 +250,18 @@ def test_limit_for_an_issuer_is_a_setting() -> None:
     client = issuer_client(IssuerSettings(max_concurrent_requests=3))
     with ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(client.reserve(URL, "billing"))
+            stack.enter_context(client.reserve(URL, "billing", "acme-0001"))
         with pytest.raises(ThrottledError):
-            stack.enter_context(client.reserve(URL, "billing"))
+            stack.enter_context(client.reserve(URL, "billing", "acme-0001"))
 
 
 def test_limits_of_idle_issuers_are_dropped() -> None:
     client = issuer_client()
     for number in range(100):
-        with client.reserve(f"https://{number}.example/token", "billing"):
+        with client.reserve(f"https://{number}.example/token", "billing", "acme-0001"):
             pass
 
-    assert list(client._limiters) == []
+    assert len(client._limiters) == 0
 
 
 async def test_slow_issuer_times_out() -> None:

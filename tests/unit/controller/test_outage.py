@@ -97,14 +97,15 @@ class Simulation:
 
 
 @pytest.mark.parametrize(
-    ("failure_seconds", "calls", "in_flight"),
+    ("failure_seconds", "calls", "in_flight", "urgent_share"),
     [
-        pytest.param(0.05, 12 * NUMBER, 1.0, id="fails immediately"),
-        pytest.param(10.0, NUMBER, 11.0, id="hangs for 10 s: every worker is in a call when the outage ends"),
+        pytest.param(0.05, 12 * NUMBER, 1.0, 0.7, id="fails immediately"),
+        # A third of the first renewals are those of the calls in progress, in any order.
+        pytest.param(10.0, 2 * NUMBER, 11.0, 0.5, id="hangs for 10 s: every worker is in a call when the outage ends"),
     ],
 )
 def test_recovery_renews_the_soonest_to_expire_first_and_loses_none(
-    failure_seconds: float, calls: int, in_flight: float
+    failure_seconds: float, calls: int, in_flight: float, urgent_share: float
 ) -> None:
     simulation = Simulation(failure_seconds)
     with asyncio.Runner(loop_factory=VirtualTime) as runner:
@@ -115,5 +116,5 @@ def test_recovery_renews_the_soonest_to_expire_first_and_loses_none(
     assert sum(BEGINS <= at < ENDS for at in simulation.calls) <= calls
     assert failed == 0
     assert len(after) > 0.9 * NUMBER
-    assert sum(renewal.previous_expires <= urgent for renewal in after[: NUMBER // 10]) >= 0.7 * NUMBER // 10
+    assert sum(renewal.previous_expires <= urgent for renewal in after[: NUMBER // 10]) >= urgent_share * NUMBER // 10
     assert [renewal for renewal in after if renewal.at > renewal.previous_expires > ENDS + in_flight] == []

@@ -271,11 +271,15 @@ async def test_installation_that_others_cannot_verify_renews_nothing() -> None:
 
 
 class SlowServer(ApiServer):
-    """Takes `pause[0]` seconds for each list."""
+    """Takes `pause[0]` seconds for each list, and a minute for each write in the namespace "slow"."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pause = [0]
+
+    async def request(self, method: str, path: str, body: object = None, **more: Any) -> ApiResponse:
+        await asyncio.sleep(60 if method != "GET" and "/namespaces/slow/" in path else 0)
+        return await super().request(method, path, body, **more)
 
     async def list_page(self, *args: Any, **more: Any) -> Page | None:
         await asyncio.sleep(self.pause[0])
@@ -294,3 +298,14 @@ async def test_slow_list_of_leases_does_not_delay_a_claim() -> None:
         assert await one.claim("web") == ""
     await check
     assert one.is_held("web")
+
+
+@in_virtual_time
+async def test_slow_lease_of_a_namespace_delays_no_other() -> None:
+    one = await Installations(SlowServer()).start("one")
+    claim = asyncio.ensure_future(one.claim("slow"))
+    await asyncio.sleep(1)
+
+    async with asyncio.timeout(1):
+        assert await one.claim("web") == ""
+    assert await claim == ""

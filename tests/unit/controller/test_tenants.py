@@ -1,4 +1,4 @@
-"""Simulates an hour of the queue: one namespace has 1,300 short-lived requests, ten others a few each."""
+"""Simulates an hour of the queue: one namespace has 1,300 short-lived requests or slow ones, others have a few."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import pytest
 
 from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import NOW
-from tests.support.virtual_time import VirtualTime
+from tests.support.virtual_time import VirtualTime, in_virtual_time
 
 TENANT, OTHERS, WORKERS = 1300, 100, 4
 SHORT, LONG = timedelta(minutes=15), timedelta(hours=1)
@@ -80,3 +80,26 @@ def test_tenant_gets_the_remaining_capacity(hour: Cluster) -> None:
 
     assert rounds >= 5
     assert hour.expired == []
+
+
+@in_virtual_time
+async def test_slow_requests_of_a_tenant_delay_others_by_seconds() -> None:
+    """A request of the tenant occupies a worker for most of a minute, for example with writes that time out."""
+    cluster = Cluster(call_seconds=0.2)
+
+    async def run_one(uid: str) -> None:
+        if uid.startswith("tenant"):
+            await asyncio.sleep(47)
+        await cluster.run_one(uid)
+
+    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
+    for number in range(50):
+        cluster.add(f"tenant/{number}", cluster.now(), cluster.now() + SHORT)
+    for number in range(HOUR_SECONDS // 10):
+        await asyncio.sleep(10)
+        cluster.add(f"other-{number % 2}/{number}", cluster.now(), cluster.now() + LONG)
+    running.cancel()
+    others = [late for uid, late in cluster.late if uid.startswith("other")]
+
+    assert len(others) > 300
+    assert max(others) <= timedelta(seconds=5)

@@ -61,6 +61,41 @@ def test_two_busy_namespaces_do_not_delay_a_third() -> None:
     assert queue.get(NOW + SECOND) == "x"
 
 
+def test_slow_reconciliations_do_not_delay_another_namespace() -> None:
+    queue = work_queue("a", "b", "c", "d", workers=2)
+    queue.add("x", NOW, NOW + DAY, "other")
+    queue.add("y", NOW, NOW + DAY, "other")
+    started = [queue.get(NOW), queue.get(NOW)]
+    queue.note_slow("a")
+    assert (started, queue.get(NOW)) == (["a", "x"], None)
+    queue.done("x")
+    assert [queue.get(NOW), queue.get(NOW)] == ["y", None]
+
+
+def test_slow_reconciliations_of_a_namespace_start_no_others_there() -> None:
+    queue = work_queue("a", "b", "c", "d", workers=2)
+    assert [queue.get(NOW), queue.get(NOW)] == ["a", "b"]
+    for uid in ("a", "b"):
+        queue.note_slow(uid)
+    queue.add("x", NOW, NOW + DAY, "other")
+    assert [queue.get(NOW), queue.get(NOW)] == ["x", None]
+    queue.done("x")
+    queue.done("a")
+    assert [queue.get(NOW), queue.get(NOW)] == ["c", None]
+
+
+def test_slow_reconciliations_at_most_double_the_workers() -> None:
+    queue = WorkQueue(2)
+    for name in "abcdef":
+        queue.add(name, NOW, NOW, name)
+    started = []
+    while uid := queue.get(NOW):
+        started.append(uid)
+        queue.note_slow(uid)
+
+    assert started == ["a", "b", "c", "d"]
+
+
 def test_namespace_gets_all_workers_while_no_other_waits() -> None:
     queue = work_queue("a", "b", "c", "d", "e", workers=4)
 

@@ -1,8 +1,9 @@
+import heapq
 from datetime import timedelta
 
 import pytest
 
-from keyturn.exchanges.rate_limit import ConcurrencyLimiter, RateLimiter, RateLimiters, is_too_long
+from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from tests.support.dependencies import SECOND
 
 NO_TIME = timedelta()
@@ -12,7 +13,7 @@ def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> R
     """A rate limiter that is throttled at second 0, after this number of calls in the seconds before."""
     rate_limiter = RateLimiter()
     for number in range(calls):
-        rate_limiter.reserve(-seconds + number * seconds / calls)
+        rate_limiter.reserve(-seconds + number * seconds / calls, "billing")
     rate_limiter.throttled(0.0, retry_after)
     return rate_limiter
 
@@ -20,7 +21,7 @@ def throttled(calls: int, seconds: float, retry_after: timedelta = NO_TIME) -> R
 def test_calls_are_unlimited_until_throttled() -> None:
     rate_limiter = RateLimiter()
 
-    assert {rate_limiter.reserve(0.0) for _ in range(10_000)} == {0.0}
+    assert {rate_limiter.reserve(0.0, "billing") for _ in range(10_000)} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -39,14 +40,14 @@ def test_rate_after_throttling(calls: int, seconds: float, rate: float) -> None:
 
 def test_each_call_gets_its_slot_after_throttling() -> None:
     rate_limiter = throttled(10, 1.0)
-    waits = [rate_limiter.reserve(0.0) for _ in range(3)]
+    waits = [rate_limiter.reserve(0.0, "billing") for _ in range(3)]
 
     assert waits == pytest.approx([n / rate_limiter.rate for n in (1, 2, 3)])
 
 
 def test_distant_slot_is_not_kept() -> None:
     rate_limiter = throttled(10, 1.0, 60 * SECOND)
-    waits = {rate_limiter.reserve(0.0) for _ in range(100)}
+    waits = {rate_limiter.reserve(0.0, "billing") for _ in range(100)}
 
     assert waits == {60.0}
     assert is_too_long(60.0)
@@ -55,7 +56,7 @@ def test_distant_slot_is_not_kept() -> None:
 def test_retry_after_delays_the_next_slot() -> None:
     rate_limiter = throttled(10, 1.0, 3 * SECOND)
 
-    assert rate_limiter.reserve(0.0) == 3.0
+    assert rate_limiter.reserve(0.0, "billing") == 3.0
     assert not is_too_long(3.0)
 
 
@@ -63,7 +64,7 @@ def test_later_throttling_does_not_shorten_the_delay() -> None:
     rate_limiter = throttled(10, 1.0, 30 * SECOND)
     rate_limiter.throttled(1.0, NO_TIME)
 
-    assert rate_limiter.reserve(1.0) == 29.0
+    assert rate_limiter.reserve(1.0, "billing") == 29.0
 
 
 def test_rate_recovers_with_successful_calls() -> None:
@@ -71,7 +72,7 @@ def test_rate_recovers_with_successful_calls() -> None:
     for _ in range(200):
         rate_limiter.succeeded()
 
-    assert [rate_limiter.reserve(10.0) for _ in range(100)] == [0.0] * 100
+    assert [rate_limiter.reserve(10.0, "billing") for _ in range(100)] == [0.0] * 100
 
 
 def test_rate_converges_to_the_limit_of_the_service() -> None:
@@ -80,7 +81,7 @@ def test_rate_converges_to_the_limit_of_the_service() -> None:
         now = tick / 1000
         second = int(now)
         # Fifty calls are due each second. A call whose slot is not free yet is skipped.
-        if tick % 20 or rate_limiter._free_at > now or rate_limiter.reserve(now):
+        if tick % 20 or rate_limiter._free_at > now or rate_limiter.reserve(now, "billing"):
             continue
         if accepted[second] < 10:
             accepted[second] += 1
@@ -98,7 +99,10 @@ def test_rate_limiters_are_separate_per_key() -> None:
     rate_limiters = RateLimiters()
     rate_limiters.get("a").throttled(0.0, 60 * SECOND)
 
-    assert (rate_limiters.get("a").reserve(0.0), rate_limiters.get("b").reserve(0.0)) == (60.0, 0.0)
+    assert (rate_limiters.get("a").reserve(0.0, "billing"), rate_limiters.get("b").reserve(0.0, "billing")) == (
+        60.0,
+        0.0,
+    )
 
 
 def test_least_recently_used_rate_limiter_is_dropped() -> None:
@@ -113,66 +117,26 @@ def test_least_recently_used_rate_limiter_is_dropped() -> None:
     assert rate_limiters.get("second") is not second
 
 
-def test_concurrency_limit_allows_its_number_of_calls() -> None:
-    limiter = ConcurrencyLimiter(2)
-    waits = [limiter.acquire(0.0, "billing") for _ in range(3)]
-    limiter.release(1.0, "billing")
+@pytest.mark.parametrize(("rate", "number"), [(0.5, 50), (5.0, 2000), (100.0, 5000)])
+def test_namespace_with_many_calls_leaves_slots_to_another(rate: float, number: int) -> None:
+    """Its calls return after each wait, and 10 s after they were made."""
+    rate_limiter = throttled(10, 1.0)
+    rate_limiter.rate = rate
+    events = [(index / 1000, "billing") for index in range(number)] + [(30.0, "web")]
+    heapq.heapify(events)
+    now = wait = 0.0
+    while now < 60:
+        now, namespace = heapq.heappop(events)
+        wait = rate_limiter.reserve(now, namespace)
+        if namespace == "web" and not is_too_long(wait):
+            break
+        heapq.heappush(events, (now + wait + (0 if is_too_long(wait) else 10), namespace))
 
-    assert [wait > 0 for wait in waits] == [False, False, True]
-    assert limiter.acquire(1.0, "billing") == 0
-
-
-def test_calls_above_the_concurrency_limit_return_one_after_the_other() -> None:
-    limiter = ConcurrencyLimiter(2)
-    waits = [limiter.acquire(10.0, "billing") for _ in range(6)]
-
-    assert waits == [0, 0, 0.5, 1.0, 1.5, 2.0]
-
-
-def test_return_follows_the_duration_of_recent_calls() -> None:
-    limiter = ConcurrencyLimiter(1)
-    for _ in range(50):
-        limiter.acquire(0.0, "billing")
-        limiter.release(4.0, "billing")
-    limiter.acquire(0.0, "billing")
-
-    assert limiter.acquire(0.0, "billing") == pytest.approx(4.0, rel=0.01)
+    # A wait that is too long for a worker, and one for its slot.
+    assert now + wait < 30 + 7.5 + 5
 
 
-def test_return_takes_at_most_30_seconds() -> None:
-    limiter = ConcurrencyLimiter(1)
+def test_namespace_gets_distant_slots_while_no_other_waits() -> None:
+    rate_limiter = throttled(10, 1.0)
 
-    assert max(limiter.acquire(0.0, "billing") for _ in range(1000)) == 30
-
-
-def test_namespace_with_many_calls_leaves_one_to_another() -> None:
-    limiter = ConcurrencyLimiter(2)
-    assert [limiter.acquire(0.0, "billing") for _ in range(2)] == [0, 0]
-    wait = limiter.acquire(0.0, "web")
-    limiter.release(10.0, "billing")
-
-    # The other one is reserved as long as the other namespace can be expected back.
-    assert limiter.acquire(0.1, "billing") > 0
-    assert limiter.acquire(wait, "web") == 0
-    limiter.release(1.0, "web")
-    assert limiter.acquire(wait, "billing") == 0
-
-
-def test_namespace_that_does_not_come_back_reserves_nothing() -> None:
-    limiter = ConcurrencyLimiter(2)
-    assert [limiter.acquire(0.0, "billing") for _ in range(2)] == [0, 0]
-    wait = limiter.acquire(0.0, "web")
-    limiter.release(1.0, "billing")
-
-    assert limiter.acquire(wait + 16, "billing") == 0
-
-
-@pytest.mark.parametrize("limit", [1, 3])
-def test_each_namespace_has_at_least_one_call(limit: int) -> None:
-    limiter = ConcurrencyLimiter(limit)
-    assert [limiter.acquire(0.0, "billing") for _ in range(limit)] == [0] * limit
-    limiter.acquire(0.0, "web")
-    for _ in range(limit):
-        limiter.release(1.0, "billing")
-
-    assert limiter.acquire(0.1, "billing") == 0
+    assert max(wait for _ in range(100) if (wait := rate_limiter.reserve(0.0, "billing")) <= 5) > 4.5

@@ -108,6 +108,29 @@ async def test_forgery_each_second_costs_as_much_as_drift(forgery: Forgery) -> N
     assert env.exchanges == 3 * CALLS
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_repairs_that_cannot_be_written_cost_as_much_as_drift(is_restarted: bool) -> None:  # noqa: FBT001
+    """For example because the Secret is so large that etcd refuses it, which a dry run does not show."""
+    env = await issued()
+    await env.reconcile(request(), after=50 * MINUTE)
+    record = env.issuance()
+    if is_restarted:
+        put_record(env, forge(record, **LATE))
+        env.restart()
+    env.aws.calls.clear()
+    for _ in range(4 * 60):
+        put_record(env, forge(record, **LATE))
+        env.store.failures["write"] = [UnavailableError("Unavailable", "HTTP 500", service="kubernetes")]
+        done = await env.reconcile(request(), after=SECOND)
+        if done.failure:
+            # The service recovers at once.
+            state = replace(env.states[request().uid], failure=replace(done.failure, next_attempt_time=env.now))
+            env.states[request().uid] = state
+
+    # Immediately, again because the first one was not written, and after 1 and 2 minutes.
+    assert env.exchanges == 4 * CALLS
+
+
 async def test_conflict_between_repairs_costs_as_much_as_drift() -> None:
     env = await issued()
     await env.reconcile(request(), after=50 * MINUTE)

@@ -1,5 +1,3 @@
-import asyncio
-import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,7 +6,6 @@ from msgspec.structs import replace as replace_struct
 
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash
-from keyturn.core.state import ReconcileState
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     HOUR,
@@ -17,13 +14,11 @@ from tests.support.dependencies import (
     ROLE,
     SECOND,
     FakeEnvironment,
-    attempt,
     environment,
     issued,
     request,
     signed,
 )
-from tests.support.virtual_time import in_virtual_time
 
 RENEWS_AFTER = 40 * MINUTE
 
@@ -209,26 +204,3 @@ async def test_secret_of_another_request_is_refused() -> None:
 
     assert outcome.failure
     assert outcome.failure.error.message.startswith("Secret acme belongs to TokenRequest acme;")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.5, []), (2, ["free", "regain"])], ids=["a fast exchange", "a slow exchange"]
-)
-@in_virtual_time
-async def test_worker_is_offered_to_others_after_a_slow_exchange(seconds: float, expected: list[str]) -> None:
-    env, order = environment(), list[str]()
-
-    async def delay(point: str) -> None:
-        # Neither before the first exchange nor after the last one.
-        await asyncio.sleep(seconds if point.startswith("after ") else 0)
-
-    async def regain_worker(_: str) -> None:
-        order.append("regain")
-
-    env.watch(delay)
-    env.secrets.create_request(request())
-    deps = dataclasses.replace(env.deps, free_worker=lambda _: order.append("free"), regain_worker=regain_worker)
-    await attempt(deps, request(), ReconcileState())
-
-    assert env.exchanges == 2
-    assert order == expected

@@ -103,6 +103,20 @@ async def test_long_own_limit_is_checked_each_minute() -> None:
     assert outcome.reconciled.requeue_at == env.now + MINUTE
 
 
+async def test_expiry_during_a_wait_for_the_own_limit_is_reported() -> None:
+    env = await issued()
+    expires = env.issuance().expires
+    env.now = expires - 5 * SECOND
+    env.aws.failures = [ThrottledError("rate limited", retry_after=HOUR, nothing_sent=True)] * 2
+    before = await env.reconcile(request())
+    after = await env.reconcile(request(), after=5 * SECOND)
+    ready = after.status.condition("Ready")
+
+    assert (before.reconciled.requeue_at, after.reconciled.requeue_at) == (expires, expires + MINUTE)
+    assert ready
+    assert ready.reason == "Expired"
+
+
 async def test_own_limit_at_a_later_exchange_waits_the_minimum_interval() -> None:
     env = await issued()
     env.aws.busy["AssumeRoleWithWebIdentity"] = [SECOND]
