@@ -301,6 +301,31 @@ async def test_regained_workers_do_not_delay_another_namespace() -> None:
     assert queue.get(NOW) is None
 
 
+async def test_namespace_without_workers_regains_one_from_a_busy_namespace() -> None:
+    queue = work_queue("a", "b", "c", "d", workers=4)
+    for _ in range(4):
+        queue.free_worker(queue.get(NOW) or "")
+    for uid in "vwxyz":
+        queue.add(uid, NOW, NOW, "other")
+    busy = [queue.get(NOW) for _ in range(4)]
+    returning = [asyncio.create_task(queue.regain_worker(uid)) for uid in "abcd"]
+    await asyncio.sleep(0)
+    queue.done("v")
+
+    assert (busy, queue.get(NOW)) == (["v", "w", "x", "y"], None)
+    await asyncio.sleep(0)
+    assert [task.done() for task in returning] == [True, False, False, False]
+    # From now on, each namespace has a share.
+    for uid in "wx":
+        queue.done(uid)
+        queue.get(NOW)
+    await asyncio.sleep(0)
+    assert [task.done() for task in returning] == [True, True, False, False]
+    for task in returning:
+        task.cancel()
+    await asyncio.wait(returning)
+
+
 async def test_worker_that_was_not_freed_is_not_waited_for() -> None:
     queue = work_queue("a", workers=1)
     assert queue.get(NOW) == "a"
