@@ -32,12 +32,16 @@ async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
 
 
 class Parts:
-    """A body of the parts "0" to "9", 100 times."""
+    """A body of the parts "0" to "9", 100 times. `on_part` is called before each of them."""
 
     size = 1000
 
+    def __init__(self, on_part: Callable[[], None]) -> None:
+        self._on_part = on_part
+
     def parts(self) -> Iterator[bytes]:
         for number in range(1000):
+            self._on_part()
             yield b"%d" % (number % 10)
 
 
@@ -48,13 +52,14 @@ class EchoHandler:
         self.targets: list[bytes] = []
         self.errors: list[int] = []
         self.on_request: Callable[[], None] = lambda: None
+        self.on_part: Callable[[], None] = lambda: None
 
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
         self.on_request()
         self.targets.append(http_request.target)
         path = http_request.target.removeprefix(b"/")
         if path == b"parts":
-            return HttpResponse(200, Parts())
+            return HttpResponse(200, Parts(self.on_part))
         return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)
 
     def error(self, status: int, message: str) -> HttpResponse:

@@ -16,8 +16,8 @@ import h11
 
 METHODS = (b"GET", b"HEAD")
 _READ_BYTES = 2048
-# How many requests are read in an iteration of the event loop. 256 clients that send many requests at once, or 8 KiB of
-# headers, would otherwise occupy it for a second, again and again.
+# How many requests are read, and parts of large bodies sent, in an iteration of the event loop. 256 clients that send
+# many requests at once, or 8 KiB of headers, would otherwise occupy it for a second, again and again.
 _STEPS = 8
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
 # whole memory limit of an injected sidecar, 64 MiB.
@@ -205,7 +205,8 @@ class HttpServer:
                     for number, data in enumerate(parts):
                         if number:
                             # drain() returns at once as long as the kernel accepts data.
-                            await asyncio.sleep(0)
+                            async with self._steps:
+                                await asyncio.sleep(0)
                         self._make_room(len(data))
                         writer.write(data)
                         await writer.drain()
