@@ -18,6 +18,8 @@ from tests.support.controlplane.build import HERE
 ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
 _PYTHONS = ("3.13", "3.14")
+# Tests of the packages call uv, which bootstrap.txt contains.
+_REQUIREMENTS = ("requirements/bootstrap.txt", "requirements/dev.txt")
 _MINORS = sorted(path.name.removeprefix("kubernetes-") for path in HERE.glob("kubernetes-*"))
 _CHART_TESTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "e2e").glob("test_chart*.py"))
 # Sidecar injection requires Kubernetes 1.36. The others need a node, or measure what does not depend on the version.
@@ -48,7 +50,7 @@ def _python(version: str) -> str:
     python = directory / "bin" / "python"
     for command in (
         ("venv", "--clear", "--python", interpreter, str(directory)),
-        ("pip", "sync", "--python", str(python), "--require-hashes", "requirements/dev.txt"),
+        ("pip", "sync", "--python", str(python), "--require-hashes", *_REQUIREMENTS),
         ("pip", "install", "--python", str(python), "--no-deps", "--editable", "."),
     ):
         subprocess.run([_BIN / "uv", *command, "--quiet"], cwd=ROOT, check=True)
