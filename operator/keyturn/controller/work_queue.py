@@ -38,7 +38,9 @@ class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
-    reconciliations that released theirs, and then the request that expires first.
+    reconciliations that released theirs. Namespaces that are equal take turns, and in each turn the request that
+    expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
+    count as expired, would delay others until their credentials expire.
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
     all. So do additional workers, up to twice as many, while reconciliations are slow. Many or slow requests delay only
     their own namespace. Time is an argument: the queue has no clock.
@@ -48,9 +50,9 @@ class WorkQueue:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        # The overdue requests of each namespace, and the first one of each namespace with the load of the namespace.
+        # The overdue requests of each namespace, and the first one of each with the load and the turn of the namespace.
         self._ready: dict[str, list[_Waiting]] = {}
-        self._first: list[tuple[_Load, _Waiting]] = []
+        self._first: list[tuple[_Load, int, _Waiting]] = []
         self._busy: dict[str, str] = {}
         self._without_worker: set[str] = set()
         # The reconciliations that take long, and the timers that notice this.
@@ -59,6 +61,9 @@ class WorkQueue:
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._loads: dict[str, _Load] = {}
+        # The next turn of each namespace, and the latest turn that has begun, in which a namespace begins to wait.
+        self._turns: dict[str, int] = {}
+        self._turn, self._most_turns = 0, _MAX_STALE_ENTRIES
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
         self.changed = asyncio.Event()
@@ -97,7 +102,10 @@ class WorkQueue:
             _, serial, uid = heapq.heappop(self._delayed)
             if self._is_current(serial, uid):
                 queued = self._queued[uid]
-                ready = self._ready.setdefault(queued.namespace, [])
+                ready = self._ready.get(queued.namespace)
+                if ready is None:
+                    ready = self._ready[queued.namespace] = []
+                    self._turns[queued.namespace] = max(self._turn, self._turns.get(queued.namespace, 0))
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
         item = self._next(only_idle=in_progress >= self.workers - self.workers // _RESERVED)
@@ -195,6 +203,17 @@ class WorkQueue:
     def _load_of(self, namespace: str) -> _Load:
         return self._loads.get(namespace, (0, 0))
 
+    def _place(self, namespace: str, item: _Waiting) -> tuple[_Load, int, _Waiting]:
+        return self._load_of(namespace), self._turns[namespace], item
+
+    def _end_turn(self, namespace: str) -> None:
+        self._turn = max(self._turn, self._turns[namespace])
+        self._turns[namespace] += 1
+        if len(self._turns) > self._most_turns:
+            # A namespace with an earlier turn, or none, begins to wait in the latest turn.
+            kept = {name: turn for name, turn in self._turns.items() if turn > self._turn or name in self._ready}
+            self._turns, self._most_turns = kept, 2 * len(kept) + _MAX_STALE_ENTRIES
+
     def _offer(self, namespace: str) -> None:
         """Add the first request of a namespace to `_first`, after it or the load has changed."""
         ready = self._ready.get(namespace, [])
@@ -203,9 +222,9 @@ class WorkQueue:
         if not ready:
             self._ready.pop(namespace, None)
             return
-        heapq.heappush(self._first, (self._load_of(namespace), ready[0]))
+        heapq.heappush(self._first, self._place(namespace, ready[0]))
         if len(self._first) > 2 * len(self._ready) + _MAX_STALE_ENTRIES:
-            self._first = [(self._load_of(name), items[0]) for name, items in self._ready.items()]
+            self._first = [self._place(name, items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 
     def _next(self, *, only_idle: bool) -> _Waiting | None:
@@ -214,16 +233,17 @@ class WorkQueue:
         With `only_idle`, it must be of a namespace without a busy worker.
         """
         while self._first:
-            load, item = self._first[0]
+            place = load, _, item = self._first[0]
             _, serial, uid, namespace = item
             ready = self._ready.get(namespace)
-            is_valid = ready is not None and ready[0] is item and load == self._load_of(namespace)
+            is_valid = ready is not None and ready[0] is item and place == self._place(namespace, item)
             if is_valid and only_idle and load[0]:
                 return None
             heapq.heappop(self._first)
             if ready is None or not is_valid:
                 continue
             if self._is_current(serial, uid):
+                self._end_turn(namespace)
                 return heapq.heappop(ready)
             self._offer(namespace)
         return None
