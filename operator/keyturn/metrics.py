@@ -163,7 +163,9 @@ class _Group:
     def add(self, text: str) -> None:
         data = text.encode()
         self.size += len(data)
-        self._compressed.append(self._compressor.compress(data))
+        # Most results are empty, because zlib collects its output.
+        if compressed := self._compressor.compress(data):
+            self._compressed.append(compressed)
 
     def finish(self) -> None:
         self._compressed.append(self._compressor.flush())
@@ -175,7 +177,6 @@ class _Group:
             yield decompressor.decompress(data, _PART_BYTES)
             while decompressor.unconsumed_tail:
                 yield decompressor.decompress(decompressor.unconsumed_tail, _PART_BYTES)
-        yield decompressor.flush()
 
 
 class Metrics:
