@@ -32,21 +32,22 @@ async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
 
 
 class Parts:
-    """A body of the parts "0" to "9", 100 times. `on_part` is called before each of them."""
+    """A body of the parts "0" to "9", again and again, each digit `repeated`. `on_part` is called before each part."""
 
-    size = 1000
-
-    def __init__(self, on_part: Callable[[], None]) -> None:
+    def __init__(self, on_part: Callable[[], None], number: int = 1000, repeated: int = 1) -> None:
+        self.size = number * repeated
         self._on_part = on_part
+        self._number = number
+        self._repeated = repeated
 
     def parts(self) -> Iterator[bytes]:
-        for number in range(1000):
+        for number in range(self._number):
             self._on_part()
-            yield b"%d" % (number % 10)
+            yield b"%d" % (number % 10) * self._repeated
 
 
 class EchoHandler:
-    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts."""
+    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts and /large."""
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []
@@ -60,6 +61,8 @@ class EchoHandler:
         path = http_request.target.removeprefix(b"/")
         if path == b"parts":
             return HttpResponse(200, Parts(self.on_part))
+        if path == b"large":
+            return HttpResponse(200, Parts(self.on_part, 20, 2**20))
         return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)
 
     def error(self, status: int, message: str) -> HttpResponse:

@@ -287,6 +287,34 @@ async def test_unread_responses_of_all_clients_together_are_bounded() -> None:
         assert server.open_connections <= 3
 
 
+async def test_client_that_receives_a_large_body_is_not_closed_for_others() -> None:
+    request, parts = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", 0
+
+    def count() -> None:
+        nonlocal parts
+        parts += 1
+
+    async def settled() -> None:
+        before = -1
+        while parts != before:
+            before = parts
+            await asyncio.sleep(0.05)
+
+    async with running_server() as (address, echo, _), AsyncExitStack() as clients:
+        echo.on_part = count
+        reader, writer = await clients.enter_async_context(connect(address))
+        writer.write(request)
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(18):
+            _, other = await clients.enter_async_context(connect(address))
+            other.write(request)
+            await settled()
+            await reader.readexactly(2**20)
+            await settled()
+
+        await reader.readexactly(2 * 2**20)
+
+
 async def test_close_completes_open_requests_and_refuses_new_clients() -> None:
     async with (
         running_server() as (address, _, server),
