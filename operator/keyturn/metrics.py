@@ -35,7 +35,7 @@ _COMPONENTS = ("reconcile", "lease", "probes", "scope", "request_watch", "secret
 _DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LATENESS_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 
-# Field of Series: the metric with its value, if it has one.
+# The metrics whose values are times, by the field of Series. A time that is None is not exported.
 _TIMES: Mapping[str, str] = {
     "issued": "keyturn_credentials_issued_timestamp_seconds",
     "renews": "keyturn_credentials_renewal_timestamp_seconds",
@@ -57,7 +57,7 @@ GAUGES: Mapping[str, str] = {
     "keyturn_workqueue_requests": "TokenRequests in the work queue, by state.",
 }
 _PART_BYTES = 65536
-# How many TokenRequests are formatted before other tasks run: about a millisecond.
+# How many TokenRequests are formatted before other tasks run. It takes about a millisecond.
 _BATCH = 50
 
 
@@ -257,10 +257,10 @@ class Metrics:
         self._work_queue = work_queue
 
     async def exposition(self) -> Exposition:
-        """Return all metrics. Other tasks run meanwhile: with 100,000 TokenRequests, it takes seconds.
+        """Return all metrics. With 100,000 TokenRequests, it takes a second, and other tasks run meanwhile.
 
-        A thread would not help: each time that a task wants to run, it would wait until the thread releases the
-        interpreter, which takes 5 ms.
+        A thread would delay these tasks more: each time that one wants to run, it would wait up to 5 ms until the
+        thread releases the interpreter.
         """
         exposition, series = Exposition(generate_latest(self.registry)), iter(self._series())
         while batch := tuple(itertools.islice(series, _BATCH)):
@@ -291,7 +291,7 @@ class Metrics:
 
 
 def _samples(request: Series) -> Iterator[tuple[str, str]]:
-    """Return the name of the metric and the line for each sample of a TokenRequest, with the labels in order.
+    """Return the name of the metric and the line for each sample of a TokenRequest. Labels are in alphabetical order.
 
     prometheus_client would need eight times the CPU time, and memory for all samples at once.
     """
@@ -307,8 +307,10 @@ def _samples(request: Series) -> Iterator[tuple[str, str]]:
     for kind, status, _ in request.conditions:
         condition, reason = _escape(kind), reasons[kind]
         yield name, f'{name}{{condition="{condition}",{labels},reason="{reason}",status="{_escape(status)}"}} 1\n'
-    yield (name := "keyturn_request_failed_attempts"), f"{name}{{{labels}}} {request.failed_attempts}\n"
-    yield (name := "keyturn_request_suspended"), f"{name}{{{labels}}} {request.suspended:d}\n"
+    name = "keyturn_request_failed_attempts"
+    yield name, f"{name}{{{labels}}} {request.failed_attempts}\n"
+    name = "keyturn_request_suspended"
+    yield name, f"{name}{{{labels}}} {request.suspended:d}\n"
 
 
 def _escape(value: str) -> str:

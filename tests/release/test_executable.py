@@ -33,7 +33,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(directory: Path) -> Run:
-    # The PATH has no Python, and no kubectl but that of a test.
+    # PATH contains neither Python nor kubectl, except for the script that a test writes.
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [str(directory / PROGRAM), *arguments]
         variables = {"PATH": str(directory)}

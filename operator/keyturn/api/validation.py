@@ -16,8 +16,8 @@ from keyturn.api.base import EXPECTATION, InvalidSpecError
 # fit if they are ASCII. The limits in the schema count characters, but Python needs four bytes for each character of a
 # text that contains an emoji.
 MAX_SPEC_BYTES = 192 * 1024
-# At the end of messages: a value that needs quotes or brackets in YAML. The message never contains the value itself.
-THE_VALUE = "the value"
+# Ends messages about a value that needs quotes or brackets in YAML. Only `keyturn check` replaces it with the value.
+VALUE_PLACEHOLDER = "the value"
 _LONGEST_VALUE = 64
 _ENUM = "Invalid enum value "
 _PATTERN = "Expected `str` matching regex "
@@ -104,7 +104,7 @@ def _in_words(problem: str, subject: str, node: Callable[[], dict[str, Any]], *,
 
 def _type_in_words(expected: str, actual: str, node: Callable[[], dict[str, Any]]) -> str:
     if expected == "str" and actual in _NOT_TEXT:
-        return f"text: put quotes around {THE_VALUE}"
+        return f"text: put quotes around {VALUE_PLACEHOLDER}"
     if expected == "array":
         return f"a list{_list_hint(node()['items'], actual)}"
     return f"of type {_TYPES.get(expected, expected)}, not {_TYPES.get(actual, actual)}"
@@ -114,7 +114,7 @@ def _list_hint(item: dict[str, Any], actual: str) -> str:
     """Return how to make a list of a value, which is possible only if the items have no fields."""
     if "$ref" in item or actual not in ("str", *_NOT_TEXT):
         return f", but is of type {_TYPES.get(actual, actual)}"
-    return f": put {'brackets' if actual == 'str' else 'quotes and brackets'} around {THE_VALUE}"
+    return f": put {'brackets' if actual == 'str' else 'quotes and brackets'} around {VALUE_PLACEHOLDER}"
 
 
 def _limit_in_words(kind: str, operator: str, number: str) -> str:

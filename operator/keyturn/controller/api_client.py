@@ -40,8 +40,8 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
 _PAUSES = (0.2, 1.0)
-# In bytes. A tenant's objects can be ten times as large as those that are usual, and all workers may read them.
-_SMALL_BODY = 128 * 1024
+# Larger bodies are decoded one at a time: a tenant can make objects huge, and all workers may read them at once.
+_SMALL_BODY_BYTES = 128 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
 # Short, because each watch starts with a check that etcd was not restored.
 WATCH_SECONDS = 60
@@ -59,7 +59,7 @@ _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A response: the HTTP status and the decoded body, an object or a Status. `data` is not decoded, see `select`."""
+    """A response: the HTTP status and the body, an object or a Status. Its `data` is still encoded: see `select`."""
 
     status: int
     body: dict[str, Any] = field(repr=False)
@@ -194,10 +194,9 @@ class ApiClient:
             raise _unreachable(error, service=SYSTEM) from None
         if is_temporary:
             raise UnavailableError("Unavailable", f"the API server returned HTTP {status}", service=SYSTEM)
-        if len(content) <= _SMALL_BODY:
+        if len(content) <= _SMALL_BODY_BYTES:
             return decode(status, content)
-        namespace = call.path.partition("/namespaces/")[2].partition("/")[0]
-        return await self._limiter.run(namespace, partial(decode, status, content))
+        return await self._limiter.run(namespace_in(call.path), partial(decode, status, content))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""

@@ -277,11 +277,11 @@ class Controller:
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         target = self._store.cache.get(target_name(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
-        # The process that had the token has ended.
-        is_reported = is_reported and (status.last_error is None or status.last_error.reason != TOKEN_UNSAVED)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now
-        if target.issuance and is_in_future(target.issuance, now):
+        # The process that had the unsaved token has ended.
+        is_outdated = status.last_error is not None and status.last_error.reason == TOKEN_UNSAVED
+        if is_outdated or (target.issuance and is_in_future(target.issuance, now)):
             return now
         decision = decide(request, target, None, state, now, self._deps.min_interval)
         if not isinstance(decision, Idle):

@@ -19,7 +19,7 @@ from keyturn.core.errors import LeaseLostError, UnavailableError
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
-# Longer than an exchange takes. Only the save of a token may take longer, and forever if it is refused.
+# Longer than an exchange takes. Only the save of a token can take longer, even forever if the API server refuses it.
 STOP_SECONDS = 30
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"

@@ -97,11 +97,11 @@ def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
 def read_meta(request: Request, body: Mapping[str, Any]) -> SecretMeta:
     """Return the metadata of a Secret from its manifest, with all names that the request's spec contains.
 
-    Raises UnavailableError if they are not those of a Secret.
+    Raises UnavailableError if the metadata cannot be decoded.
     """
     names = {request.uid, *labels(request), *annotations(request)}
     try:
-        # Encoded, because managedFields are not decoded yet.
+        # Encoded again, because managedFields are still encoded.
         return msgspec.json.decode(msgspec.json.encode(body["metadata"]), type=SecretMeta).bounded(names)
     except msgspec.DecodeError:
         raise UnavailableError("Unavailable", f"Secret {request.secret_name} has unreadable metadata") from None

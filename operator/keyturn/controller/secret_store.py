@@ -240,6 +240,6 @@ class SecretStore:
         if target and not may_delete(request, target) and manifest["type"] == OPAQUE:
             # The formats require no type, so the type of a Secret that a user may have created is kept.
             del manifest["type"]
-        # The Secret may have been deleted or replaced since it was read. Such an apply fails, and it is read again.
+        # If the Secret was deleted or replaced after it was read, the apply fails, and Keyturn reads it again.
         manifest["metadata"] |= {"uid": target.uid} if target else {"resourceVersion": _ABSENT}
         return manifest

@@ -12,9 +12,9 @@ from keyturn.core.clock import ClockSteps
 
 _LONGEST_SLEEP_SECONDS = 30.0
 _MAX_STALE_ENTRIES = 1000
-# One of so many workers serves only namespaces without a busy worker.
+# Every eighth worker serves only namespaces without a busy worker.
 _RESERVED = 8
-# Longer than most reconciliations take. What a tenant can make slow, such as a write to a huge Secret, takes longer.
+# Longer than most reconciliations take. A tenant can cause slower ones, for example with a huge Secret.
 _SLOW_SECONDS = 5.0
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
@@ -150,7 +150,7 @@ class WorkQueue:
         self._timers[uid] = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self.note_slow, uid)
 
     def note_slow(self, uid: str) -> None:
-        """Let a namespace that has no worker have one in addition, because this reconciliation takes long."""
+        """Allow one more worker, for a namespace that has none, because this reconciliation takes long."""
         if uid in self._busy and uid not in self._without_worker:
             self._slow.add(uid)
             self.changed.set()

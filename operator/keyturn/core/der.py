@@ -47,7 +47,7 @@ def binary_hint(content: bytes) -> str:
 
 
 def is_element(content: bytes) -> bool:
-    """Whether the content is one element, and nothing follows it."""
+    """Whether the content is exactly one element of definite length."""
     try:
         [(_, _, end)] = islice(_elements(content, 0), 1)
     except IndexError:

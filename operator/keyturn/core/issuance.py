@@ -70,8 +70,8 @@ class Issuance(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="came
     def due(self) -> datetime:
         """When the renewal is due in the queue: at one of ten moments of the second that begins at `renew`.
 
-        Without it, the renewals of a second would all start at its beginning. Of those that start one by one, each
-        costs more CPU time than in a group of a few.
+        If all renewals of a second started together, they would wait for each other. More moments would not reduce
+        the waits further, but a renewal that starts alone takes more CPU time than one in a small group.
         """
         return self.renew + timedelta(seconds=int(self.jitter * 1000 * _GOLDEN % 1 * 10) / 10)
 
@@ -209,7 +209,7 @@ def is_earlier(issuance: Issuance, last: Issuance) -> bool:
 
 
 def moved(issuance: Issuance, step: timedelta) -> Issuance:
-    """Return a record after the clock was set by `step`: with its times by the clock as it is now."""
+    """Return a record with its times moved by `step`, for example after the clock was set."""
     times = {"issued": issuance.issued + step, "expires": issuance.expires + step, "renew": issuance.renew + step}
     return msgspec.structs.replace(issuance, **times)
 

@@ -60,8 +60,8 @@ class ReconcileState:
     `source` is the fingerprint of the source that was last read, and `inputs` the hash of the spec, source and target.
     `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason to repair the target
     as it was last read, empty if it is intact. `unverified` is the record on the target if it is not verified: only
-    the order of renewals depends on it. `clock_lead` is set if the record on the target was written with a clock that
-    was ahead: when it was issued by that clock, and by how much that clock was ahead of the current one.
+    the order of renewals depends on it. `clock_lead` is set if the record on the target was written while the clock
+    was ahead: the issue time in the record, and by how much that clock was ahead of the current one.
     """
 
     issuance: Issuance | None = None
@@ -114,6 +114,10 @@ class ReconcileState:
         return replace(state, failure=replace(state.failure, next_attempt_time=now))
 
     def _with_lead(self, now: datetime, step: timedelta) -> "ReconcileState":
+        """Correct the times of `last` if the clock was ahead when it was issued, and has now been set back.
+
+        A step forward only undoes earlier steps back.
+        """
         last, (issued, lead) = self.last, self.clock_lead or (None, timedelta())
         step = min(step, lead)
         if last is None or not step or (step < timedelta() and last.issued <= now):
@@ -126,8 +130,8 @@ class ReconcileState:
     ) -> tuple["ReconcileState", TargetSecret | None]:
         """Return the state, and the target with the times of its record by the current clock.
 
-        A record that was issued in the future was written with a clock that was ahead, and would otherwise not be
-        renewed in time. If it is unknown by how much, it counts as issued now.
+        A record that was issued in the future was written while the clock was ahead, and would otherwise be renewed too
+        late. If it is unknown by how much the clock was ahead, the record counts as issued now.
         """
         issuance = target.issuance if target else None
         if target is None or issuance is None:
@@ -153,7 +157,7 @@ class ReconcileState:
 
 
 def is_in_future(issuance: Issuance, now: datetime) -> bool:
-    """Whether a record was written with a clock that was ahead of the current one."""
+    """Whether a record was written while the clock was ahead."""
     return issuance.issued > now + _CLOCK_TOLERANCE
 
 

@@ -185,8 +185,8 @@ def unsaved(previous: Status, generation: int, error: KeyturnError, now: datetim
     )
 
 
-def since(status: Status, previous: Status, now: datetime) -> Status:
-    """Return the status with the times of its transitions, if it follows `previous`."""
+def with_transition_times(status: Status, previous: Status, now: datetime) -> Status:
+    """Return a status that follows `previous`, with the times at which its conditions changed."""
     conditions = tuple(_with_time(it, previous, it.observed_generation, now) for it in status.conditions)
     return msgspec.structs.replace(status, conditions=conditions)
 

@@ -8,19 +8,19 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 from urllib3.exceptions import HTTPError
 
-# Several times as much as the largest response, that of ECR with tokens for all registries.
+# Several times the size of the largest response, which ECR returns with tokens for all registries.
 _MAX_BODY_BYTES = 2**20
 
 
 class BoundedSession:
-    """An HTTP session of botocore, which reads bodies of at most 1 MiB: botocore itself would fill the memory."""
+    """An HTTP session for botocore that reads at most 1 MiB of a body. botocore's own session has no limit."""
 
     def __init__(self, session: URLLib3Session) -> None:
         self._session = session
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
         """Send a request, and read its response. Raises the errors of botocore."""
-        # Otherwise the session reads the body.
+        # Without this, the session would read the whole body.
         request.stream_output = True
         response = self._session.send(request)
         try:
@@ -35,7 +35,7 @@ class BoundedSession:
 
 
 class _Body:
-    """A body that was read, with the part of urllib3's interface that botocore uses."""
+    """A body that was read, with the part of urllib3's response that botocore uses."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

@@ -14,7 +14,8 @@ class CallThreads:
     """Runs each call in a thread.
 
     A call that takes too long occupies its thread after its caller has stopped waiting. Therefore there are more
-    threads than workers, and `is_overdue` limits the overdue calls of each owner: a namespace, or a service.
+    threads than workers, and callers check `is_overdue` before each call. The owner of a call is a namespace or a
+    service.
     """
 
     def __init__(self, workers: int, name: str, initializer: Callable[[], None] | None = None) -> None:
@@ -34,7 +35,7 @@ class CallThreads:
                 self._overdue.append((owner, work))
 
     def is_overdue(self, owner: str) -> bool:
-        """Whether so many calls of an owner continue after a timeout that it must not start another one."""
+        """Whether too many calls of an owner still run after their timeout, so that it must not start another one."""
         self._overdue = [(name, work) for name, work in self._overdue if not work.done()]
         return sum(name == owner for name, _ in self._overdue) >= _MAX_OVERDUE
 

@@ -29,7 +29,7 @@ class ExchangeContext:
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
     audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
     operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change. `cpu_limiter`
-    is for computations on values that users choose.
+    runs long computations on values that users provide.
     """
 
     aws: Aws

@@ -12,9 +12,9 @@ _Result = TypeVar("_Result")
 class CpuLimiter:
     """Runs long computations on the event loop, one at a time, with a pause after each of them.
 
-    A thread would not help, because decoders keep Python's lock. Without a limit, each iteration of the loop may
-    contain a computation for every worker, and all other work needs several iterations. A namespace waits with one
-    computation at a time, so that many of them delay only that namespace.
+    A thread would not help, because decoders keep Python's lock. Without a limit, every worker could compute in each
+    iteration of the loop, and delay all other work. Only one computation of each namespace waits for its turn with
+    those of other namespaces, so a namespace with many computations delays only itself.
     """
 
     def __init__(self) -> None:
@@ -22,9 +22,9 @@ class CpuLimiter:
         self._namespaces: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, namespace: str, compute: Callable[[], _Result]) -> _Result:
-        """Wait until no other computation runs, and return the result of `compute`: a few milliseconds of work.
+        """Wait until no other computation runs, and return the result of `compute`, which may take a few milliseconds.
 
-        The next computation starts after a pause that is as long as this one.
+        The next computation starts after a pause that is as long as this computation.
         """
         loop = asyncio.get_running_loop()
         async with self._namespaces.setdefault(namespace, asyncio.Lock()):

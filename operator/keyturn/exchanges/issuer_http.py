@@ -101,8 +101,7 @@ class IssuerResponse:
 class IssuerClient:
     """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`.
 
-    `resume` is called with the uid of a TokenRequest whose request was rejected by `reserve` and can be sent now, and
-    with the time.
+    `resume` is called with the uid of a TokenRequest and the time when a request that `reserve` rejected can be sent.
     """
 
     def __init__(  # noqa: PLR0913 - they are independent

@@ -90,7 +90,7 @@ class AddressFilter:
         return open_bounded_socket(address_info)
 
     def is_allowed_host(self, host: str) -> bool:
-        """Whether the host of a URL may be connected to; the addresses of a name are checked when it is."""
+        """Whether a request may be sent to the host of a URL. The addresses of a name are checked at the connection."""
         try:
             return self.is_allowed(ipaddress.ip_address(host))
         except ValueError:

@@ -20,7 +20,7 @@ class IssuerThreads:
     """Runs each request to an issuer in a thread, with an event loop of its own.
 
     OpenSSL decodes all certificates of a server before it verifies one, and a name lookup cannot be cancelled. A
-    certificate of 500 bytes with crafted parameters of an elliptic curve takes half a second.
+    certificate of 500 bytes with crafted elliptic curve parameters takes half a second.
     """
 
     def __init__(self, workers: int) -> None:
@@ -33,7 +33,7 @@ class IssuerThreads:
         return await self._threads.run(namespace, partial(_run, request), timeout_seconds)
 
     def is_overdue(self, namespace: str) -> bool:
-        """Whether so many threads of a namespace continue after a timeout that it must not start another one."""
+        """Whether too many requests of a namespace still run after their timeout; see CallThreads.is_overdue."""
         return self._threads.is_overdue(namespace)
 
     def close(self) -> None:

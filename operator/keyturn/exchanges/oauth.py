@@ -25,7 +25,7 @@ from keyturn.exchanges.transmission import Send, Transmission
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
 # The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 150 certificates in 220 KB.
 _MAX_BUNDLE_LENGTH, _MAX_CERTIFICATES = 512 * 1024, 300
-# How many of them are loaded at once. A key on the curve secp224r1 takes up to a millisecond.
+# How many certificates are loaded at once. A key on the curve secp224r1 takes up to a millisecond.
 _BATCH = 4
 _LABEL = "(?:X509 )?CERTIFICATE-----"
 _CERTIFICATE = re.compile(rf"-----BEGIN {_LABEL}([A-Za-z0-9+/=\s]*)-----END {_LABEL}")
@@ -173,8 +173,9 @@ async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLCont
 def _certificates(bundle: str) -> list[bytes]:
     """Return the certificates of a bundle in DER. Between them there may be comments with any characters.
 
-    Raises RefusedError (InvalidSpec) for a bundle that would block the event loop. OpenSSL sorts all certificates again
-    for each that it adds, and RFC 5480 section 2.1.1 forbids explicit parameters, which can take half a second.
+    Raises RefusedError (InvalidSpec) for a bundle that is damaged or would block the event loop. OpenSSL sorts all
+    certificates again for each one that it adds. Explicit parameters, which RFC 5480 section 2.1.1 forbids, can take
+    half a second.
     """
     encoded = _CERTIFICATE.findall(bundle)
     if not encoded:
@@ -187,7 +188,7 @@ def _certificates(bundle: str) -> list[bytes]:
         certificates = [base64.b64decode("".join(text.split()), validate=True) for text in encoded]
     except ValueError:
         certificates = []
-    # OpenSSL would load a second certificate in the same block, and thousands of them, which takes many seconds.
+    # OpenSSL would also load further certificates in the same block. Thousands of them take many seconds.
     if not certificates or not all(map(is_element, certificates)):
         raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged")
     if any(_EXPLICIT_CURVE in certificate for certificate in certificates):

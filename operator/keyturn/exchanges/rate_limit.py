@@ -11,10 +11,13 @@ from keyturn.core.renewal_time import LONGEST_RETRY_AFTER
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
-# A request comes back when a worker is free, and after the minimum interval if exchanges before this one are repeated.
+# How much later than planned a call may return: no worker may be free, and the minimum interval applies if the attempt
+# repeats other exchanges.
 _RETURN_MARGIN_SECONDS = 15.0
-_MAX_RETURN_SECONDS, _LONGEST_ABSENCE_SECONDS = 30.0, 60.0
-# An invited call comes when a worker is free. If it does not, because its request was deleted, nothing else is delayed.
+_MAX_RETURN_SECONDS = 30.0
+# After this time, no rejected call is expected to return.
+_LONGEST_ABSENCE_SECONDS = 60.0
+# An invited call starts as soon as a worker is free. If its TokenRequest was deleted, its slot becomes free again.
 _INVITATION_SECONDS = 2.0
 _MAX_LIMITERS = 1024
 
@@ -23,16 +26,17 @@ _MAX_LIMITERS = 1024
 class RateLimiter:
     """Unlimited until the first throttling error, then limited to the rate that the service accepted.
 
-    While calls of other namespaces wait, a namespace that has a slot already gets only near ones: otherwise, one with
-    many calls would leave none to the others.
+    While calls of other namespaces wait, a namespace that already has a slot gets another one only if it starts soon.
+    Otherwise, a namespace with many calls would take all slots.
     """
 
     rate: float = _MAX_RATE
     _free_at: float = 0.0
     _reduced_at: float = -_BURST_SECONDS
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=32))
-    # The last slot of each namespace, and the time until which each namespace without one waits.
+    # When the last slot of each namespace starts.
     _slots: dict[str, float] = field(default_factory=dict)
+    # Until when the rejected calls of each namespace are expected to return.
     _waiting: dict[str, float] = field(default_factory=dict)
 
     def reserve(self, now: float, namespace: str) -> float:
@@ -40,6 +44,7 @@ class RateLimiter:
         self._recent.append(now)
         if self.rate >= _MAX_RATE and now >= self._free_at:
             return 0.0
+        self._waiting = {name: until for name, until in self._waiting.items() if until > now}
         wait_seconds = self.wait_seconds(now, namespace)
         if is_too_long(wait_seconds):
             self._waiting[namespace] = now + wait_seconds + _RETURN_MARGIN_SECONDS
@@ -53,10 +58,9 @@ class RateLimiter:
     def wait_seconds(self, now: float, namespace: str) -> float:
         """Return the seconds until the next slot for a namespace, without reserving it."""
         wait_seconds = max(0.0, self._free_at - now)
-        self._waiting = {name: until for name, until in self._waiting.items() if until > now}
-        has_slot, do_others_wait = self._slots.get(namespace, now) > now, bool(self._waiting.keys() - {namespace})
-        is_near = wait_seconds <= _MAX_WAIT_SECONDS / 2
-        return wait_seconds if is_near or not (has_slot and do_others_wait) else wait_seconds + _MAX_WAIT_SECONDS
+        is_soon, has_slot = wait_seconds <= _MAX_WAIT_SECONDS / 2, self._slots.get(namespace, now) > now
+        do_others_wait = any(until > now for name, until in self._waiting.items() if name != namespace)
+        return wait_seconds + _MAX_WAIT_SECONDS if has_slot and do_others_wait and not is_soon else wait_seconds
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Reduce the rate to 70% of the recent rate of calls, after the pause that the service requires."""
@@ -75,11 +79,12 @@ class RateLimiter:
 
 
 class ConcurrencyLimiter:
-    """Limits the number of calls in progress. A call above the limit does not wait but returns later.
+    """Limits the number of calls in progress. A call above the limit is rejected and must be made again later.
 
-    When a call ends, a call that was rejected is invited: `resume` is called with its uid, and its slot is kept for a
-    moment. Namespaces alternate, so that one with many calls delays no other for longer than a call. A call that is
-    not invited returns at a time of its own, spaced by the mean duration of recent calls.
+    When a call ends, the limiter invites a rejected one: it calls `resume` with the uid of its TokenRequest, and keeps
+    a slot for it for two seconds. Namespaces alternate, so a namespace with many calls delays another one by at most
+    one call. Rejected calls also return without an invitation, one after the other, at intervals that correspond to the
+    mean duration of recent calls.
     """
 
     def __init__(self, limit: int, resume: Callable[[str], None] = lambda _: None) -> None:
@@ -88,9 +93,9 @@ class ConcurrencyLimiter:
         self._in_progress: Counter[str] = Counter()
         self._mean_seconds = 1.0
         self._last_return = 0.0
-        # The time from which each rejected call can return, by namespace and uid. The first namespace is the next one.
+        # The earliest time of each rejected call, by namespace and uid. An invited one moves its namespace to the end.
         self._waiting: dict[str, dict[str, float]] = {}
-        # The time until which a slot is kept for an invited call.
+        # Until when a slot is kept for each invited call, by uid.
         self._invited: dict[str, float] = {}
         self._used_at = 0.0
 

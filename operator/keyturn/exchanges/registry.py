@@ -93,7 +93,8 @@ def reserve(
 ) -> AbstractContextManager[None]:
     """Reserve a slot for an exchange while the block runs; raises ThrottledError if the issuer is busy.
 
-    The next attempt repeats the exchanges before this one, too. If there are any, it is made after `min_interval`.
+    If other exchanges precede this one, the next attempt repeats them, so it is made after `min_interval` at the
+    earliest.
     """
     if step.oauth_token is None:
         return nullcontext()

@@ -164,7 +164,7 @@ class PendingTokens:
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` for the token Secret `name` to its end. A cancellation of this task takes effect only after that.
 
-        A lock excludes a second use of the same name. After `stop_waiting`, a task that is cancelled does not wait.
+        The caller holds the lock of this token Secret. After `stop_waiting`, a task that is cancelled does not wait.
         """
         task = asyncio.create_task(work)
         self._pending[name] = (task, self._monotonic())
@@ -220,7 +220,7 @@ class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
 
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
-    `reserve` reserves a slot for an exchange, and raises ThrottledError if Keyturn's own limit is reached.
+    `reserve` reserves a slot for an exchange, or raises ThrottledError if Keyturn's own limit has been reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
     `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
     it continues.
@@ -250,10 +250,10 @@ class Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The number of workers, and what a reconciliation can do with its own.
+    """The number of workers, and the functions of the work queue that a reconciliation needs.
 
-    `free` and `regain`: see `free_worker` and `regain_worker` of Dependencies. `resume` receives the uid of a request
-    whose exchange a limit of Keyturn delayed, as soon as the limit allows it, and the time.
+    `free` and `regain` are `free_worker` and `regain_worker` of Dependencies. `resume` is called with the uid of a
+    request and the time when an exchange that Keyturn's own limit delayed can run.
     """
 
     number: int

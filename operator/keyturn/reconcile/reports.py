@@ -18,12 +18,12 @@ from keyturn.core.errors import (
     RefusedError,
     UnavailableError,
 )
-from keyturn.core.status import Event, Outcome, events, expired, since, unsaved
+from keyturn.core.status import Event, Outcome, events, expired, unsaved, with_transition_times
 from keyturn.metrics import Metrics
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 
-# Most attempts end within the first pause. They are reported only once, even if the credentials had expired before. The
-# longest pause limits how late an expiry is noticed after the clock was set.
+# The pauses between two checks. Most attempts end within the first one, so their status is written only once. The
+# longest one limits how late an expiry is noticed after the clock was set.
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1.0, 30.0
 # Writes a status and records Events. May raise any exception.
 ReportStatus = Callable[[Status, tuple[Event, ...]], Awaitable[None]]
@@ -114,7 +114,7 @@ class _Progress:
         now = self._deps.now()
         if error := unsaved_token(self._deps, self._request):
             return unsaved(self.latest, self._request.generation, error, now)
-        return since(expired(self._initial, now) or self._initial, self.latest, now)
+        return with_transition_times(expired(self._initial, now) or self._initial, self.latest, now)
 
     def _pause(self) -> float:
         """Return the seconds until the status may change. A save can fail at any time."""

@@ -101,7 +101,7 @@ def test_data_may_be_empty(data: object) -> None:
 
 
 def test_value_that_is_no_text_is_unavailable() -> None:
-    with pytest.raises(UnavailableError, match="data that is no text"):
+    with pytest.raises(UnavailableError, match="data that is not text"):
         select(decoded_data({"token": 1}), ["token"])
 
 

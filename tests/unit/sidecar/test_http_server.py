@@ -77,10 +77,10 @@ async def test_iteration_of_the_event_loop_serves_few_requests() -> None:
     async with running_server() as (address, echo, _), AsyncExitStack() as stack:
         echo.on_request = iterations.note
         counting = asyncio.create_task(iterations.count())
-        for _ in range(5):
-            _, writer = await stack.enter_async_context(connect(address))
+        clients = [await stack.enter_async_context(connect(address)) for _ in range(60)]
+        for _, writer in clients:
             writer.write(REQUEST * 10)
-        while len(echo.targets) < 50:  # noqa: ASYNC110 - there is no event for a request
+        while len(echo.targets) < 600:  # noqa: ASYNC110 - there is no event for a request
             await asyncio.sleep(0)
         counting.cancel()
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from keyturn.api.token_request import Request
-from keyturn.api.validation import THE_VALUE, Problem
+from keyturn.api.validation import VALUE_PLACEHOLDER, Problem
 from keyturn.cli.check.conflicts import CheckedRequest, conflicts
 from keyturn.cli.check.field_errors import child_path
 from keyturn.cli.check.objects import Manifest, manifests, parse_request, pod_problems, problem_of
@@ -75,8 +75,8 @@ class _Positions:
         position = self.locate(manifest, problem.path)
         message, text = problem.message, position.text
         # The values of Pods may be secret.
-        if manifest.is_token_request and 0 < len(text) <= _LONGEST_QUOTED and message.endswith(THE_VALUE):
-            message = message.removesuffix(THE_VALUE) + text
+        if manifest.is_token_request and 0 < len(text) <= _LONGEST_QUOTED and message.endswith(VALUE_PLACEHOLDER):
+            message = message.removesuffix(VALUE_PLACEHOLDER) + text
         file, path = manifest.document.file, _in_document(manifest, problem.path)
         return CheckFinding(file, position.line, position.column, manifest.name, path, severity, message)
 
