@@ -38,7 +38,7 @@ class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
-    reconciliations that released theirs. Namespaces that are equal take turns, and in each turn the request that
+    reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
     expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
     count as expired, would delay others until their credentials expire.
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
@@ -50,7 +50,7 @@ class WorkQueue:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        # The overdue requests of each namespace, and the first one of each with the load and the turn of the namespace.
+        # The overdue requests of each namespace, and the first one of each with the load and the round of the namespace.
         self._ready: dict[str, list[_Waiting]] = {}
         self._first: list[tuple[_Load, int, _Waiting]] = []
         self._busy: dict[str, str] = {}
@@ -61,9 +61,9 @@ class WorkQueue:
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._loads: dict[str, _Load] = {}
-        # The next turn of each namespace, and the latest turn that has begun, in which a namespace begins to wait.
-        self._turns: dict[str, int] = {}
-        self._turn, self._most_turns = 0, _MAX_STALE_ENTRIES
+        # The next round of each namespace, and the latest round that has begun, in which a namespace begins to wait.
+        self._rounds: dict[str, int] = {}
+        self._round, self._most_rounds = 0, _MAX_STALE_ENTRIES
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
         self.changed = asyncio.Event()
@@ -105,7 +105,7 @@ class WorkQueue:
                 ready = self._ready.get(queued.namespace)
                 if ready is None:
                     ready = self._ready[queued.namespace] = []
-                    self._turns[queued.namespace] = max(self._turn, self._turns.get(queued.namespace, 0))
+                    self._rounds[queued.namespace] = max(self._round, self._rounds.get(queued.namespace, 0))
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
         item = self._next(only_idle=in_progress >= self.workers - self.workers // _RESERVED)
@@ -204,15 +204,17 @@ class WorkQueue:
         return self._loads.get(namespace, (0, 0))
 
     def _place(self, namespace: str, item: _Waiting) -> tuple[_Load, int, _Waiting]:
-        return self._load_of(namespace), self._turns[namespace], item
+        return self._load_of(namespace), self._rounds[namespace], item
 
-    def _end_turn(self, namespace: str) -> None:
-        self._turn = max(self._turn, self._turns[namespace])
-        self._turns[namespace] += 1
-        if len(self._turns) > self._most_turns:
-            # A namespace with an earlier turn, or none, begins to wait in the latest turn.
-            kept = {name: turn for name, turn in self._turns.items() if turn > self._turn or name in self._ready}
-            self._turns, self._most_turns = kept, 2 * len(kept) + _MAX_STALE_ENTRIES
+    def _end_round(self, namespace: str) -> None:
+        self._round = max(self._round, self._rounds[namespace])
+        self._rounds[namespace] += 1
+        if len(self._rounds) > self._most_rounds:
+            # A namespace with an earlier round, or none, begins to wait in the latest round.
+            kept = {
+                name: round_ for name, round_ in self._rounds.items() if round_ > self._round or name in self._ready
+            }
+            self._rounds, self._most_rounds = kept, 2 * len(kept) + _MAX_STALE_ENTRIES
 
     def _offer(self, namespace: str) -> None:
         """Add the first request of a namespace to `_first`, after it or the load has changed."""
@@ -243,7 +245,7 @@ class WorkQueue:
             if ready is None or not is_valid:
                 continue
             if self._is_current(serial, uid):
-                self._end_turn(namespace)
+                self._end_round(namespace)
                 return heapq.heappop(ready)
             self._offer(namespace)
         return None

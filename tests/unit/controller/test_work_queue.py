@@ -61,7 +61,7 @@ def test_two_busy_namespaces_do_not_delay_a_third() -> None:
     assert queue.get(NOW + SECOND) == "x"
 
 
-def test_many_namespaces_without_credentials_take_turns_with_another() -> None:
+def test_many_namespaces_without_credentials_alternate_with_another() -> None:
     queue, running = WorkQueue(4), list[str]()
     for number in range(10):
         queue.add(f"a{number}", NOW, NOW, f"a{number}")
@@ -256,7 +256,7 @@ def test_replaced_first_requests_do_not_accumulate() -> None:
     assert len(queue._first) <= 1010
 
 
-def test_turns_of_former_namespaces_do_not_accumulate() -> None:
+def test_rounds_of_former_namespaces_do_not_accumulate() -> None:
     queue = WorkQueue(1)
     for number in range(10_000):
         queue.add("a", NOW, NOW, f"namespace-{number}")
@@ -264,7 +264,7 @@ def test_turns_of_former_namespaces_do_not_accumulate() -> None:
         queue.add("b", NOW, NOW, "billing")
         drain(queue)
 
-    assert len(queue._turns) <= 1010
+    assert len(queue._rounds) <= 1010
 
 
 def test_counts_by_state() -> None:
