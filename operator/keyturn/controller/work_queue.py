@@ -50,7 +50,7 @@ class WorkQueue:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        # The overdue requests of each namespace, and the first one of each with the load and the round of the namespace.
+        # The overdue requests of each namespace, and the first one of each, with the load and round of the namespace.
         self._ready: dict[str, list[_Waiting]] = {}
         self._first: list[tuple[_Load, int, _Waiting]] = []
         self._busy: dict[str, str] = {}
