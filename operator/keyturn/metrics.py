@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -100,10 +101,10 @@ def request_series(request: Request | InvalidRequest, status: Status, state: Rec
 
 
 class Exposition:
-    """All metrics in the Prometheus text format, as a LargeBody of the HTTP server.
+    """All metrics in the Prometheus text format, as a LargeBody of the HTTP server, for any number of responses.
 
     The format requires all samples of a metric in one group, but each TokenRequest has a sample in each group. The
-    groups are kept compressed until they are sent: with 100,000 TokenRequests, the text has 79 MiB.
+    groups are compressed: with 100,000 TokenRequests, the text has 79 MiB.
     """
 
     def __init__(self, fixed: bytes) -> None:
@@ -118,44 +119,64 @@ class Exposition:
         for name, group in lines.items():
             self._groups[name].add("".join(group))
 
+    def finish(self) -> None:
+        """Compress the rest. Nothing can be added afterwards."""
+        for group in self._groups.values():
+            group.finish()
+
     @property
     def size(self) -> int:
-        """The number of bytes of all parts that have not been returned yet, with the first."""
+        """The number of bytes of all parts."""
         return len(self._fixed) + sum(group.size for group in self._groups.values())
 
+    @property
+    def kept_bytes(self) -> int:
+        """The number of bytes that the parts occupy in memory."""
+        return len(self._fixed) + sum(group.kept_bytes for group in self._groups.values())
+
     def parts(self) -> Iterator[bytes]:
-        """Return the text in parts of at most 64 KiB, except for the first. What has been returned is not kept."""
+        """Return the text in parts of at most 64 KiB, except for the first. They end early after `discard`."""
         yield self._fixed
-        while self._groups:
-            yield from self._groups.pop(next(iter(self._groups))).parts()
+        for name in GAUGES:
+            if group := self._groups.get(name):
+                yield from group.parts()
 
     def discard(self) -> None:
-        """Release the memory of everything that has not been returned yet."""
+        """Release the memory."""
         self._groups.clear()
 
 
 class _Group:
-    """The lines of one metric, compressed. No more can be added after the first call of `parts`."""
+    """The lines of one metric, compressed."""
 
     def __init__(self, head: str) -> None:
         self.size = 0
         # The lines are so similar that a window of 4 KiB suffices; the default needs eight times the memory, 256 KiB.
-        self._compressor = zlib.compressobj(level=1, wbits=12, memLevel=5)
+        self._compressor: Any = zlib.compressobj(level=1, wbits=12, memLevel=5)
         self._compressed: list[bytes] = []
         self.add(head)
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(map(len, self._compressed))
 
     def add(self, text: str) -> None:
         data = text.encode()
         self.size += len(data)
-        self._compressed.append(self._compressor.compress(data))
+        # Most results are empty, because zlib collects its output.
+        if compressed := self._compressor.compress(data):
+            self._compressed.append(compressed)
+
+    def finish(self) -> None:
+        self._compressed.append(self._compressor.flush())
+        self._compressor = None
 
     def parts(self) -> Iterator[bytes]:
         decompressor = zlib.decompressobj(wbits=12)
-        for data in (*self._compressed, self._compressor.flush()):
+        for data in self._compressed:
             yield decompressor.decompress(data, _PART_BYTES)
             while decompressor.unconsumed_tail:
                 yield decompressor.decompress(decompressor.unconsumed_tail, _PART_BYTES)
-        yield decompressor.flush()
 
 
 class Metrics:
@@ -247,6 +268,7 @@ class Metrics:
             await asyncio.sleep(0)
         name = "keyturn_workqueue_requests"
         exposition.add((name, f'{name}{{state="{it}"}} {number}\n') for it, number in self._work_queue().items())
+        exposition.finish()
         return exposition
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...], *values: str) -> Counter:

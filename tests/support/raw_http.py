@@ -32,29 +32,37 @@ async def send_raw(address: str, raw: str) -> tuple[int, dict[str, str], str]:
 
 
 class Parts:
-    """A body of the parts "0" to "9", 100 times."""
+    """A body of the parts "0" to "9", again and again, each digit `repeated`. `on_part` is called before each part."""
 
-    size = 1000
+    def __init__(self, on_part: Callable[[], None], number: int = 1000, repeated: int = 1) -> None:
+        self.size = number * repeated
+        self._on_part = on_part
+        self._number = number
+        self._repeated = repeated
 
     def parts(self) -> Iterator[bytes]:
-        for number in range(1000):
-            yield b"%d" % (number % 10)
+        for number in range(self._number):
+            self._on_part()
+            yield b"%d" % (number % 10) * self._repeated
 
 
 class EchoHandler:
-    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts."""
+    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts and /large."""
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []
         self.errors: list[int] = []
         self.on_request: Callable[[], None] = lambda: None
+        self.on_part: Callable[[], None] = lambda: None
 
     async def respond(self, http_request: HttpRequest) -> HttpResponse:
         self.on_request()
         self.targets.append(http_request.target)
         path = http_request.target.removeprefix(b"/")
         if path == b"parts":
-            return HttpResponse(200, Parts())
+            return HttpResponse(200, Parts(self.on_part))
+        if path == b"large":
+            return HttpResponse(200, Parts(self.on_part, 20, 2**20))
         return HttpResponse(200, b"x" * int(path) if path.isdigit() else path)
 
     def error(self, status: int, message: str) -> HttpResponse:

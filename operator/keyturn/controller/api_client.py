@@ -48,6 +48,9 @@ WATCH_SECONDS = 60
 # Only for dead connections: the server ends a watch earlier than this.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=90)
 _OK = range(200, 300)
+_PIECE = re.compile(r'[^\s"\\,:]{8,}')
+# The lengths of short pieces, of which a Secret can have very many.
+_SHORT = range(8, 33)
 _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 # The API server parses an apply as YAML, which forbids some of these characters and folds others as line ends.
 _NOT_IN_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbf[\xbe\xbf]")
@@ -289,11 +292,14 @@ def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> Ref
     # A Secret has up to 100,000 pieces, so only the start of the message is searched. It ends with a whole piece.
     start = _START.match(response.message)
     message = start[0] if start else ""
+    # For the same reason, most pieces are looked up among the parts of the message that have the same length.
+    parts = {size: {message[at : at + size] for at in range(len(message))} for size in _SHORT}
     for value in secrets.values():
         # A policy may repeat the value in plain text, in base64 as it was sent, or as a file with escaped line ends.
         # Therefore each piece is replaced.
-        for piece in (*re.findall(r'[^\s"\\,:]{8,}', value), base64.b64encode(value.encode()).decode()):
-            message = message.replace(piece, "...") if piece else message
+        for piece in (*_PIECE.findall(value), base64.b64encode(value.encode()).decode()):
+            if piece and piece in parts.get(len(piece), message):
+                message = message.replace(piece, "...")
     return RefusedError("WriteDenied", f"the API server refused to write {what}: {message[:500]}")
 
 

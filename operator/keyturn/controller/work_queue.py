@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,8 @@ _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=
 
 # The expiry, serial, uid and namespace of an overdue request.
 _Waiting = tuple[datetime, int, str, str]
+# How many reconciliations of a namespace have a worker, and how many have released theirs.
+_Load = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class QueuedRequest:
 class WorkQueue:
     """A priority queue keyed by uid. A request is reconciled by at most one worker at a time.
 
-    A free worker serves the namespace with the fewest busy workers; among equal ones, the request that expires first.
+    A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
+    reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
+    expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
+    count as expired, would delay others until their credentials expire.
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
     all. So do additional workers, up to twice as many, while reconciliations are slow. Many or slow requests delay only
     their own namespace. Time is an argument: the queue has no clock.
@@ -46,9 +50,9 @@ class WorkQueue:
         self.workers = workers
         self._queued: dict[str, QueuedRequest] = {}
         self._delayed: list[tuple[datetime, int, str]] = []
-        # The overdue requests of each namespace, and the first one of each namespace with its number of busy workers.
+        # The overdue requests of each namespace, and the first one of each, with the load and round of the namespace.
         self._ready: dict[str, list[_Waiting]] = {}
-        self._first: list[tuple[int, _Waiting]] = []
+        self._first: list[tuple[_Load, int, _Waiting]] = []
         self._busy: dict[str, str] = {}
         self._without_worker: set[str] = set()
         # The reconciliations that take long, and the timers that notice this.
@@ -56,7 +60,10 @@ class WorkQueue:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
-        self._busy_in: Counter[str] = Counter()
+        self._loads: dict[str, _Load] = {}
+        # The next round of each namespace, and the latest round that has begun, in which a namespace begins to wait.
+        self._rounds: dict[str, int] = {}
+        self._round, self._most_rounds = 0, _MAX_STALE_ENTRIES
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
         self.changed = asyncio.Event()
@@ -95,7 +102,10 @@ class WorkQueue:
             _, serial, uid = heapq.heappop(self._delayed)
             if self._is_current(serial, uid):
                 queued = self._queued[uid]
-                ready = self._ready.setdefault(queued.namespace, [])
+                ready = self._ready.get(queued.namespace)
+                if ready is None:
+                    ready = self._ready[queued.namespace] = []
+                    self._rounds[queued.namespace] = max(self._round, self._rounds.get(queued.namespace, 0))
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
         item = self._next(only_idle=in_progress >= self.workers - self.workers // _RESERVED)
@@ -104,21 +114,21 @@ class WorkQueue:
         _, _, uid, namespace = item
         del self._queued[uid]
         if uid in self._returning:
-            self._offer(namespace)
             returning, worker = self._returning.pop(uid)
             self._without_worker.discard(returning)
+            self._change_load(namespace, 1, -1)
             worker.set_result(None)
             return self.get(now)
         self._busy[uid] = namespace
-        self._busy_in[namespace] += 1
-        self._offer(namespace)
+        self._change_load(namespace, 1, 0)
         return uid
 
     def free_worker(self, uid: str) -> None:
         """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
-        if uid in self._busy:
+        if uid in self._busy and uid not in self._without_worker:
             self._without_worker.add(uid)
             self._stop_timer(uid)
+            self._change_load(self._busy[uid], -1, 1)
             self.changed.set()
 
     async def regain_worker(self, uid: str) -> None:
@@ -153,12 +163,12 @@ class WorkQueue:
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
         namespace = self._busy.pop(uid)
-        self._without_worker.discard(uid)
         self._stop_timer(uid)
-        self._busy_in[namespace] -= 1
-        if not self._busy_in[namespace]:
-            del self._busy_in[namespace]
-        self._offer(namespace)
+        if uid in self._without_worker:
+            self._without_worker.discard(uid)
+            self._change_load(namespace, 0, -1)
+        else:
+            self._change_load(namespace, -1, 0)
         if uid in self._queued:
             self._queue(uid, self._queued[uid])
         self.changed.set()
@@ -183,17 +193,40 @@ class WorkQueue:
             heapq.heapify(self._delayed)
         self.changed.set()
 
+    def _change_load(self, namespace: str, with_worker: int, without_worker: int) -> None:
+        before = self._load_of(namespace)
+        load = self._loads[namespace] = (before[0] + with_worker, before[1] + without_worker)
+        if not any(load):
+            del self._loads[namespace]
+        self._offer(namespace)
+
+    def _load_of(self, namespace: str) -> _Load:
+        return self._loads.get(namespace, (0, 0))
+
+    def _place(self, namespace: str, item: _Waiting) -> tuple[_Load, int, _Waiting]:
+        return self._load_of(namespace), self._rounds[namespace], item
+
+    def _end_round(self, namespace: str) -> None:
+        self._round = max(self._round, self._rounds[namespace])
+        self._rounds[namespace] += 1
+        if len(self._rounds) > self._most_rounds:
+            # A namespace with an earlier round, or none, begins to wait in the latest round.
+            kept = {
+                name: round_ for name, round_ in self._rounds.items() if round_ > self._round or name in self._ready
+            }
+            self._rounds, self._most_rounds = kept, 2 * len(kept) + _MAX_STALE_ENTRIES
+
     def _offer(self, namespace: str) -> None:
-        """Add the first request of a namespace to `_first`, after it or the number of busy workers has changed."""
+        """Add the first request of a namespace to `_first`, after it or the load has changed."""
         ready = self._ready.get(namespace, [])
         while ready and not self._is_current(*ready[0][1:3]):
             heapq.heappop(ready)
         if not ready:
             self._ready.pop(namespace, None)
             return
-        heapq.heappush(self._first, (self._busy_in[namespace], ready[0]))
+        heapq.heappush(self._first, self._place(namespace, ready[0]))
         if len(self._first) > 2 * len(self._ready) + _MAX_STALE_ENTRIES:
-            self._first = [(self._busy_in[name], items[0]) for name, items in self._ready.items()]
+            self._first = [self._place(name, items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 
     def _next(self, *, only_idle: bool) -> _Waiting | None:
@@ -202,16 +235,17 @@ class WorkQueue:
         With `only_idle`, it must be of a namespace without a busy worker.
         """
         while self._first:
-            busy, item = self._first[0]
+            place = load, _, item = self._first[0]
             _, serial, uid, namespace = item
             ready = self._ready.get(namespace)
-            is_valid = ready is not None and ready[0] is item and busy == self._busy_in[namespace]
-            if is_valid and only_idle and busy:
+            is_valid = ready is not None and ready[0] is item and place == self._place(namespace, item)
+            if is_valid and only_idle and load[0]:
                 return None
             heapq.heappop(self._first)
             if ready is None or not is_valid:
                 continue
             if self._is_current(serial, uid):
+                self._end_round(namespace)
                 return heapq.heappop(ready)
             self._offer(namespace)
         return None

@@ -16,8 +16,8 @@ import h11
 
 METHODS = (b"GET", b"HEAD")
 _READ_BYTES = 2048
-# How many requests are read in an iteration of the event loop. 256 clients that send many requests at once, or 8 KiB of
-# headers, would otherwise occupy it for a second, again and again.
+# How many requests are read, and parts of large bodies sent, in an iteration of the event loop. 256 clients that send
+# many requests at once, or 8 KiB of headers, would otherwise occupy it for a second, again and again.
 _STEPS = 8
 # asyncio reads as much as the kernel has received, up to 256 KiB. For all connections together that would be the
 # whole memory limit of an injected sidecar, 64 MiB.
@@ -141,6 +141,8 @@ class HttpServer:
         self._limits = limits or Limits()
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
+        # In the order of their last writes.
+        self._written: dict[_Connection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._steps = asyncio.Semaphore(_STEPS)
         self._is_closing = False
@@ -205,8 +207,12 @@ class HttpServer:
                     for number, data in enumerate(parts):
                         if number:
                             # drain() returns at once as long as the kernel accepts data.
-                            await asyncio.sleep(0)
+                            async with self._steps:
+                                await asyncio.sleep(0)
                         self._make_room(len(data))
+                        # Last from now on. A client that is still receiving a large body is not one that has stopped.
+                        self._written.pop(connection, None)
+                        self._written[connection] = None
                         writer.write(data)
                         await writer.drain()
                 # Closing the connection now would discard the last response if the client is still sending.
@@ -218,6 +224,7 @@ class HttpServer:
             pass
         finally:
             self._connections.discard(connection)
+            self._written.pop(connection, None)
             connection.abort()
 
     def _add(self, connection: _Connection) -> None:
@@ -233,8 +240,8 @@ class HttpServer:
 
     def _make_room(self, size: int) -> None:
         """Make room for a response: close the connections whose clients have not read their responses for longest."""
-        unread = {it: it.unsent_bytes() for it in self._connections if it.unsent_bytes()}
-        for connection in sorted(unread, key=lambda it: it.timeout.when() or 0):
+        unread = {it: it.unsent_bytes() for it in self._written if it.unsent_bytes()}
+        for connection in list(unread):
             if sum(unread.values()) + size <= self._limits.unsent_bytes:
                 break
             del unread[connection]

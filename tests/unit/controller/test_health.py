@@ -54,13 +54,62 @@ async def test_metrics_are_served_in_prometheus_text_format() -> None:
     assert (status, "# TYPE keyturn_renewals_total counter" in text) == (200, True)
 
 
+async def test_many_clients_receive_complete_metrics_together() -> None:
+    metrics = Metrics()
+    metrics.export(lambda: [Series("billing", "acme", (), 0)] * 50, dict)
+    async with (
+        serve("127.0.0.1:0", metrics, lambda: "", Boundary("probes", "serving probes", Metrics())) as address,
+        aiohttp.ClientSession() as http,
+    ):
+
+        async def scrape() -> list[str]:
+            # aiohttp raises ClientPayloadError if the body is incomplete.
+            return [await (await http.get(f"http://{address}/metrics")).text() for _ in range(3)]
+
+        texts = await asyncio.gather(*(scrape() for _ in range(20)))
+
+    assert all("# TYPE keyturn_workqueue_requests" in text for each in texts for text in each)
+
+
+async def test_clients_that_wait_for_metrics_share_them() -> None:
+    metrics, scrapes = Metrics(), 0
+
+    def series() -> list[Series]:
+        nonlocal scrapes
+        scrapes += 1
+        return [Series("billing", "acme", (), 0)] * 5000
+
+    metrics.export(series, dict)
+    async with (
+        serve("127.0.0.1:0", metrics, lambda: "", Boundary("probes", "serving probes", Metrics())) as address,
+        AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(connect(address)) for _ in range(20)]
+        for _, writer in clients:
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        texts = await asyncio.gather(*(reader.read() for reader, _ in clients))
+
+    assert all(text.count(b"\nkeyturn_request_info{") == 5000 for text in texts)
+    assert scrapes < 5
+
+
+async def exposition_bytes(metrics: Metrics) -> int:
+    return (await metrics.exposition()).kept_bytes
+
+
 async def test_metrics_that_clients_do_not_read_are_discarded() -> None:
     metrics = Metrics()
     request = Series("billing", "acme", (), 0)
     # More than the kernel buffers for a client.
     metrics.export(lambda: [request] * 100_000, dict)
     async with (
-        serve("127.0.0.1:0", metrics, lambda: "", Boundary("probes", "serving probes", Metrics())) as address,
+        serve(
+            "127.0.0.1:0",
+            metrics,
+            lambda: "",
+            Boundary("probes", "serving probes", Metrics()),
+            unread_bytes=9 * await exposition_bytes(metrics) // 2,
+        ) as address,
         AsyncExitStack() as stack,
     ):
         clients = []

@@ -61,6 +61,26 @@ def test_two_busy_namespaces_do_not_delay_a_third() -> None:
     assert queue.get(NOW + SECOND) == "x"
 
 
+def test_many_namespaces_without_credentials_alternate_with_another() -> None:
+    queue, running = WorkQueue(4), list[str]()
+    for number in range(10):
+        queue.add(f"a{number}", NOW, NOW, f"a{number}")
+    for time in range(100):
+        while uid := queue.get(NOW + time * SECOND):
+            running.append(uid)
+        if time == 10:
+            queue.add("x", NOW, NOW + DAY, "other")
+        if "x" in running:
+            break
+        queue.done(uid := running.pop(0))
+        # It failed, and is tried again immediately.
+        queue.add(uid, NOW + time * SECOND, NOW + time * SECOND, uid)
+
+    assert "x" in running
+    # After the ten others, not after its own expiry.
+    assert time < 25
+
+
 def test_slow_reconciliations_do_not_delay_another_namespace() -> None:
     queue = work_queue("a", "b", "c", "d", workers=2)
     queue.add("x", NOW, NOW + DAY, "other")
@@ -141,7 +161,7 @@ def test_parked_requests_continue_after_a_removal() -> None:
     queue.done("c")
 
     assert (first, second) == (["a", "x0"], "c")
-    assert drain(queue) == ["d", "x1", "x2"]
+    assert drain(queue) == ["x1", "d", "x2"]
 
 
 def test_request_added_during_reconciliation_runs_after_it() -> None:
@@ -226,14 +246,25 @@ def test_replaced_entries_do_not_accumulate() -> None:
 def test_replaced_first_requests_do_not_accumulate() -> None:
     queue = WorkQueue(1)
     queue.add("busy", NOW, NOW, "other")
-    queue.get(NOW)
+    running = queue.get(NOW)
     for number in range(10_000):
         queue.add(f"a{number}", NOW, NOW + DAY - number * SECOND, "billing")
-        queue.done("busy")
+        queue.done(running or "")
         queue.add("busy", NOW, NOW, "other")
-        queue.get(NOW)
+        running = queue.get(NOW)
 
     assert len(queue._first) <= 1010
+
+
+def test_rounds_of_former_namespaces_do_not_accumulate() -> None:
+    queue = WorkQueue(1)
+    for number in range(10_000):
+        queue.add("a", NOW, NOW, f"namespace-{number}")
+        drain(queue)
+        queue.add("b", NOW, NOW, "billing")
+        drain(queue)
+
+    assert len(queue._rounds) <= 1010
 
 
 def test_counts_by_state() -> None:
@@ -299,6 +330,31 @@ async def test_regained_workers_do_not_delay_another_namespace() -> None:
     await asyncio.wait(returning)
     queue.done("x")
     assert queue.get(NOW) is None
+
+
+async def test_namespace_without_workers_regains_one_from_a_busy_namespace() -> None:
+    queue = work_queue("a", "b", "c", "d", workers=4)
+    for _ in range(4):
+        queue.free_worker(queue.get(NOW) or "")
+    for uid in "vwxyz":
+        queue.add(uid, NOW, NOW, "other")
+    busy = [queue.get(NOW) for _ in range(4)]
+    returning = [asyncio.create_task(queue.regain_worker(uid)) for uid in "abcd"]
+    await asyncio.sleep(0)
+    queue.done("v")
+
+    assert (busy, queue.get(NOW)) == (["v", "w", "x", "y"], None)
+    await asyncio.sleep(0)
+    assert [task.done() for task in returning] == [True, False, False, False]
+    # From now on, each namespace has a share.
+    for uid in "wx":
+        queue.done(uid)
+        queue.get(NOW)
+    await asyncio.sleep(0)
+    assert [task.done() for task in returning] == [True, True, False, False]
+    for task in returning:
+        task.cancel()
+    await asyncio.wait(returning)
 
 
 async def test_worker_that_was_not_freed_is_not_waited_for() -> None:

@@ -56,18 +56,27 @@ async def test_pipelining_client_does_not_delay_others() -> None:
         assert len(echo.targets) < 500
 
 
-async def test_iteration_of_the_event_loop_serves_few_requests() -> None:
-    iteration, served_in = 0, list[int]()
+class Iterations:
+    """Counts calls of `note` in each iteration of the event loop."""
 
-    async def count() -> None:
-        nonlocal iteration
+    def __init__(self) -> None:
+        self.calls = Counter[int]()
+        self._iteration = 0
+
+    def note(self) -> None:
+        self.calls[self._iteration] += 1
+
+    async def count(self) -> None:
         while True:
-            iteration += 1
+            self._iteration += 1
             await asyncio.sleep(0)
 
+
+async def test_iteration_of_the_event_loop_serves_few_requests() -> None:
+    iterations = Iterations()
     async with running_server() as (address, echo, _), AsyncExitStack() as stack:
-        echo.on_request = lambda: served_in.append(iteration)
-        counting = asyncio.create_task(count())
+        echo.on_request = iterations.note
+        counting = asyncio.create_task(iterations.count())
         clients = [await stack.enter_async_context(connect(address)) for _ in range(60)]
         for _, writer in clients:
             writer.write(REQUEST * 10)
@@ -75,7 +84,22 @@ async def test_iteration_of_the_event_loop_serves_few_requests() -> None:
             await asyncio.sleep(0)
         counting.cancel()
 
-    assert max(Counter(served_in).values()) <= 8
+    assert max(iterations.calls.values()) <= 8
+
+
+async def test_iteration_of_the_event_loop_sends_few_parts_of_bodies() -> None:
+    iterations = Iterations()
+    async with running_server() as (address, echo, _), AsyncExitStack() as stack:
+        echo.on_part = iterations.note
+        counting = asyncio.create_task(iterations.count())
+        clients = [await stack.enter_async_context(connect(address)) for _ in range(20)]
+        for _, writer in clients:
+            writer.write(b"GET /parts HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.gather(*(reader.readuntil(b"0123456789" * 100) for reader, _ in clients))
+        counting.cancel()
+
+    assert iterations.calls.total() == 20_000
+    assert max(iterations.calls.values()) <= 8
 
 
 async def test_client_that_does_not_read_is_paused_and_then_closed() -> None:
@@ -261,6 +285,34 @@ async def test_unread_responses_of_all_clients_together_are_bounded() -> None:
         await reader.readexactly(size)
 
         assert server.open_connections <= 3
+
+
+async def test_client_that_receives_a_large_body_is_not_closed_for_others() -> None:
+    request, parts = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", 0
+
+    def count() -> None:
+        nonlocal parts
+        parts += 1
+
+    async def settled() -> None:
+        before = -1
+        while parts != before:
+            before = parts
+            await asyncio.sleep(0.05)
+
+    async with running_server() as (address, echo, _), AsyncExitStack() as clients:
+        echo.on_part = count
+        reader, writer = await clients.enter_async_context(connect(address))
+        writer.write(request)
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(18):
+            _, other = await clients.enter_async_context(connect(address))
+            other.write(request)
+            await settled()
+            await reader.readexactly(2**20)
+            await settled()
+
+        await reader.readexactly(2 * 2**20)
 
 
 async def test_close_completes_open_requests_and_refuses_new_clients() -> None:
