@@ -109,7 +109,7 @@ class Exposition:
 
     def __init__(self, fixed: bytes) -> None:
         self._fixed = fixed
-        self._groups = {name: _Group(f"# HELP {name} {text}\n# TYPE {name} gauge\n") for name, text in GAUGES.items()}
+        self._groups: dict[str, _Group] = {}
 
     def add(self, samples: Iterable[tuple[str, str]]) -> None:
         """Add lines, each with the name of its metric."""
@@ -117,6 +117,8 @@ class Exposition:
         for name, line in samples:
             lines[name].append(line)
         for name, group in lines.items():
+            if name not in self._groups:
+                self._groups[name] = _Group(f"# HELP {name} {GAUGES[name]}\n# TYPE {name} gauge\n")
             self._groups[name].add("".join(group))
 
     def finish(self) -> None:

@@ -26,8 +26,10 @@ async def exported_series() -> set[str]:
     """The names of all series that an operator may export."""
     metrics = Metrics()
     times = dict.fromkeys(("issued", "renews", "expires", "source_expires", "source_warns"), NOW)
-    request = Series(namespace="a", name="b", conditions=(), failed_attempts=0, suspended=False, **times)
-    metrics.export(lambda: [request], dict)
+    request = Series(
+        namespace="a", name="b", conditions=(("Ready", "True", "Renewed"),), failed_attempts=0, suspended=False, **times
+    )
+    metrics.export(lambda: [request], lambda: {"ready": 1})
     for gauge in (metrics.leader, metrics.scope_conflict, metrics.unsaved_tokens):
         gauge.set(1)
     text = b"".join((await metrics.exposition()).parts()).decode()

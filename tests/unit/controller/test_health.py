@@ -56,7 +56,7 @@ async def test_metrics_are_served_in_prometheus_text_format() -> None:
 
 async def test_many_clients_receive_complete_metrics_together() -> None:
     metrics = Metrics()
-    metrics.export(lambda: [Series("billing", "acme", (), 0)] * 50, dict)
+    metrics.export(lambda: [Series("billing", "acme", (), 0)] * 50, lambda: {"ready": 1})
     async with (
         serve("127.0.0.1:0", metrics, lambda: "", Boundary("probes", "serving probes", Metrics())) as address,
         aiohttp.ClientSession() as http,
@@ -79,7 +79,7 @@ async def test_clients_that_wait_for_metrics_share_them() -> None:
         scrapes += 1
         return [Series("billing", "acme", (), 0)] * 5000
 
-    metrics.export(series, dict)
+    metrics.export(series, lambda: {"ready": 1})
     async with (
         serve("127.0.0.1:0", metrics, lambda: "", Boundary("probes", "serving probes", Metrics())) as address,
         AsyncExitStack() as stack,
@@ -101,7 +101,7 @@ async def test_metrics_that_clients_do_not_read_are_discarded() -> None:
     metrics = Metrics()
     request = Series("billing", "acme", (), 0)
     # More than the kernel buffers for a client.
-    metrics.export(lambda: [request] * 100_000, dict)
+    metrics.export(lambda: [request] * 100_000, lambda: {"ready": 1})
     async with (
         serve(
             "127.0.0.1:0",
