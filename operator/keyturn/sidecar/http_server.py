@@ -59,7 +59,7 @@ class LargeBody(Protocol):
         """The number of bytes of all parts."""
 
     def parts(self) -> Iterator[bytes]:
-        """Return the body in parts; called once. Each part must be produced within a millisecond or so.
+        """Return the body in parts; called once for each response. A part must take at most about a millisecond.
 
         If the parts end before `size`, the connection is closed.
         """
