@@ -283,8 +283,8 @@ def _exchange_context(  # noqa: PLR0913 - each is a dependency
     workers: Workers,
     proxies: Proxies,
 ) -> Iterator[ExchangeContext]:
-    # Twice as many threads, because there may be additional workers while reconciliations are slow.
-    threads, ambient = 2 * workers.number, bool(settings.sources.ambient)
+    # More threads, because there may be additional workers while reconciliations are slow.
+    threads, ambient = 4 * workers.number, bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, health, threads, allow_ambient=ambient, proxies=proxies)
     issuers = IssuerClient(
         settings.issuers, metrics, clock, health, proxies=proxies, workers=workers.number, resume=workers.resume
