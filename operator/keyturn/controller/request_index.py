@@ -45,13 +45,20 @@ class Entry:
             return False
         return self.request.renew_requested != renew_requested(metadata.get("annotations"))
 
+    @property
+    def unavailable_service(self) -> str:
+        """The service because of which the last attempt failed, or ""."""
+        error = self.state.failure.error if self.state.failure else None
+        return error.service if isinstance(error, UnavailableError) else ""
+
 
 class RequestIndex:
-    """The TokenRequests that exist, by uid, by target and by source."""
+    """The TokenRequests that exist, by uid, by target, by source, and by the service for which they wait."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._by_service: defaultdict[str, set[str]] = defaultdict(set)
 
     def put(self, entry: Entry) -> None:
         """Add or replace an entry."""
@@ -59,11 +66,13 @@ class RequestIndex:
         self.entries[entry.request.uid] = entry
         for name in _secrets(entry.request):
             self._by_secret[name].add(entry.request.uid)
+        self._move(entry.request.uid, "", entry.unavailable_service)
 
     def update(self, uid: str, **changes: Any) -> None:
         """Change fields of an entry, but not its request; does nothing if the request was deleted."""
         if entry := self.entries.get(uid):
-            self.entries[uid] = replace(entry, **changes)
+            changed = self.entries[uid] = replace(entry, **changes)
+            self._move(uid, entry.unavailable_service, changed.unavailable_service)
 
     def uids(self, namespace: str) -> set[str]:
         """Return the uids of all requests in a namespace, or in all namespaces."""
@@ -73,6 +82,7 @@ class RequestIndex:
         """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
+            self._move(uid, entry.unavailable_service, "")
             for name in _secrets(entry.request):
                 self._by_secret[name].discard(uid)
                 if not self._by_secret[name]:
@@ -82,6 +92,20 @@ class RequestIndex:
     def users_of(self, namespace: str, secret: str) -> frozenset[str]:
         """Return the uids of the requests that read or write a Secret."""
         return frozenset(self._by_secret.get((namespace, secret), ()))
+
+    def waiting_for(self, service: str) -> frozenset[str]:
+        """Return the uids of the requests that wait for a service."""
+        return frozenset(self._by_service.get(service, ()))
+
+    def _move(self, uid: str, before: str, after: str) -> None:
+        if before == after:
+            return
+        if before:
+            self._by_service[before].discard(uid)
+            if not self._by_service[before]:
+                del self._by_service[before]
+        if after:
+            self._by_service[after].add(uid)
 
     def series(self) -> Iterator[Series]:
         """Return the metrics of each request that is not being deleted."""

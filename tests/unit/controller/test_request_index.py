@@ -9,7 +9,7 @@ from keyturn.api.status import Status
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import RENEW_REQUESTED, InvalidRequest, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import bounded
 from keyturn.core.state import ReconcileState
@@ -54,6 +54,20 @@ def test_dropped_request_leaves_nothing() -> None:
     assert dropped
     assert (list(index.series()), index.users_of("billing", "license")) == ([], frozenset())
     assert index.drop("acme-0001") is None
+
+
+def test_requests_that_wait_for_a_service_are_known() -> None:
+    index, error = index_of("acme", "other"), UnavailableError("Unreachable", "no response", service="sts")
+    for name in ("acme", "other"):
+        index.update(f"{name}-0001", state=ReconcileState(failure=failed(error).failure))
+    both = index.waiting_for("sts")
+    index.update("acme-0001", state=ReconcileState())
+    one = index.waiting_for("sts")
+    index.drop("other-0001")
+
+    assert sorted(both) == ["acme-0001", "other-0001"]
+    assert sorted(one) == ["other-0001"]
+    assert not index.waiting_for("sts")
 
 
 @pytest.mark.parametrize(
