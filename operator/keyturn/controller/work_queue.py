@@ -87,13 +87,17 @@ class WorkQueue:
         if uid not in self._busy:
             self._queue(uid, queued)
 
-    def expedite(self, uid: str, due: datetime) -> None:
-        """Move a request forward to `due`, unless it is due earlier; one that is being reconciled runs again."""
+    def expedite(self, uid: str, due: datetime) -> bool:
+        """Move a request forward to `due`, unless it is due earlier; one that is being reconciled runs again.
+
+        Returns False if there is no such request.
+        """
         queued = self._queued.get(uid)
         if uid in self._busy:
             self._expedited[uid] = due
         elif queued and due < queued.due:
             self.add(uid, due, queued.expires, queued.namespace)
+        return uid in self._busy or queued is not None
 
     def remove(self, uid: str) -> None:
         """Remove a request. A reconciliation in progress continues to its end."""

@@ -82,12 +82,12 @@ class ConcurrencyLimiter:
     """Limits the number of calls in progress. A call above the limit is rejected and must be made again later.
 
     When a call ends, the limiter invites a rejected one: it calls `resume` with the uid of its TokenRequest, and keeps
-    a slot for it for two seconds. Namespaces alternate, so a namespace with many calls delays another one by at most
-    one call. Rejected calls also return without an invitation, one after the other, at intervals that correspond to the
-    mean duration of recent calls.
+    a slot for it for two seconds, unless `resume` returns False because the TokenRequest does not exist. Namespaces
+    alternate, so a namespace with many calls delays another one by at most one call. Rejected calls also return without
+    an invitation, one after the other, at intervals that correspond to the mean duration of recent calls.
     """
 
-    def __init__(self, limit: int, resume: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, limit: int, resume: Callable[[str], bool] = lambda _: True) -> None:
         self._limit = limit
         self._resume = resume
         self._in_progress: Counter[str] = Counter()
@@ -135,9 +135,8 @@ class ConcurrencyLimiter:
             returns_at = self._remove(next_namespace, uid)
             if calls := self._waiting.pop(next_namespace, None):
                 self._waiting[next_namespace] = calls
-            self._invited[uid] = max(now, returns_at) + _INVITATION_SECONDS
-            if returns_at <= now:
-                self._resume(uid)
+            if returns_at > now or self._resume(uid):
+                self._invited[uid] = max(now, returns_at) + _INVITATION_SECONDS
 
     def _next(self, now: float) -> tuple[str, str] | None:
         """Return the next call that can return soon, of the namespace with the fewest calls in progress."""
@@ -173,7 +172,7 @@ class RateLimiters:
 class ConcurrencyLimiters:
     """A concurrency limiter for each endpoint. Users choose the endpoints, so those that are not used are dropped."""
 
-    def __init__(self, limit: int, resume: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, resume: Callable[[str], bool]) -> None:
         self._limit = limit
         self._resume = resume
         self._limiters: dict[Hashable, ConcurrencyLimiter] = {}
