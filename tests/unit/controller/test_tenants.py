@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from keyturn.controller.work_queue import WorkQueue, run
+from keyturn.exchanges.rate_limit import ConcurrencyLimiters
 from tests.support.dependencies import NOW
 from tests.support.virtual_time import VirtualTime, in_virtual_time
 
@@ -129,4 +130,42 @@ async def test_slow_requests_of_many_tenants_do_not_delay_others(call_seconds: f
     others = [late for uid, late in cluster.late if uid.startswith("other")]
 
     assert len(others) == 500
+    assert max(others) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("call_seconds", [0.2, 0.24, 5.0])
+@in_virtual_time
+async def test_calls_of_many_tenants_to_an_issuer_do_not_delay_others(call_seconds: float) -> None:
+    """Twenty tenants use the token URL of another one, and occupy their workers with calls to others."""
+    cluster = Cluster(call_seconds=0, work_queue=WorkQueue(16))
+    limiter = ConcurrencyLimiters(2, lambda uid: cluster.work_queue.expedite(uid, cluster.now())).get("issuer")
+    waiting: dict[str, datetime] = {}
+
+    async def run_one(uid: str) -> None:
+        namespace, now = uid.partition("/")[0], cluster.now()
+        if int(uid.partition("/")[2]) % 2 and namespace != "other":
+            await asyncio.sleep(call_seconds)
+        elif wait := limiter.acquire(asyncio.get_running_loop().time(), namespace, uid):
+            waiting.setdefault(uid, cluster.due[uid])
+            cluster.work_queue.add(uid, now + timedelta(seconds=max(wait, 1)), cluster.expires[uid], namespace)
+            return
+        else:
+            cluster.late.append((uid, now - waiting.pop(uid, cluster.due[uid])))
+            await asyncio.sleep(0.2)
+            limiter.release(asyncio.get_running_loop().time(), 0.2, namespace)
+        if namespace != "other":
+            cluster.add(uid, cluster.now() + timedelta(seconds=10), cluster.now())
+
+    for number in range(100):
+        for tenant in range(20):
+            cluster.add(f"tenant-{tenant}/{number}", cluster.now(), cluster.now())
+    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
+    for number in range(100):
+        await asyncio.sleep(1)
+        cluster.add(f"other/{number}", cluster.now(), cluster.now() + SHORT)
+    await asyncio.sleep(1)
+    running.cancel()
+    others = [late for uid, late in cluster.late if uid.startswith("other")]
+
+    assert len(others) == 100
     assert max(others) < timedelta(seconds=1)

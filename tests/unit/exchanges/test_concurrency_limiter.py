@@ -53,9 +53,9 @@ def test_call_that_repeats_exchanges_returns_after_its_pause() -> None:
     fill(limiter, "billing")
 
     assert limiter.acquire(0.0, "web", "web-0", 10.0) == 10.0
-    limiter.release(9.0, 9.0, "billing")
+    limiter.release(9.7, 9.7, "billing")
     # Its slot is kept, but it is not resumed before its time.
-    assert limiter.acquire(9.5, "billing", "billing-0") > 0
+    assert limiter.acquire(9.8, "billing", "billing-0") > 0
     assert (limiter.acquire(10.0, "web", "web-0", 10.0), resumed) == (0, [])
 
 
@@ -85,6 +85,17 @@ def test_slot_of_a_call_that_does_not_come_back_is_not_kept() -> None:
     limiter.release(1.0, 1.0, "a")
 
     assert limiter.acquire(3.1, "a", "a-0") == 0
+
+
+def test_namespace_without_a_call_starts_one_above_the_limit() -> None:
+    resumed = Resumed()
+    limiter = ConcurrencyLimiter(1, resumed.resume, 3)
+    waits = fill(limiter, "a", "b", "b", "c", "d")
+    limiter.release(1.0, 1.0, "b")
+
+    assert [wait > 0 for wait in waits] == [False, False, True, False, True]
+    assert resumed == ["b-2"]
+    assert limiter.acquire(1.0, "b", "b-2") == 0
 
 
 def test_no_slot_is_kept_for_a_deleted_request() -> None:
