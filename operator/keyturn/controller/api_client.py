@@ -262,6 +262,8 @@ class ApiClient:
             data=data,
             headers=headers,
             timeout=timeout,
+            # A PATCH could become a GET, whose response looks like a success, or be sent to another host.
+            allow_redirects=False,
             proxy=rest.proxy,
             proxy_headers=rest.proxy_headers,
         )

@@ -36,6 +36,7 @@ _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
 _NO_CAUSE = Exception()
+_REDIRECTS = range(300, 400)
 
 
 class OnRequest(Protocol):
@@ -158,7 +159,7 @@ class RequestResponses:
         request.headers["Accept-Encoding"] = "identity"
         path = request.url.path
         if not path.endswith(f"/{PLURAL}"):
-            return await handler(request)
+            return _retried(await handler(request))
         if longest := self._pauses.pop(path, 0.0):
             await asyncio.sleep(self._backoffs[path].next_pause(longest))
         try:
@@ -280,7 +281,18 @@ class RequestResponses:
             problem = msgspec.json.decode(body, type=_Status).message or problem
         self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: {problem}"
         response.content = _Body(body)
-        return response
+        return _retried(response)
+
+
+def _retried(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Return a response, unless kopf would wait as long as a 429 requires, even for days, or follow a redirect.
+
+    It retries a lost connection after five seconds at most.
+    """
+    if response.status == HTTPStatus.TOO_MANY_REQUESTS or response.status in _REDIRECTS:
+        response.release()
+        raise aiohttp.ClientConnectionError(f"the API server returned HTTP {response.status}")
+    return response
 
 
 async def _expired() -> AsyncIterator[bytes]:

@@ -156,6 +156,24 @@ async def test_page_of_a_proxy_is_unavailable(status: int) -> None:
     assert len(responses.requests) == 3
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_not_followed(status: int) -> None:
+    """After a 303, a GET of the old Secret would look like the save of a new token."""
+    methods: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        methods.append(request.method)
+        if request.method == "GET":
+            return web.Response(text=FOUND)
+        return web.Response(status=status, headers={"Location": request.path})
+
+    async with served(redirect) as api:
+        with pytest.raises(UnavailableError, match="is not the Status"):
+            await api.save("PATCH", SECRET, {}, query={})
+
+    assert methods == ["PATCH"] * 3
+
+
 async def test_body_that_is_too_large_is_unavailable() -> None:
     async with served(Responses(200, text=FOUND.replace("acme", "a" * 11_000_000)).response) as api:
         with pytest.raises(UnavailableError, match="more than 10485760 bytes"):

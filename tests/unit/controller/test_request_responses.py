@@ -60,7 +60,8 @@ class FakeApi:
         query = {name: value for name, value in request.query.items() if name != "limit"}
         body = self._bodies.get(str(URL(request.path).with_query(query)))
         if body is None or isinstance(body, int):
-            return web.json_response({"kind": "Status", "message": "no right"}, status=body or 404)
+            headers = {"Retry-After": "86400", "Location": ALL}
+            return web.json_response({"kind": "Status", "message": "no right"}, status=body or 404, headers=headers)
         text = body if isinstance(body, str) else json.dumps(body)
         return web.Response(text=text, content_type="application/json")
 
@@ -166,6 +167,17 @@ async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
         assert (await kopf_client.session.get("/apis/other")).status == 404
 
     assert kopf_client.lists == []
+
+
+@pytest.mark.parametrize("path", [BILLING, f"{BILLING}?watch=true", "/apis"])
+@pytest.mark.parametrize("status", [302, 429])
+async def test_kopf_neither_waits_as_long_as_required_nor_follows(path: str, status: int) -> None:
+    async with connected(FakeApi({path: status, ALL: page("a")})) as kopf_client:
+        kopf_client.secrets_listed["billing"].set()
+        with pytest.raises(aiohttp.ClientConnectionError, match=f"HTTP {status}"):
+            await kopf_client.session.get(path)
+
+    assert kopf_client.received == []
 
 
 async def test_missing_right_is_reported_until_there_is_a_list() -> None:
