@@ -35,7 +35,8 @@ from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 _Decoded = TypeVar("_Decoded")
 
-SYSTEM = "kubernetes"
+# In ServiceHealth. Not the name of a host, which a TokenRequest may have as its issuer.
+SYSTEM = "the API server"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"

@@ -13,6 +13,7 @@ from kubernetes.aio.config import ConfigException
 from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import select
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.proxies import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from tests.support import tls
@@ -210,6 +211,10 @@ async def test_recovery_after_three_failed_attempts_is_reported() -> None:
         await api.request("GET", SECRET)
 
     assert (raised.value.reason, raised.value.service, recovered) == ("Unavailable", SYSTEM, [SYSTEM])
+
+
+def test_no_issuer_has_the_name_of_the_api_server() -> None:
+    assert canonical_host(SYSTEM) is None
 
 
 async def test_watch_yields_lines() -> None:
