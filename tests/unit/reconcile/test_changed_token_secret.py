@@ -56,7 +56,7 @@ async def test_another_token_secret_sends_no_consumed_token() -> None:
     assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
 
 
-async def test_requests_with_different_token_secrets_take_turns() -> None:
+async def test_only_one_request_at_a_time_uses_a_source() -> None:
     env = environment("seed")
     outcomes = await asyncio.gather(*(env.reconcile(saving_to(f"{name}-token", name)) for name in ("a", "b")))
     outcomes += [await env.reconcile(saving_to(f"{name}-token", name), HOUR) for name in ("a", "b")]
