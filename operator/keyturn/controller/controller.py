@@ -18,7 +18,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import SecretMeta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
+from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState, is_in_future
 from keyturn.core.status import Event
@@ -119,10 +119,10 @@ class Controller:
     def on_service_recovered(self, service: str) -> None:
         """Retry the requests that failed because of a service that has recovered."""
         now = self._deps.now()
-        for uid, entry in list(self.index.entries.items()):
-            failure = entry.state.failure
-            if failure and isinstance(failure.error, UnavailableError) and failure.error.service == service:
-                self.index.update(uid, state=replace(entry.state, failure=replace(failure, next_attempt_time=now)))
+        for uid in self.index.failed_because_of(service):
+            state = self.index.entries[uid].state
+            if state.failure:
+                self.index.update(uid, state=replace(state, failure=replace(state.failure, next_attempt_time=now)))
                 self._work_queue.expedite(uid, now)
 
     def on_namespace_free(self, namespace: str) -> None:
