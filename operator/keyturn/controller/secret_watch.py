@@ -17,7 +17,7 @@ from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY,
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION
 
 OnSecret = Callable[["SecretMeta", bool], None]
-_OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
+OUR_NAMES = frozenset({ISSUANCE_ANNOTATION, ADOPTABLE_BY, MANAGED_BY, OWNER_UID, TOKEN_FAMILY_ANNOTATION})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # The limit for labels, annotations and owners, in bytes of memory.
 _MAX_METADATA = 2**15
@@ -76,7 +76,7 @@ class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
         texts = (*kept, *kept.values(), *(it.uid for it in self.owner_references), *(it.manager for it in managers))
         if sum(map(_bytes_in_memory, texts)) <= _MAX_METADATA:
             return self
-        names = names | _OUR_NAMES
+        names = names | OUR_NAMES
         others = [fields for fields in self.managed_fields if fields not in managers]
         return msgspec.structs.replace(
             self,
@@ -127,7 +127,7 @@ def read_item(raw: msgspec.Raw) -> SecretMeta:
     if len(raw) <= _LARGE_BYTES:
         return msgspec.json.decode(raw, type=_Item).metadata.bounded()
     meta = msgspec.json.decode(raw, type=_LargeItem).metadata
-    names = sorted(_OUR_NAMES)
+    names = sorted(OUR_NAMES)
     return SecretMeta(
         name=meta.name,
         namespace=meta.namespace,
