@@ -12,7 +12,7 @@ from weakref import ref
 
 from keyturn.core.errors import ThrottledError
 
-_MAX_LENGTH = 2**20
+_MAX_LENGTH = 512 * 1024
 _POLL_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 15
 _RETRY_AFTER = timedelta(seconds=5)
 # Longer than a request to an issuer takes. After that, a context that the garbage collector has not found is ignored.

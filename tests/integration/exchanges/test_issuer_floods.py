@@ -115,7 +115,7 @@ async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Em
 
 async def test_large_ca_bundles_in_use_are_limited(client: Aws, emulator: Emulator) -> None:
     token_request, values = refresh_request(emulator), PipelineValues(Token("planted"))
-    comment = "-" * 500_000
+    comment = "-" * 250_000
     exchange_context = context(client, values={"client": CLIENT_SECRET, "ca": comment + CERTIFICATE.ca})
     prepared = [
         await prepare(exchange_context, token_request, token_request.spec.exchanges[-1], values) for _ in range(2)

@@ -7,7 +7,7 @@ from keyturn.core.errors import ThrottledError
 from keyturn.exchanges.bundle_memory import BundleMemory
 from tests.support.virtual_time import in_virtual_time
 
-HALF, MOST = 2**19, 2**20
+HALF, MOST = 2**18, 2**19
 
 
 def memory() -> BundleMemory:
