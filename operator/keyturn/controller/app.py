@@ -275,6 +275,7 @@ class Operator:
                 tasks.create_task(run())
             for watch in all_watches:
                 tasks.create_task(watch.run())
+            tasks.create_task(controller.batches.run())
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
             await watch_requests(api, configuration, namespaces, responses, self._on_signal)
             # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
