@@ -53,6 +53,7 @@ class Controller:
         self._scope = conflict_reporter.scope
         self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
+        self._store.check_existence(self.index.entries.__contains__)
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
         """Handle a TokenRequest that exists, has changed or was deleted.
