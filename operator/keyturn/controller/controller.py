@@ -196,10 +196,10 @@ class Controller:
             if not (reason := await self._scope.claim(request.namespace)):
                 self._conflict_reporter.forget(uid)
                 return True
+            now = self._deps.now()
             if self._is_foreign(request.namespace):
-                now = self._deps.now()
                 due = max(self._first_due(entry) or now, now + REPORT_DELAY)
-                await self._conflict_reporter.report(entry, reason, now)
+            self.index.update(uid, status=await self._conflict_reporter.report(entry, reason, now))
         except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
             _log.info("%s: %s", request.namespaced_name, error)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
