@@ -149,7 +149,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
                 issuance, data, request_id = await _finish(deps, request, inputs, begun)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                state = state.with_unwritten(is_repair=reason in REPAIR_REASONS and bool(last or target))
+                state = state.with_unwritten(now, is_repair=reason in REPAIR_REASONS and bool(last or target))
                 await deps.store.write(request, issuance, data)
                 state = state.with_written(issuance)
                 _count(deps, last, reason, now, started)
