@@ -74,7 +74,7 @@ class StandaloneProcess:
             self.env.deps,
             store=store,
             tokens=self.tokens,
-            token_locks=exclusive_token_locks(holder),
+            token_locks=exclusive_token_locks(holder, self.tokens, self.request.namespace),
             holder=holder,
         )
         done = await attempt(deps, self.request, self.state)

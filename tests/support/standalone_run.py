@@ -14,6 +14,7 @@ from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.file_store import CredentialPublisher, FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.renewal_loop import RenewalLoop
+from keyturn.standalone.runner import exclusive_token_locks
 from keyturn.standalone.source_files import SourceFiles
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import FakeEnvironment, manifest
@@ -61,7 +62,9 @@ class StandaloneRun:
         request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.has_endpoint)
         output = AtomicDir(self.path / "output") if self.has_output else None
         store = self.store_type(SourceFiles(self.path / "sources"), output, publisher.publish)
-        deps = replace(self.outside.deps, store=store, tokens=TokenFiles(self.path / "state"), sleep=self._sleep)
+        tokens = TokenFiles(self.path / "state")
+        locks = exclusive_token_locks(self.outside.deps.holder, tokens, request.namespace)
+        deps = replace(self.outside.deps, store=store, tokens=tokens, token_locks=locks, sleep=self._sleep)
         self.loop = RenewalLoop(deps, store, manifest_file, request, publisher, self.outside.monotonic)
         self.end = self.outside.now + length
         self.task = asyncio.create_task(self.loop.run())

@@ -104,7 +104,7 @@ class Controller:
         """
         family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) if alive else None
         # From the first list on, so that the time for which another operator's intent must be observed starts early.
-        self._deps.token_locks.observe((meta.namespace, meta.name), family.intent if family else None)
+        self._deps.token_locks.observe_family(meta.namespace, meta.name, family)
         self._store.sources.forget(meta.namespace, meta.name)
         if self._store.cache.observe(meta, alive):
             self._store.sources.forget(meta.namespace)

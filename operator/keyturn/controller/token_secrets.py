@@ -14,7 +14,7 @@ from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal
 from keyturn.controller.response_body import is_empty, select
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
-from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, is_superseded, read_family
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, TokenFamily, is_superseded, read_family
 from keyturn.reconcile.dependencies import token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
@@ -37,6 +37,16 @@ class TokenSecrets:
         if response.is_error:
             raise refusal(response, _name(request), {})
         return _stored_token(request, response)
+
+    async def read_family(self, request: Request, name: str) -> TokenFamily | None:
+        """Read the token family of another Secret in the namespace."""
+        response = await self._api.request("GET", secrets_path(request.namespace, name))
+        if not response.is_found:
+            return None
+        if response.is_error:
+            raise refusal(response, f"Secret {name}", {})
+        annotations = (response.body.get("metadata") or {}).get("annotations") or {}
+        return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
 
     async def create(self, request: Request, token: StoredToken) -> StoredToken:
         """Create the token Secret."""

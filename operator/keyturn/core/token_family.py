@@ -63,6 +63,11 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
         """Whether the token is, or was, part of this family."""
         return fingerprint == self.live or fingerprint in self.initial_tokens or fingerprint in self.consumed
 
+    def has_used(self, fingerprint: str) -> bool:
+        """Whether the token was consumed, or may have been."""
+        is_intended = self.intent is not None and self.intent.consumes == fingerprint
+        return is_intended or (self.has_seen(fingerprint) and fingerprint != self.live)
+
     def with_initial_token(self, fingerprint: str) -> "TokenFamily":
         """Return the family after a new sign-in, which makes the previous live token unusable."""
         consumed = (*self.consumed, *((self.live,) if self.live not in ("", fingerprint) else ()))

@@ -6,7 +6,15 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -20,7 +28,7 @@ from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
-from keyturn.core.token_family import Intent, StoredToken
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import ExchangeContext, MakeToken, OnRead, ReadValue
 from keyturn.exchanges.issuer_http import IssuerClient
@@ -29,6 +37,8 @@ from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
 
 _MAX_INTENTS = 10_000
+# Of one source. There should be one; anyone who may write Secrets can create more.
+_MAX_TOKEN_SECRETS = 16
 _POLL_SECONDS = 1.0
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -62,6 +72,9 @@ class TokenStore(Protocol):
     async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret, uncached; None if it does not exist."""
 
+    async def read_family(self, request: Request, name: str) -> TokenFamily | None:
+        """Read the token family of another token Secret in the namespace; None if it has none or does not exist."""
+
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the token Secret. Raises UnavailableError if it already exists."""
 
@@ -87,30 +100,30 @@ class Prepare(Protocol):
 
 @dataclass(slots=True)
 class TokenLocks:
-    """The locks of the token Secrets, and how long this process has observed the intent in each of them unchanged.
+    """The locks of sources and token Secrets, and what this process has observed in the token Secrets.
 
-    `is_dead` returns True if the holder of an intent has certainly terminated, so that no wait is needed.
+    That is for how long each intent has been unchanged, and which source each token belongs to. `is_dead` returns True
+    if the holder of an intent has certainly terminated, so that no wait is needed.
     """
 
     monotonic: Callable[[], float]
     is_dead: Callable[[str], bool] = lambda _: False
-    _locks: WeakValueDictionary[NamespacedName, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
+    _source_ids: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
-        """Wait for the lock of the token Secret. A request that consumes no token needs no lock."""
-        if not request.spec.consumption:
-            yield
-            return
-        lock = self._locks.setdefault(token_secret_name(request), asyncio.Lock())
-        async with lock:
+        """Wait for the locks of source and token Secret. A request that consumes no token needs none."""
+        async with AsyncExitStack() as stack:
+            for name in _lock_names(request):
+                await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
             yield
 
     def is_taken(self, request: Request) -> bool:
         """Whether another request is consuming the token of the same source."""
-        lock = self._locks.get(token_secret_name(request)) if request.spec.consumption else None
-        return lock is not None and lock.locked()
+        locks = [self._locks.get(name) for name in _lock_names(request)]
+        return any(lock is not None and lock.locked() for lock in locks)
 
     def observe(self, name: NamespacedName, intent: Intent | None) -> float:
         """Record the intent that a token Secret contains now, and return how many seconds it has been unchanged.
@@ -130,6 +143,31 @@ class TokenLocks:
                 [(largest, _)] = Counter(namespace for namespace, _ in self._seen).most_common(1)
                 del self._seen[next(key for key in self._seen if key[0] == largest)]
         return self.monotonic() - since if intent else 0
+
+    def observe_family(self, namespace: str, name: str, family: TokenFamily | None) -> None:
+        """Record the token family that a Secret contains now, including its intent; None if it contains none."""
+        self.observe((namespace, name), family.intent if family else None)
+        if family:
+            self._source_ids.setdefault(namespace, {})[name] = family.source_id
+        elif source_ids := self._source_ids.get(namespace):
+            source_ids.pop(name, None)
+            if not source_ids:
+                del self._source_ids[namespace]
+
+    def other_token_secrets(self, request: Request) -> list[str]:
+        """Return the names of token Secrets with the same source as the one of the request, at most 16."""
+        (namespace, own), consumption = token_secret_name(request), request.spec.consumption
+        if consumption is None:
+            return []
+        source_ids = self._source_ids.get(namespace, {})
+        names = [name for name, other in source_ids.items() if other == consumption.source_id and name != own]
+        return names[:_MAX_TOKEN_SECRETS]
+
+
+def _lock_names(request: Request) -> list[tuple[str, ...]]:
+    """Return the names of the locks, in the order in which everyone acquires them."""
+    consumption = request.spec.consumption
+    return [(request.namespace, "source", consumption.source_id), token_secret_name(request)] if consumption else []
 
 
 def token_secret_name(request: Request) -> NamespacedName:

@@ -47,7 +47,7 @@ from keyturn.reconcile.issue import (
     record_refusal,
 )
 from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
-from keyturn.reconcile.token_refresh import consume
+from keyturn.reconcile.token_refresh import check_unused, consume
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -258,6 +258,8 @@ async def _preflight(
     """Refuse an attempt that would waste a token, and dry-run the write if a refused write would waste an exchange."""
     check_not_consumed(stored, state.failure)
     check_not_refused(request, stored)
+    if stored:
+        await check_unused(deps, request, stored)
     consumption = request.spec.consumption
     is_single_use = (
         consumption is not None and consumption.is_single_use and stored is not None and stored.issued_token is None

@@ -58,6 +58,24 @@ async def consume(
     return values
 
 
+async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
+    """Raise RefusedError (TargetConflict) if a TokenRequest with another token Secret has used the source's token.
+
+    For example, source.token.saveTo was changed after the issuer had replaced the token.
+    """
+    if stored.issued_token is not None or stored.is_consumed:
+        return
+    namespace, _ = token_secret_name(request)
+    for name in deps.token_locks.other_token_secrets(request):
+        family = await deps.tokens.read_family(request, name)
+        if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
+            raise RefusedError(
+                "TargetConflict",
+                f"the token in the source was already used, and Secret {name} contains what replaced it: set"
+                f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class _Use:
     """The exchange that consumes a token, its values, and whether this is the single retry."""
@@ -142,6 +160,7 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
         final_attempt=use.is_final_attempt,
     )
     intended = replace(stored, family=family.with_intent(intent))
+    deps.token_locks.observe_family(*token_secret_name(request), family)
     if not stored.uid:
         # Created without the intent, so that the dry run tests a patch, the same request that the save will make.
         created = await deps.tokens.create(request, stored)

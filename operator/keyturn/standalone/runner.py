@@ -84,7 +84,7 @@ def open_renewal_loop(
             metrics,
             ServiceHealth(),
             workers=Workers(1),
-            token_locks=exclusive_token_locks(holder),
+            token_locks=exclusive_token_locks(holder, tokens, request.namespace),
             pending_tokens=environment.pending_tokens,
             holder=holder,
             proxies=environment.proxies,
@@ -94,9 +94,12 @@ def open_renewal_loop(
             yield loop
 
 
-def exclusive_token_locks(holder: str) -> TokenLocks:
+def exclusive_token_locks(holder: str, tokens: TokenFiles, namespace: str) -> TokenLocks:
     """Return the locks of a process that has locked its state directory, so that any other holder must be dead."""
-    return TokenLocks(time.monotonic, is_dead=lambda other: other != holder)
+    locks = TokenLocks(time.monotonic, is_dead=lambda other: other != holder)
+    for name, family in tokens.families(namespace).items():
+        locks.observe_family(namespace, name, family)
+    return locks
 
 
 def _read_request(manifest: ManifestFile, files: StandaloneFiles, *, has_endpoint: bool) -> Request:

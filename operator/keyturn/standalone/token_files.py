@@ -32,6 +32,8 @@ NO_STATE_DIR = (
 _UID = "file"
 # A response is at most 64 KiB, and the token family grows by one fingerprint.
 _RESERVED_BYTES = 66 * 1024
+# The token Secrets that are read when the process starts.
+_MAX_FILES = 1_000
 # Suffixes of hidden files, which cannot be confused with Secrets: their names do not begin with a dot. The dry run
 # allocates the reserved file, and the save overwrites it.
 _RESERVED, _TEMPORARY = "reserved", "tmp"
@@ -65,6 +67,16 @@ class TokenFiles:
         """Read the file; raises RefusedError (TargetConflict) if Keyturn did not write it for this request."""
         return await asyncio.to_thread(self._read, request)
 
+    async def read_family(self, request: Request, name: str) -> TokenFamily | None:
+        """Read the token family in another file; None if there is none for this namespace."""
+        return await asyncio.to_thread(self._read_family, request.namespace, name)
+
+    def families(self, namespace: str) -> dict[str, TokenFamily]:
+        """Return the token families of a namespace, by the names of their token Secrets."""
+        names = [path.stem for path in self._directory.glob("*.json")] if self._directory else []
+        families = {name: self._read_family(namespace, name) for name in sorted(names)[:_MAX_FILES]}
+        return {name: family for name, family in families.items() if family}
+
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the file; raises UnavailableError if it exists."""
         if await self.read(request):
@@ -94,6 +106,15 @@ class TokenFiles:
         except OSError as error:
             raise RefusedError("WriteDenied", f"{path} cannot be read: {error.strerror}") from None
         return _decode(request, content, path)
+
+    def _read_family(self, namespace: str, name: str) -> TokenFamily | None:
+        if self._directory is None:
+            return None
+        try:
+            content = read_regular_file(self._directory / f"{name}.json", MAX_SECRET_BYTES)
+        except OSError:
+            return None
+        return _family(content) if _json_object(content).get("namespace") == namespace else None
 
     def _update(self, request: Request, token: StoredToken, dry_run: bool) -> StoredToken:  # noqa: FBT001 - for to_thread
         stored, path = self._read(request), self._path(request)

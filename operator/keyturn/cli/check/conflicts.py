@@ -40,6 +40,7 @@ def conflicts(requests: Iterable[CheckedRequest], locate: Locate) -> Iterator[tu
     """
     objects: dict[tuple[object, object], Manifest] = {}
     claims: dict[tuple[object, str], list[_Claim]] = defaultdict(list)
+    sources: dict[tuple[object, str], _Claim] = {}
     for checked in requests:
         manifest = checked.manifest
         namespace, name = str(manifest.meta.get("namespace", "")), manifest.meta.get("name")
@@ -49,6 +50,11 @@ def conflicts(requests: Iterable[CheckedRequest], locate: Locate) -> Iterator[tu
             yield manifest, Problem(message, "metadata.name")
             continue
         for claim in _claims(checked):
+            stored_in = sources.setdefault((namespace, claim.source_id), claim) if claim.source_id else claim
+            if stored_in.secret != claim.secret:
+                position = locate(stored_in.manifest, stored_in.path)
+                message = f"{stored_in.manifest.name} ({position}) stores the token of this source in another Secret"
+                yield manifest, Problem(f"{message}: use {stored_in.secret} in both", claim.path)
             others = claims[namespace, claim.secret]
             other = next((other for other in others if _is_conflict(other, claim)), None)
             if other:

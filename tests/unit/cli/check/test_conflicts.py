@@ -42,6 +42,14 @@ def findings(*bodies: dict[str, Any]) -> list[str]:
             manifest("b", **REFRESHES, source={"token": {**secret_at("other"), "saveTo": {"secretName": "t"}}}),
             "TokenRequest/a (-:LINE) stores another token in Secret t: choose another Secret (at spec.source.token)",
         ),
+        "the token of one source in two Secrets": (
+            manifest("a", **REFRESHES, **with_source_token(saveTo={"secretName": "t"})),
+            manifest("b", **REFRESHES),
+            (
+                "TokenRequest/a (-:LINE) stores the token of this source in another Secret: use t in both"
+                " (at spec.source.token)"
+            ),
+        ),
         "two authorization codes of one Secret": (
             manifest("a", **with_user_keys(*center(codeFrom=secret_at("sign-in", "a"))["exchanges"])),
             manifest("b", **with_user_keys(*center(codeFrom=secret_at("sign-in", "b"))["exchanges"])),

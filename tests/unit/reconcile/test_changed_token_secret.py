@@ -1,0 +1,113 @@
+"""A token is not sent again by a TokenRequest that stores its replacement in another Secret."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyturn.api.token_request import Request
+from keyturn.core.token_family import Intent
+from tests.support.controller import Operator
+from tests.support.dependencies import ASSUME_ROLE, HOUR, MINUTE, NOW, REFRESH, FakeEnvironment, environment, rotating
+from tests.support.standalone_run import StandaloneRun
+
+
+def source(secret: str) -> dict[str, Any]:
+    """Return spec.source with this token Secret."""
+    ref = {"name": "license", "key": "license_token"}
+    return {"token": {"secretKeyRef": ref, "saveTo": {"secretName": secret}}}
+
+
+def saving_to(secret: str, name: str = "acme") -> Request:
+    """Return a request with a rotating source and this token Secret."""
+    return rotating(name, source=source(secret))
+
+
+async def rotated(*, rotates: bool = True) -> FakeEnvironment:
+    """An environment in which the source's token was used once, and replaced if the issuer rotates."""
+    env = environment("seed")
+    env.aws.issuer.rotates = rotates
+    assert (await env.reconcile(rotating())).failure is None
+    env.now += HOUR
+    return env
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+async def test_changed_token_secret_sends_no_consumed_token(*, restarts: bool) -> None:
+    env = await rotated()
+    if restarts:
+        env.restart()
+        Operator(outside=env).controller.on_secret(env.secrets.meta("license-keyturn"), alive=True)
+    failure = (await env.reconcile(saving_to("live"))).failure
+
+    assert env.aws.issuer.reuses == 0
+    assert failure
+    assert failure.error.reason == "TargetConflict"
+    assert "saveTo.secretName to license-keyturn, or sign in again" in failure.error.message
+
+
+async def test_second_request_with_another_token_secret_sends_no_consumed_token() -> None:
+    env = await rotated()
+    assert (await env.reconcile(saving_to("live", "other"))).failure_reason == "TargetConflict"
+
+    assert (await env.reconcile(rotating())).failure is None
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
+
+
+async def test_requests_with_different_token_secrets_use_the_source_one_at_a_time() -> None:
+    env = environment("seed")
+    outcomes = await asyncio.gather(*(env.reconcile(saving_to(f"{name}-token", name)) for name in ("a", "b")))
+    outcomes += [await env.reconcile(saving_to(f"{name}-token", name), HOUR) for name in ("a", "b")]
+
+    assert {outcome.failure_reason for outcome in outcomes} == {"", "TargetConflict"}
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
+
+
+async def test_token_that_may_have_been_sent_is_not_sent_for_another_token_secret() -> None:
+    env = await rotated(rotates=False)
+    stored = env.stored_token()
+    assert stored.family
+    intent = Intent(holder="pod-1", consumes=stored.family.live, start=NOW, give_up_seconds=30)
+    await env.tokens.update(rotating(), replace(stored, family=stored.family.with_intent(intent)))
+
+    assert (await env.reconcile(saving_to("live"))).failure_reason == "TargetConflict"
+    assert env.aws.issuer.requests == 1
+
+
+async def test_changed_token_secret_gets_a_token_that_was_not_replaced() -> None:
+    env = await rotated(rotates=False)
+
+    assert (await env.reconcile(saving_to("live"))).failure is None
+    assert env.stored_token("live").value == "seed"
+
+
+async def test_changed_token_secret_gets_the_token_of_a_new_sign_in() -> None:
+    env = await rotated()
+    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
+
+    assert (await env.reconcile(saving_to("live"))).failure is None
+    assert env.aws.issuer.reuses == 0
+
+
+async def test_deleted_token_secret_prevents_no_use() -> None:
+    """The person who deleted it decides what is sent."""
+    env = await rotated()
+    meta = env.secrets.meta("license-keyturn")
+    env.secrets.delete("license-keyturn")
+    Operator(outside=env).controller.on_secret(meta, alive=False)
+    env.aws.issuer.sign_in()
+    env.aws.issuer.live = "seed"
+
+    assert (await env.reconcile(saving_to("live"))).failure is None
+
+
+async def test_changed_token_secret_sends_no_consumed_token_without_a_cluster(tmp_path: Path) -> None:
+    run = StandaloneRun(tmp_path)
+    for secret in ("first", "second"):
+        run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE], source=source(secret))
+        await run.run(MINUTE)
+
+    assert (run.outside.aws.issuer.requests, run.outside.aws.issuer.reuses) == (1, 0)
+    assert run.condition("Stalled") == ("True", "TargetConflict")
