@@ -35,7 +35,8 @@ from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 _Decoded = TypeVar("_Decoded")
 
-SYSTEM = "kubernetes"
+# In ServiceHealth. Not the name of a host, which a TokenRequest may have as its issuer.
+SYSTEM = "the API server"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
@@ -262,6 +263,8 @@ class ApiClient:
             data=data,
             headers=headers,
             timeout=timeout,
+            # A PATCH could become a GET, whose response looks like a success, or be sent to another host.
+            allow_redirects=False,
             proxy=rest.proxy,
             proxy_headers=rest.proxy_headers,
         )

@@ -32,10 +32,14 @@ from keyturn.core.errors import UnavailableError
 # Custom resources are stored as JSON, in at most 1.5 MiB. Python's dictionaries take up to ten times as much.
 _MAX_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 2**16
+# How long a page, and then its body, may take. With kopf's own timeout, a frozen connection would delay a list, and so
+# all renewals after a start, by five minutes.
+_PAGE_SECONDS = 10
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
 _NO_CAUSE = Exception()
+_REDIRECTS = range(300, 400)
 
 
 class OnRequest(Protocol):
@@ -158,7 +162,7 @@ class RequestResponses:
         request.headers["Accept-Encoding"] = "identity"
         path = request.url.path
         if not path.endswith(f"/{PLURAL}"):
-            return await handler(request)
+            return _retried(await handler(request))
         if longest := self._pauses.pop(path, 0.0):
             await asyncio.sleep(self._backoffs[path].next_pause(longest))
         try:
@@ -174,11 +178,17 @@ class RequestResponses:
         await self._secrets_listed(namespace_in(path))
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
-            response = await handler(request)
+            async with asyncio.timeout(_PAGE_SECONDS):
+                response = await handler(request)
             if response.status != HTTPStatus.OK:
                 return await self._refused(response)
             try:
-                page = decode_page(await read_body(response.content, _MAX_BYTES), _API_VERSION, f"{KIND}List")
+                async with asyncio.timeout(_PAGE_SECONDS):
+                    content = await read_body(response.content, _MAX_BYTES)
+                page = decode_page(content, _API_VERSION, f"{KIND}List")
+            except TimeoutError:
+                response.close()
+                raise
             except UnreadableBodyError as error:
                 response.close()
                 if self._page_size.value > 1:
@@ -280,7 +290,18 @@ class RequestResponses:
             problem = msgspec.json.decode(body, type=_Status).message or problem
         self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: {problem}"
         response.content = _Body(body)
-        return response
+        return _retried(response)
+
+
+def _retried(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Return a response, unless kopf would wait as long as a 429 requires, even for days, or follow a redirect.
+
+    It retries a lost connection after five seconds at most.
+    """
+    if response.status == HTTPStatus.TOO_MANY_REQUESTS or response.status in _REDIRECTS:
+        response.release()
+        raise aiohttp.ClientConnectionError(f"the API server returned HTTP {response.status}")
+    return response
 
 
 async def _expired() -> AsyncIterator[bytes]:

@@ -23,18 +23,20 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        return _with_odd_numbers(text)
+        return _decode_leniently(text)
 
 
-def _with_odd_numbers(text: bytes) -> dict[str, Any] | None:
-    """Decode an object with numbers that msgspec refuses, such as NaN and 1e400: a token next to them must not be lost.
+def _decode_leniently(text: bytes) -> dict[str, Any] | None:
+    """Decode an object with values that msgspec refuses: a token next to them must not be lost.
 
-    NaN and Infinity become None, all other numbers floats.
+    NaN and Infinity become None, all other numbers floats, 1e400 an infinite one. Control characters are kept. Half of
+    a surrogate pair, which remains of a name that was cut, could not be stored, and becomes U+FFFD.
     """
     try:
-        value = json.loads(text.decode(), parse_int=float, parse_constant=lambda _: None)
-        # Python accepts half of a surrogate pair, which could not be stored.
-        json.dumps(value, ensure_ascii=False).encode()
+        value = json.loads(text.decode(), parse_int=float, parse_constant=lambda _: None, strict=False)
+        encoded = json.dumps(value, ensure_ascii=False)
+        if any("\ud800" <= character <= "\udfff" for character in encoded):
+            value = json.loads(encoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

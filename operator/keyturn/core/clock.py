@@ -25,10 +25,13 @@ class ClockSteps:
 
 
 def measure_skew(date: str | None, now: datetime) -> timedelta:
-    """Return the service's clock minus the local clock; zero if a proxy has removed or rewritten the header."""
+    """Return the service's clock minus the local clock; zero if a proxy has removed or rewritten the header.
+
+    Never fails: the response may contain a token that exists nowhere else.
+    """
     try:
         return parsedate_to_datetime(date or "") - now
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: a number with 20 digits
         return timedelta()
 
 

@@ -114,7 +114,8 @@ def next_attempt_time(
     Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the remaining lifetime,
     between 5 s and 5 min. After the expiry it is 1 min: shorter waits gain nothing then, and many requests may be
     waiting for the same service. If the reason has a `retry_after`, that is used instead, limited to the same quarter
-    if an attempt consumes nothing. A throttled call waits at least as long as the service requires.
+    if an attempt consumes nothing. A throttled call waits at least as long as the service requires, but not until the
+    credentials have expired (see _longest_throttling).
     """
     wait = REASONS[error.reason].retry_after
     if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
@@ -133,16 +134,28 @@ def next_attempt_time(
     else:
         wait = min(wait, _limit_after_refusal(request, error, context))
     if isinstance(error, ThrottledError):
-        wait = max(wait, error.retry_after)
+        wait = max(wait, min(error.retry_after, _longest_throttling(context.remaining_lifetime)))
     return whole_seconds(now + wait + timedelta(milliseconds=999))
 
 
 def longest_wait(request: Request, reason: str, remaining_lifetime: timedelta) -> timedelta:
     """Return the longest time between two attempts after a failure of which only the reason is known."""
-    longest = REASONS[reason].retry_after or (LONGEST_RETRY_AFTER if reason == "Throttled" else _LONGEST_LIMIT)
-    if request.spec.consumption or reason == "Throttled" or remaining_lifetime <= timedelta():
+    if reason == "Throttled":
+        return _longest_throttling(remaining_lifetime)
+    longest = REASONS[reason].retry_after or _LONGEST_LIMIT
+    if request.spec.consumption or remaining_lifetime <= timedelta():
         return longest
     return min(longest, _quarter(remaining_lifetime))
+
+
+def _longest_throttling(remaining_lifetime: timedelta) -> timedelta:
+    """Return the longest wait that a service may require: half of the remaining lifetime, between 1 min and an hour.
+
+    After the expiry it is 5 min. Some issuers state Retry-After in milliseconds.
+    """
+    if remaining_lifetime <= timedelta():
+        return _LONGEST_LIMIT
+    return min(max(remaining_lifetime / 2, timedelta(minutes=1)), LONGEST_RETRY_AFTER)
 
 
 def _quarter(remaining_lifetime: timedelta) -> timedelta:

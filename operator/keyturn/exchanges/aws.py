@@ -182,9 +182,9 @@ class Aws:
             client = clients.get(operation.service, region, operation.attempts, signed=signer is not None)
             response: dict[str, Any] = getattr(client, operation.name)(**parameters)
             model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation.name])
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            # botocore's XML parser fails with these on a page of a proxy, and its credential chain on an identity
-            # that is refreshed and still expired.
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            # botocore's parsers fail with these on a page of a proxy and on numbers such as 1e400, and its credential
+            # chain on an identity that is refreshed and still expired.
             raise ResponseParserError(f"{operation.title}: {type(error).__name__}") from None
         return response if model.output_shape is None else well_typed(model.output_shape, response)
 

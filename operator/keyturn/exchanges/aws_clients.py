@@ -1,5 +1,7 @@
 """boto3 clients of two sessions: one without a credential chain, one with the operator's own identity."""
 
+import json
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from botocore.httpsession import ProxyConfiguration
 from botocore.utils import parse_timestamp
 
 from keyturn import __version__
+from keyturn.core.bounded_json import decode_object
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import Proxies
@@ -67,6 +70,7 @@ class AwsClients:
                 verify=self._settings.ca_bundle,
             )
             client.meta.events.register("before-send", _begin_transmission)
+            client.meta.events.register("before-parse.sso-oidc", _drop_unusable_lifetime)
             return self._clients.put(key, client)
 
     def _config(self, service: str, region: str, attempts: int) -> Config:
@@ -99,6 +103,15 @@ def _begin_transmission(**_: object) -> None:
     """Handle botocore's event before-send. A returned value would replace the response."""
     if thread_call.transmission:
         thread_call.transmission.begin()
+
+
+def _drop_unusable_lifetime(response_dict: dict[str, Any], **_: object) -> None:
+    """Handle botocore's event before-parse: a lifetime that is no number must not lose the tokens next to it."""
+    members = decode_object(response_dict["body"]) or {}
+    lifetime = members.get("expiresIn", 0)
+    if not (isinstance(lifetime, int) or (isinstance(lifetime, float) and math.isfinite(lifetime))):
+        del members["expiresIn"]
+        response_dict["body"] = json.dumps(members).encode()
 
 
 class _ThreadCredentials(botocore.credentials.Credentials):

@@ -31,6 +31,8 @@ from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
+# With aiohttp's own limits, a token would be lost because of a long cookie or policy in a header.
+_HEADER_LIMITS: Mapping[str, Any] = {"max_line_size": 64 * 1024, "max_field_size": 64 * 1024, "max_headers": 1000}
 # How much longer than its own timeout a thread may take before its caller stops waiting.
 _MARGIN_SECONDS = 2
 _OVERDUE_WAIT = timedelta(seconds=15)
@@ -65,7 +67,7 @@ class Form:
         try:
             url = URL(self.url)
             host = canonical_host(url.raw_host or "") if url.host and url.port and url.user is None else None
-        except ValueError:
+        except (ValueError, IndexError):  # yarl raises IndexError for https://:;][x@
             host = None
         if host is None:
             raise RefusedError("InvalidSpec", "tokenUrl is not a valid URL: it has no host name or IP address")
@@ -291,6 +293,7 @@ class IssuerClient:
             connector=connector,
             trace_configs=[trace],
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, connect=5, sock_connect=5),
+            **_HEADER_LIMITS,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "keyturn", "Content-Type": _FORM},
         )
@@ -303,15 +306,23 @@ def _incomplete(request: IssuerRequest, error: Exception) -> UnavailableError:
 
 
 async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
-    """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB."""
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            return None
+    """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB.
+
+    If the connection breaks or times out after the end of an object, the object is returned: it may contain a token.
+    """
+    body, broken = b"", None
+    try:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > _MAX_BODY_BYTES:
+                return None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        broken = error
     # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. Because of a character in another
     # encoding, for example in a description, a token that was received must not be lost.
     members = decode_object(body.decode("utf-8-sig", "replace").encode())
+    if broken and members is None:
+        raise broken
     if members is not None or not (response.content_type == _FORM or b"access_token=" in body):
         return members
     try:

@@ -13,6 +13,10 @@ from typing import Any, TypeVar
 from keyturn.exchanges.call_threads import CallThreads
 
 _NICENESS = 10
+# For each of IPv4 and IPv6. aiohttp tries all addresses of a name, those that are left once more after each failure.
+# With the thousands that a response can contain, a few threads would keep the event loop of the process waiting.
+_MAX_ADDRESSES = 8
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _Result = TypeVar("_Result")
 
 
@@ -56,7 +60,10 @@ class _Loop(asyncio.SelectorEventLoop):
             await asyncio.sleep(0.001)
 
     async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
-        return socket.getaddrinfo(host, port, **options)
+        addresses = socket.getaddrinfo(host, port, **options)
+        # In the order of the resolver, which begins with the better family.
+        firsts = [[it for it in addresses if it[0] == family][:_MAX_ADDRESSES] for family in _FAMILIES]
+        return [it for it in addresses if any(it in first for first in firsts)]
 
 
 def _run(request: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:

@@ -11,6 +11,8 @@ from keyturn.core.renewal_time import LONGEST_RETRY_AFTER
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
+# A TokenRequest waits as long as the service requires. Others try the service again after this time.
+_LONGEST_PAUSE_SECONDS = 60.0
 # How much later than planned a call may return: no worker may be free, and the minimum interval applies if the attempt
 # repeats other exchanges.
 _RETURN_MARGIN_SECONDS = 15.0
@@ -64,7 +66,8 @@ class RateLimiter:
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
         """Reduce the rate to 70% of the recent rate of calls, after the pause that the service requires."""
-        self._free_at = max(self._free_at, now + max(retry_after.total_seconds(), 1 / self.rate))
+        pause = min(retry_after.total_seconds(), _LONGEST_PAUSE_SECONDS)
+        self._free_at = max(self._free_at, now + max(pause, 1 / self.rate))
         if now - self._reduced_at < _BURST_SECONDS:
             return  # Calls that were in flight together are one burst: a reduction for each would nearly stop calls.
         self._reduced_at = now

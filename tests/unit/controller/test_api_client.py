@@ -13,6 +13,7 @@ from kubernetes.aio.config import ConfigException
 from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import select
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.proxies import canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from tests.support import tls
@@ -156,6 +157,24 @@ async def test_page_of_a_proxy_is_unavailable(status: int) -> None:
     assert len(responses.requests) == 3
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_not_followed(status: int) -> None:
+    """After a 303, a GET of the old Secret would look like the save of a new token."""
+    methods: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        methods.append(request.method)
+        if request.method == "GET":
+            return web.Response(text=FOUND)
+        return web.Response(status=status, headers={"Location": request.path})
+
+    async with served(redirect) as api:
+        with pytest.raises(UnavailableError, match="is not the Status"):
+            await api.save("PATCH", SECRET, {}, query={})
+
+    assert methods == ["PATCH"] * 3
+
+
 async def test_body_that_is_too_large_is_unavailable() -> None:
     async with served(Responses(200, text=FOUND.replace("acme", "a" * 11_000_000)).response) as api:
         with pytest.raises(UnavailableError, match="more than 10485760 bytes"):
@@ -192,6 +211,10 @@ async def test_recovery_after_three_failed_attempts_is_reported() -> None:
         await api.request("GET", SECRET)
 
     assert (raised.value.reason, raised.value.service, recovered) == ("Unavailable", SYSTEM, [SYSTEM])
+
+
+def test_no_issuer_has_the_name_of_the_api_server() -> None:
+    assert canonical_host(SYSTEM) is None
 
 
 async def test_watch_yields_lines() -> None:

@@ -138,7 +138,7 @@ def test_status_without_a_failure_restores_none(status: Status) -> None:
     ("forged", "reason", "issuance", "longest"),
     [
         pytest.param(REQUEST, "Unavailable", None, timedelta(minutes=5), id="backoff"),
-        pytest.param(REQUEST, "Throttled", ISSUED, timedelta(hours=1), id="Retry-After"),
+        pytest.param(REQUEST, "Throttled", ISSUED, timedelta(minutes=30), id="Retry-After"),
         pytest.param(REQUEST, "SourceInvalid", None, timedelta(minutes=30), id="stalled"),
         pytest.param(REQUEST, "SourceInvalid", ISSUED, timedelta(minutes=15), id="a quarter of the remaining lifetime"),
         pytest.param(rotating(), "SourceInvalid", ISSUED, timedelta(minutes=30), id="the attempt consumes a token"),

@@ -13,6 +13,7 @@ from kubernetes.aio.client import Configuration
 from yarl import URL
 
 from keyturn.api.token_request import InvalidRequest
+from keyturn.controller import request_responses
 from keyturn.controller.kopf_adapter import kopf_session
 from keyturn.controller.request_index import read_request
 from keyturn.controller.request_responses import RequestResponses
@@ -60,7 +61,8 @@ class FakeApi:
         query = {name: value for name, value in request.query.items() if name != "limit"}
         body = self._bodies.get(str(URL(request.path).with_query(query)))
         if body is None or isinstance(body, int):
-            return web.json_response({"kind": "Status", "message": "no right"}, status=body or 404)
+            headers = {"Retry-After": "86400", "Location": ALL}
+            return web.json_response({"kind": "Status", "message": "no right"}, status=body or 404, headers=headers)
         text = body if isinstance(body, str) else json.dumps(body)
         return web.Response(text=text, content_type="application/json")
 
@@ -166,6 +168,42 @@ async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
         assert (await kopf_client.session.get("/apis/other")).status == 404
 
     assert kopf_client.lists == []
+
+
+@pytest.mark.parametrize("path", [BILLING, f"{BILLING}?watch=true", "/apis"])
+@pytest.mark.parametrize("status", [302, 429])
+async def test_kopf_neither_waits_as_long_as_required_nor_follows(path: str, status: int) -> None:
+    async with connected(FakeApi({path: status, ALL: page("a")})) as kopf_client:
+        kopf_client.secrets_listed["billing"].set()
+        with pytest.raises(aiohttp.ClientConnectionError, match=f"HTTP {status}"):
+            await kopf_client.session.get(path)
+
+    assert kopf_client.received == []
+
+
+@pytest.mark.parametrize("has_headers", [True, False])
+async def test_list_that_hangs_is_requested_again(monkeypatch: pytest.MonkeyPatch, *, has_headers: bool) -> None:
+    monkeypatch.setattr(request_responses, "_PAGE_SECONDS", 0.2)
+    api = FakeApi({ALL: page("a")})
+    respond, requests, ends = api.response, 0, asyncio.Event()
+
+    async def hang_first(request: web.Request) -> web.StreamResponse:
+        nonlocal requests
+        requests += 1
+        if requests > 1:
+            return await respond(request)
+        response = web.StreamResponse()
+        if has_headers:
+            await response.prepare(request)
+        await ends.wait()
+        return response
+
+    api.response = hang_first  # type: ignore[assignment,method-assign]
+    async with connected(api) as kopf_client:
+        with pytest.raises(TimeoutError):
+            await kopf_client.session.get(ALL)
+        assert await kopf_client.uids(ALL) == ["a"]
+        ends.set()
 
 
 async def test_missing_right_is_reported_until_there_is_a_list() -> None:

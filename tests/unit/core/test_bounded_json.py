@@ -34,11 +34,21 @@ def test_odd_number_does_not_spoil_the_other_members(number: bytes, value: float
     assert decode_object(b'{"a": %b, "b": "\xc3\xa9"}' % number) == {"a": value, "b": "é"}
 
 
-@pytest.mark.parametrize(
-    "text", [b'{"a": NaN, "b": "\\ud800"}', b'{"a": NaN, "b": "\xff"}', b"[NaN]", b"NaN"], ids=repr
-)
+@pytest.mark.parametrize("text", [b'{"a": NaN, "b": "\\x"}', b'{"a": NaN, "b": "\xff"}', b"[NaN]", b"NaN"], ids=repr)
 def test_odd_number_does_not_allow_other_mistakes(text: bytes) -> None:
     assert decode_object(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param(b"\\ud83d", "\ufffd", id="half of a surrogate pair"),
+        pytest.param(b"\\udc00\\ud83d\\ude00", "\ufffd\U0001f600", id="half of a pair before a whole one"),
+        pytest.param(b"a\nb\x00", "a\nb\x00", id="control characters"),
+    ],
+)
+def test_odd_text_does_not_spoil_the_other_members(text: bytes, value: str) -> None:
+    assert decode_object(b'{"a": "%b", "b": 1}' % text) == {"a": value, "b": 1}
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"null", b"\xff", b'{"a":"\xff"}', b'{"a":"'], ids=repr)

@@ -1,4 +1,8 @@
-from keyturn.core.clock import ClockSteps
+from datetime import timedelta
+
+import pytest
+
+from keyturn.core.clock import ClockSteps, measure_skew
 from tests.support.cases import cases
 from tests.support.dependencies import NOW, SECOND
 
@@ -18,3 +22,19 @@ def test_clock_that_is_set_is_noticed_once(clock: list[int], steps: list[int]) -
     observed = [watch.observe(NOW + time * SECOND, 1030 + 30 * index) for index, time in enumerate(clock)]
 
     assert [step.total_seconds() for step in observed] == steps
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "",
+        "today",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 99999999999999999999:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "Mon, 01 Jan 2026 00:00:00 -0000",
+    ],
+)
+def test_skew_of_an_impossible_date_is_zero(date: str | None) -> None:
+    assert measure_skew(date, NOW) == timedelta()

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -58,3 +59,19 @@ async def test_namespace_with_blocked_requests_starts_no_others(has_responded: t
     async with asyncio.timeout(5):
         while threads.is_overdue("tenant"):  # noqa: ASYNC110 - there is no event for the end of a thread
             await asyncio.sleep(0.01)
+
+
+async def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def info(family: int, number: int) -> tuple[int, int, int, str, tuple[str, int]]:
+        address = f"2001:db8::{number}" if family == socket.AF_INET6 else f"192.0.2.{number}"
+        return family, socket.SOCK_STREAM, 6, "", (address, 443)
+
+    many = [info(family, number) for family in (socket.AF_INET6, socket.AF_INET) for number in range(200)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
+
+    async def resolve() -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        addresses: list[tuple[int, int, int, str, tuple[str, int]]]
+        addresses = await asyncio.get_running_loop().getaddrinfo("id.example", 443)  # type: ignore[assignment]
+        return addresses
+
+    assert await IssuerThreads(1).run("billing", resolve, 5) == [*many[:8], *many[200:208]]

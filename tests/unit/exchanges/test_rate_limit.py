@@ -53,6 +53,10 @@ def test_distant_slot_is_not_kept() -> None:
     assert is_too_long(60.0)
 
 
+def test_long_retry_after_delays_the_other_requests_by_a_minute() -> None:
+    assert throttled(10, 1.0, 3600 * SECOND).reserve(0.0, "billing") == 60.0
+
+
 def test_retry_after_delays_the_next_slot() -> None:
     rate_limiter = throttled(10, 1.0, 3 * SECOND)
 

@@ -48,7 +48,7 @@ async def test_changed_token_secret_sends_no_consumed_token(*, restarts: bool) -
     assert "saveTo.secretName to license-keyturn, or sign in again" in failure.error.message
 
 
-async def test_second_request_with_another_token_secret_sends_no_consumed_token() -> None:
+async def test_another_token_secret_sends_no_consumed_token() -> None:
     env = await rotated()
     assert (await env.reconcile(saving_to("live", "other"))).failure_reason == "TargetConflict"
 
@@ -56,7 +56,7 @@ async def test_second_request_with_another_token_secret_sends_no_consumed_token(
     assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
 
 
-async def test_requests_with_different_token_secrets_use_the_source_one_at_a_time() -> None:
+async def test_only_one_request_at_a_time_uses_a_source() -> None:
     env = environment("seed")
     outcomes = await asyncio.gather(*(env.reconcile(saving_to(f"{name}-token", name)) for name in ("a", "b")))
     outcomes += [await env.reconcile(saving_to(f"{name}-token", name), HOUR) for name in ("a", "b")]
@@ -65,7 +65,7 @@ async def test_requests_with_different_token_secrets_use_the_source_one_at_a_tim
     assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
 
 
-async def test_token_that_may_have_been_sent_is_not_sent_for_another_token_secret() -> None:
+async def test_token_that_may_have_been_sent_is_not_sent_again() -> None:
     env = await rotated(rotates=False)
     stored = env.stored_token()
     assert stored.family
@@ -103,7 +103,7 @@ async def test_deleted_token_secret_prevents_no_use() -> None:
     assert (await env.reconcile(saving_to("live"))).failure is None
 
 
-async def test_changed_token_secret_sends_no_consumed_token_without_a_cluster(tmp_path: Path) -> None:
+async def test_changed_state_file_sends_no_consumed_token(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path)
     for secret in ("first", "second"):
         run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE], source=source(secret))
