@@ -167,7 +167,7 @@ def holder_of(lease: dict[str, Any]) -> str:
 
 
 def _duration(spec: dict[str, Any], default: int) -> float:
-    """Return how many seconds a Lease is valid after its last change; never for years, whoever wrote it."""
+    """Return how many seconds a Lease is valid after its last change. A tenant may have written the spec."""
     return min(float(spec.get("leaseDurationSeconds", default)), _LONGEST_SECONDS)
 
 

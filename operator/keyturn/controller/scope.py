@@ -252,7 +252,7 @@ class ConflictReporter:
         self._since.pop(uid, None)
 
     async def report(self, entry: Entry, reason: str, now: datetime) -> Status:
-        """Record one Event if another installation renews. Correct a status that is wrong after REPORT_DELAY.
+        """Record one Event if another installation renews, and correct a status that is wrong.
 
         `reason` is why the claim was refused. Returns the status of the request.
         """
@@ -260,23 +260,27 @@ class ConflictReporter:
         if request.uid not in self._reported and self.scope.holder(request.namespace):
             self._reported.add(request.uid)
             await self._status_writer.post_event(request, Event("Warning", _CONFLICT, reason))
-        is_due = since <= now - REPORT_DELAY
-        if not is_due or isinstance(request, InvalidRequest) or not _correction(entry, entry.status, reason, now):
+        if isinstance(request, InvalidRequest) or not _correction(entry, entry.status, reason, since, now):
             return entry.status
         # Another installation may have changed the status, and a process that was frozen has not seen that.
         status, version = await self._status_writer.fetch(request)
-        if not (corrected := _correction(entry, status, reason, now)):
+        if not (corrected := _correction(entry, status, reason, since, now)):
             return status
         _log.warning("%s: %s", request.namespaced_name, reason)
         await self._status_writer.write_status(request.namespace, request.name, request.uid, corrected, version=version)
         return corrected
 
 
-def _correction(entry: Entry, status: Status, reason: str, now: datetime) -> Status | None:
-    """Return the status of a request that may not be renewed, or None if `status` may be true."""
+def _correction(entry: Entry, status: Status, reason: str, since: datetime, now: datetime) -> Status | None:
+    """Return the status of a request whose claims are refused since `since`, or None if `status` may be true.
+
+    Another installation has REPORT_DELAY to report on a new generation.
+    """
     request = entry.request
     if isinstance(request, InvalidRequest) or status.observed_generation == request.generation:
         return expired(status, now, reason)
+    if now - since < REPORT_DELAY:
+        return None
     failure = Failure(
         UnavailableError(_CONFLICT, reason), status.failed_attempts, now + REPORT_DELAY, request.generation
     )
