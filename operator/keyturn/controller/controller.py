@@ -55,6 +55,7 @@ class Controller:
         self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
         self.batches = Batches(functools.partial(report_bug, deps.metrics, "a change of a Secret"))
+        self._store.check_existence(self.index.entries.__contains__)
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
         """Handle a TokenRequest that exists, has changed or was deleted.
@@ -191,10 +192,10 @@ class Controller:
             if not (reason := await self._scope.claim(request.namespace)):
                 self._conflict_reporter.forget(uid)
                 return True
+            now = self._deps.now()
             if self._is_foreign(request.namespace):
-                now = self._deps.now()
                 due = max(self._first_due(entry) or now, now + REPORT_DELAY)
-                await self._conflict_reporter.report(entry, reason, now)
+            self.index.update(uid, status=await self._conflict_reporter.report(entry, reason, now))
         except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
             _log.info("%s: %s", request.namespaced_name, error)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
