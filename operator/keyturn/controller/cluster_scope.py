@@ -15,7 +15,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
 from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
-from keyturn.controller.leader_election import LEASES, RETRY_SECONDS, Lease, holder_of
+from keyturn.controller.leader_election import ATTEMPT_SECONDS, LEASES, Lease, holder_of
 from keyturn.controller.object_list import PageSize, list_pages
 from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, label_of
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
@@ -172,7 +172,7 @@ class ClusterScope(Scope):
         self._rival = ""
         if self._usable_from is None:
             # A younger installation that is already active stops as soon as it has read our Lease.
-            self._usable_from = read_at + (RETRY_SECONDS + self._hold_seconds if rivals else 0)
+            self._usable_from = read_at + (ATTEMPT_SECONDS + self._hold_seconds if rivals else 0)
         await self._read_namespaces(read_at)
 
     async def _read_namespaces(self, read_at: float) -> None:

@@ -17,11 +17,14 @@ from keyturn.controller.streams import Boundary
 from keyturn.core.errors import LeaseLostError, UnavailableError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
+# How long an attempt may take, as in client-go: an API server that is overloaded, or an admission webhook, may be slow.
+ATTEMPT_SECONDS = 10
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
 # Longer than an exchange takes. Only the save of a token can take longer, even forever if the API server refuses it.
 STOP_SECONDS = 30
 _LONGEST_SECONDS = 600.0
+_SHORTEST_PAUSE = 1.0
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -62,11 +65,11 @@ class Lease:
         self.denied = ""
         self.spec: dict[str, Any] = {}
 
-    async def acquire_or_renew(self) -> bool:
+    async def acquire_or_renew(self, limit_seconds: float = ATTEMPT_SECONDS) -> bool:
         """Acquire or renew the Lease if nobody else holds it. A lost or slow response is a failed attempt."""
         before = self.monotonic()
         try:
-            async with asyncio.timeout(RETRY_SECONDS):
+            async with asyncio.timeout(min(limit_seconds, ATTEMPT_SECONDS)):
                 acquired = await self._try_to_acquire()
         except Exception as error:  # noqa: BLE001 - no response ends the process
             self._boundary.report(error)
@@ -204,8 +207,15 @@ async def lead(
 
 async def _keep(lease: Lease) -> None:
     """Renew the Lease until renewals fail for DEADLINE_SECONDS. Its remaining time is for the last write."""
-    while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
-        await asyncio.sleep(RETRY_SECONDS)
+    attempted_at = lease.held_until - LEASE_SECONDS
+    while _seconds_to_deadline(lease) > 0:
+        # Slow attempts follow each other, because there is little time for a second one.
+        await asyncio.sleep(max(_SHORTEST_PAUSE, attempted_at + RETRY_SECONDS - lease.monotonic()))
         if not lease.is_held():
             return  # The process was frozen, and another operator may have held and released the Lease since.
-        await lease.acquire_or_renew()
+        attempted_at = lease.monotonic()
+        await lease.acquire_or_renew(_seconds_to_deadline(lease))
+
+
+def _seconds_to_deadline(lease: Lease) -> float:
+    return lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS) - lease.monotonic()

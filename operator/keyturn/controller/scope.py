@@ -26,7 +26,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.status import Status
 from keyturn.api.token_request import InvalidRequest
 from keyturn.controller.api_client import ApiClient, namespace_in
-from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
+from keyturn.controller.leader_election import ATTEMPT_SECONDS, RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.request_index import Entry
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
@@ -215,7 +215,7 @@ class _NamespaceLease(Lease):
         is_restarted = kind == HANDOVER and not self.usable_from
         if is_restarted or (is_foreign and kind in (CLUSTER, HANDOVER)):
             # Counted from the end of the request, because it may be processed as late as that.
-            self.usable_from = self.monotonic() + RETRY_SECONDS + self.seconds
+            self.usable_from = self.monotonic() + ATTEMPT_SECONDS + self.seconds
         return {"labels": {LABEL: HANDOVER if self.monotonic() < self.usable_from else NAMESPACED}}
 
 
