@@ -34,8 +34,8 @@ from keyturn.core.errors import UnavailableError
 _MAX_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 2**16
 # How long a page, and then its body, may take. With kopf's own timeout, a frozen connection would delay a list, and so
-# all renewals after a start, by five minutes.
-_PAGE_SECONDS = 10
+# all renewals after a start, by five minutes. After a timeout, the API server may need longer.
+_PAGE_SECONDS, _LONGEST_PAGE_SECONDS = 10, 50
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
@@ -153,6 +153,8 @@ class RequestResponses:
         self.boundary = boundary
         self._unlisted = f"{PLURAL}.{GROUP} have not been listed yet"
         self._page_size = PageSize()
+        # The paths whose last list timed out.
+        self._slow: set[str] = set()
         self._uids: dict[str, set[str]] = {}
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
@@ -183,14 +185,15 @@ class RequestResponses:
     async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         path = request.url.path
         await self._secrets_listed(namespace_in(path))
+        seconds = _LONGEST_PAGE_SECONDS if path in self._slow else _PAGE_SECONDS
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
-            async with asyncio.timeout(_PAGE_SECONDS):
+            async with self._limited(path, seconds):
                 response = await handler(request)
             if response.status != HTTPStatus.OK:
                 return await self._refused(response)
             try:
-                async with asyncio.timeout(_PAGE_SECONDS):
+                async with self._limited(path, seconds):
                     content = await read_body(response.content, _MAX_BYTES)
                 page = decode_page(content, _API_VERSION, f"{KIND}List")
             except TimeoutError:
@@ -209,7 +212,17 @@ class RequestResponses:
             body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": [],
                     "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
             response.content = _Body(msgspec.json.encode(body))
+            self._slow.discard(path)
             return response
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, path: str, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            self._slow.add(path)
+            raise
 
     def _read_all(self, page: Page) -> Iterator[_Request]:
         for item in page.items:

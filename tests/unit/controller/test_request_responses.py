@@ -206,6 +206,22 @@ async def test_list_that_hangs_is_requested_again(monkeypatch: pytest.MonkeyPatc
         ends.set()
 
 
+async def test_slow_list_is_awaited_longer_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_responses, "_PAGE_SECONDS", 0.1)
+    api = FakeApi({ALL: page("a")})
+    respond = api.response
+
+    async def respond_slowly(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.3)
+        return await respond(request)
+
+    api.response = respond_slowly  # type: ignore[assignment,method-assign]
+    async with connected(api) as kopf_client:
+        with pytest.raises(TimeoutError):
+            await kopf_client.session.get(ALL)
+        assert await kopf_client.uids(ALL) == ["a"]
+
+
 async def test_missing_right_is_reported_until_there_is_a_list() -> None:
     bodies: dict[str, Any] = {ALL: 403}
     async with connected(FakeApi(bodies)) as kopf_client:
