@@ -17,6 +17,7 @@ import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.config import ConfigException
 
+from keyturn.controller.ca_file import trust_new_ca
 from keyturn.controller.response_body import (
     LIST,
     MAX_BYTES,
@@ -215,6 +216,8 @@ class ApiClient:
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 content = b"" if is_temporary else await read_body(response.content, limit)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                trust_new_ca(self._client.rest_client.ssl_context, self._client.configuration.ssl_ca_cert)
             raise _unreachable(error, service=SYSTEM) from None
         if is_temporary:
             raise UnavailableError("Unavailable", f"the API server returned HTTP {status}", service=SYSTEM)
