@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -122,6 +122,10 @@ class ClusterScope(Scope):
                 if self._failures[namespace]:
                     _log.warning("nothing is renewed in namespace %s: %s", namespace, self._failures[namespace])
             return "" if namespace in self._claimed else self._failures[namespace]
+
+    def leases(self) -> Sequence[Lease]:
+        """Return the Lease that shows that this installation is alive."""
+        return [self._own]
 
     def problem(self) -> str:
         """Return the message about a missing right, or ""."""

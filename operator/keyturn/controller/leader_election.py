@@ -35,7 +35,8 @@ class Lease:
 
     `held_until` is when our hold expires, in monotonic seconds, counted from the start of the request that renewed it.
     `responded` is set by the first response. `holder` is the other candidate that holds the Lease, `denied` the message
-    about a missing right, and `spec` the last spec that was written.
+    about a missing right, and `spec` the last spec that was written. `on_restored` is called if the Lease is older than
+    the one that this process has written, because etcd was restored from a backup.
     """
 
     def __init__(  # noqa: PLR0913 - they are independent
@@ -64,6 +65,8 @@ class Lease:
         self.holder = ""
         self.denied = ""
         self.spec: dict[str, Any] = {}
+        self.on_restored: Callable[[], None] = lambda: None
+        self._version = 0
 
     async def acquire_or_renew(self, limit_seconds: float = ATTEMPT_SECONDS) -> bool:
         """Acquire or renew the Lease if nobody else holds it. A lost or slow response is a failed attempt."""
@@ -141,6 +144,10 @@ class Lease:
         if response.is_error:
             return self._has_written(response)
         lease, holder = response.body, holder_of(response.body)
+        before, self._version = self._version, int(lease["metadata"]["resourceVersion"])
+        if self._version < before:
+            _log.warning("the Lease %s is older than before: etcd was restored", self._name)
+            self.on_restored()
         if not self.is_free(lease):
             self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
             return False
@@ -156,6 +163,7 @@ class Lease:
             _log.warning("the Lease is forbidden: %s", response.message)
         if not response.is_error:
             self.holder, self.spec = "", response.body["spec"]
+            self._version = int(response.body["metadata"]["resourceVersion"])
         return not response.is_error
 
     def _spec(self, *, acquired: bool) -> dict[str, Any]:

@@ -157,6 +157,8 @@ class RequestResponses:
         self._slow: set[str] = set()
         self._uids: dict[str, set[str]] = {}
         self._versions: defaultdict[str, int] = defaultdict(int)
+        # The paths to list again, because etcd was restored.
+        self._outdated: set[str] = set()
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         # The longest pause before the next request, by path: a watch that ends at once must not be requested in a loop.
         self._pauses: dict[str, float] = {}
@@ -164,6 +166,10 @@ class RequestResponses:
     def unlisted(self) -> str:
         """Return why there has been no full list yet, or ""."""
         return self._unlisted
+
+    def on_restored(self) -> None:
+        """List all objects again, at the latest when the current watch ends: etcd was restored from a backup."""
+        self._outdated.update(self._versions)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -253,7 +259,9 @@ class RequestResponses:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         path = request.url.path
-        if is_restored := await was_restored(self._api, path, self._versions[path]):
+        is_restored = path in self._outdated or await was_restored(self._api, path, self._versions[path])
+        if is_restored:
+            self._outdated.discard(path)
             self._on_list(frozenset(), namespace_in(path))
         response = await handler(request)
         if response.status == HTTPStatus.GONE:

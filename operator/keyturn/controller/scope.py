@@ -74,6 +74,10 @@ class Scope(ABC):
         """Return "" if a renewal may start in a namespace, or why not."""
 
     @abstractmethod
+    def leases(self) -> Sequence[Lease]:
+        """Return the Leases that this installation renews."""
+
+    @abstractmethod
     def problem(self) -> str:
         """Return the message about a missing right, or ""."""
 
@@ -188,6 +192,10 @@ class NamespacedScope(Scope):
         if lease.held_until - self.margin <= lease.monotonic():
             return f"the Lease {namespace}/{LEASE_NAME} is not held: {lease.denied or 'no response'}"
         return ""
+
+    def leases(self) -> Sequence[Lease]:
+        """Return the Lease of each namespace."""
+        return list(self._leases.values())
 
     def problem(self) -> str:
         """Return the message about a missing right, or ""."""

@@ -1,4 +1,5 @@
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Mapping
 
@@ -82,6 +83,22 @@ async def test_deleted_lease_is_not_acquired_while_its_holder_may_still_write() 
     assert await standby.acquire_or_renew()
     server.delete(LEASE)
     assert await new.acquire_or_renew()
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+async def test_lease_shows_that_etcd_was_restored(*, is_restored: bool) -> None:
+    server, calls = ApiServer(), list[int]()
+    candidate = lease(server)
+    candidate.on_restored = lambda: calls.append(1)
+    await candidate.acquire_or_renew()
+    backup = copy.deepcopy(server.objects[LEASE])
+    await candidate.acquire_or_renew()
+    if is_restored:
+        server.objects[LEASE] = backup
+    for _ in range(3):
+        await candidate.acquire_or_renew()
+
+    assert len(calls) == is_restored
 
 
 async def test_lease_for_years_is_taken_over() -> None:
