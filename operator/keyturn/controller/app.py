@@ -184,7 +184,7 @@ class Operator:
             return key_secret.problem
         if not lease.responded.is_set():
             return "the API server has not responded yet"
-        return "; ".join(problem for each in (scope.problem, *self._lists) if (problem := each()))
+        return "; ".join(problem for each in (lambda: lease.denied, scope.problem, *self._lists) if (problem := each()))
 
     async def _start(
         self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
