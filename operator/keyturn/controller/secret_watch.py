@@ -120,9 +120,10 @@ class _LargeItem(msgspec.Struct, frozen=True):
 
 
 def read_item(raw: msgspec.Raw) -> SecretMeta:
-    """Return the metadata of an object to cache. Raises msgspec.DecodeError, RecursionError and UnavailableError.
+    """Return the metadata of an object, as they are cached.
 
-    Of a large object, only what Keyturn writes is decoded: 150,000 labels would take 20 MiB and 30 ms.
+    Of a large object, only the labels and annotations that Keyturn writes are decoded: 150,000 labels would take 20 MiB
+    and 30 ms. Raises msgspec.DecodeError, RecursionError and UnavailableError.
     """
     if len(raw) <= _LARGE_BYTES:
         return msgspec.json.decode(raw, type=_Item).metadata.bounded()
