@@ -270,7 +270,7 @@ class RequestResponses:
                     yield msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
                 else:
                     yield msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
-                # Hundreds of events can arrive in one piece.
+                # Hundreds of events can arrive at once.
                 await asyncio.sleep(0)
         except (aiohttp.ClientError, OSError):
             raise

@@ -194,7 +194,7 @@ class SecretWatch:
             for raw in page.items:
                 try:
                     meta = read_item(raw)
-                except (RecursionError, msgspec.DecodeError) as error:
+                except (RecursionError, msgspec.DecodeError, UnavailableError) as error:
                     # One object must not hide all others.
                     self._boundary.report(error)
                     continue
@@ -219,7 +219,7 @@ class SecretWatch:
             meta = read_item(event.object)
             self._version = event.version
             self._report(meta, alive=event.type != "DELETED")
-            # Hundreds of events can arrive in one piece.
+            # Hundreds of events can arrive at once.
             await asyncio.sleep(0)
 
     def _report(self, meta: SecretMeta, *, alive: bool) -> None:
