@@ -122,8 +122,9 @@ class ApiServer(ApiClient):
         merged = _merged(self.objects[path], body)
         if merged.get("immutable") and merged.get("data") != self.objects[path].get("data"):
             return ApiResponse(422, {"message": "field is immutable when `immutable` is set"})
-        if "dryRun" not in query:
-            self._store(path, merged)
+        if "dryRun" in query:
+            return ApiResponse(200, merged)
+        self._store(path, merged)
         return ApiResponse(200, self._shown(path))
 
     def _refusal(self, path: str, body: Body) -> ApiResponse | None:

@@ -14,11 +14,12 @@ from tests.support.dependencies import NOW
 
 
 class FakeScope(Scope):
-    """All namespaces are free, except those in `others`: each with its installation."""
+    """All namespaces are free, except those in `others`: each with its installation. `refusal` is why claims fail."""
 
     def __init__(self) -> None:
         super().__init__(Metrics(), 120, 60)
         self.others: dict[str, str] = {}
+        self.refusal = ""
 
     def conflicts(self) -> dict[str, str]:
         return self.others
@@ -30,7 +31,7 @@ class FakeScope(Scope):
         return namespace not in self.others
 
     async def claim(self, namespace: str) -> str:
-        return self.conflict(namespace)
+        return self.conflict(namespace) or self.refusal
 
     def problem(self) -> str:
         return ""

@@ -13,9 +13,9 @@ def keys(kind: str) -> tuple[str, str]:
     return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def forged_key(n: int, p: int, q: int) -> str:
+def forged_key(n: int, p: int, q: int, e: int = 65537) -> str:
     """An RSA key (RFC 8017 appendix A.1.2) with inconsistent numbers."""
-    numbers = b"".join(_der(2, _integer(number)) for number in (0, n, 65537, 3, p, q, 1, 1, 1))
+    numbers = b"".join(_der(2, _integer(number)) for number in (0, n, e, 3, p, q, 1, 1, 1))
     encoded = base64.encodebytes(_der(0x30, numbers)).decode()
     return f"-----BEGIN RSA PRIVATE KEY-----\n{encoded}-----END RSA PRIVATE KEY-----\n"
 

@@ -275,6 +275,7 @@ class Operator:
                 tasks.create_task(run())
             for watch in all_watches:
                 tasks.create_task(watch.run())
+            tasks.create_task(controller.batches.run())
             tasks.create_task(work_queues.run(work_queue, controller.run_one, self._now, controller.on_clock_set))
             await watch_requests(api, configuration, namespaces, responses, self._on_signal)
             # Ends the other tasks, too. The Lease is kept until then, because it protects a token that is being saved.
@@ -298,6 +299,8 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
     configuration = Configuration()
     # Otherwise aiohttp looks for a netrc file and proxies in a thread before every request: 12% of all CPU time.
     configuration.client_session_kwargs = {"trust_env": False}
+    # No limit. With 100 connections, two watches for each of 50 namespaces would leave none for the Lease.
+    configuration.connection_pool_maxsize = 0
     # Python 3.13 requires extensions that the certificates of many clusters lack, including Amazon EKS.
     configuration.disable_strict_ssl_verification = True
     try:

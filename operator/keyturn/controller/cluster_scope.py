@@ -119,6 +119,8 @@ class ClusterScope(Scope):
             if namespace not in self._claimed and namespace not in self._failures:
                 # A failure is kept until the next check: a namespace may have many requests.
                 self._failures[namespace] = await self._create(namespace)
+                if self._failures[namespace]:
+                    _log.warning("nothing is renewed in namespace %s: %s", namespace, self._failures[namespace])
             return "" if namespace in self._claimed else self._failures[namespace]
 
     def problem(self) -> str:

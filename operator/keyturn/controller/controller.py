@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from keyturn.api.status import Status
 from keyturn.api.token_request import InvalidRequest, Request
+from keyturn.controller.batches import Batches
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
 from keyturn.controller.scope import REPORT_DELAY, ConflictReporter
 from keyturn.controller.secret_cache import target_name
@@ -17,7 +18,7 @@ from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.secret_watch import SecretMeta
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
-from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError, UnavailableError
+from keyturn.core.errors import TOKEN_UNSAVED, BeingDeletedError, KeyturnError, LeaseLostError
 from keyturn.core.renewal import Idle, bounded, decide, next_reconcile
 from keyturn.core.state import ReconcileState, is_in_future
 from keyturn.core.status import Event
@@ -53,6 +54,8 @@ class Controller:
         self._scope = conflict_reporter.scope
         self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
+        self.batches = Batches(functools.partial(report_bug, deps.metrics, "a change of a Secret"))
+        self._store.check_existence(self.index.entries.__contains__)
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
         """Handle a TokenRequest that exists, has changed or was deleted.
@@ -107,26 +110,20 @@ class Controller:
         self._store.sources.forget(meta.namespace, meta.name)
         if self._store.cache.observe(meta, alive):
             self._store.sources.forget(meta.namespace)
-            for uid in self.index.users_of(meta.namespace, meta.name):
-                entry = self.index.entries[uid]
-                if entry.state.failure or (
-                    isinstance(entry.request, Request) and entry.request.secret_name == meta.name
-                ):
-                    self._work_queue.expedite(uid, self._soon(entry))
+            self._expedite_users(meta, only_if=lambda entry: _has_failed_or_writes(entry, meta.name))
 
     def on_source_secret(self, meta: SecretMeta, _alive: bool) -> None:  # noqa: FBT001 - the signature of the watch
         """Handle a Secret labelled keyturn.dev/source: every request that reads it is reconciled."""
         self._store.sources.forget(meta.namespace, meta.name)
-        for uid in self.index.users_of(meta.namespace, meta.name):
-            self._work_queue.expedite(uid, self._soon(self.index.entries[uid]))
+        self._expedite_users(meta)
 
     def on_service_recovered(self, service: str) -> None:
         """Retry the requests that failed because of a service that has recovered."""
         now = self._deps.now()
-        for uid, entry in list(self.index.entries.items()):
-            failure = entry.state.failure
-            if failure and isinstance(failure.error, UnavailableError) and failure.error.service == service:
-                self.index.update(uid, state=replace(entry.state, failure=replace(failure, next_attempt_time=now)))
+        for uid in self.index.failed_because_of(service):
+            state = self.index.entries[uid].state
+            if state.failure:
+                self.index.update(uid, state=replace(state, failure=replace(state.failure, next_attempt_time=now)))
                 self._work_queue.expedite(uid, now)
 
     def on_namespace_free(self, namespace: str) -> None:
@@ -195,10 +192,10 @@ class Controller:
             if not (reason := await self._scope.claim(request.namespace)):
                 self._conflict_reporter.forget(uid)
                 return True
+            now = self._deps.now()
             if self._is_foreign(request.namespace):
-                now = self._deps.now()
                 due = max(self._first_due(entry) or now, now + REPORT_DELAY)
-                await self._conflict_reporter.report(entry, reason, now)
+            self.index.update(uid, status=await self._conflict_reporter.report(entry, reason, now))
         except (BeingDeletedError, LeaseLostError, KeyturnError) as error:
             _log.info("%s: %s", request.namespaced_name, error)
         except Exception as bug:  # noqa: BLE001 - a bug that one request triggers must not stop the others
@@ -222,6 +219,16 @@ class Controller:
     def _is_foreign(self, namespace: str) -> bool:
         """Whether another installation renews in a namespace: statuses and Secrets there change without us."""
         return bool(self._scope.holder(namespace))
+
+    def _expedite_users(self, secret: SecretMeta, only_if: Callable[[Entry], bool] | None = None) -> None:
+        """Reconcile the requests that use a Secret, or those of them for which `only_if` returns True."""
+
+        def expedite(uid: str) -> None:
+            if (entry := self.index.entries.get(uid)) and (only_if is None or only_if(entry)):
+                self._work_queue.expedite(uid, self._soon(entry))
+
+        name = (secret.namespace, secret.name)
+        self.batches.visit((name, only_if is None), functools.partial(self.index.users_of, *name), expedite)
 
     def _drop(self, uid: str) -> None:
         entry = self.index.drop(uid)
@@ -287,6 +294,11 @@ class Controller:
         if not isinstance(decision, Idle):
             return now
         return next_reconcile(request, state.issuance, None, now) if request.is_paused else decision.requeue_at
+
+
+def _has_failed_or_writes(entry: Entry, secret: str) -> bool:
+    """Whether the last attempt of a request failed, or it writes this Secret."""
+    return bool(entry.state.failure) or (isinstance(entry.request, Request) and entry.request.secret_name == secret)
 
 
 def _is_identified(metadata: Any) -> TypeGuard[Mapping[str, Any]]:

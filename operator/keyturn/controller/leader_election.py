@@ -21,6 +21,7 @@ LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 STANDBY_SECONDS = 1
 # Longer than an exchange takes. Only the save of a token can take longer, even forever if the API server refuses it.
 STOP_SECONDS = 30
+_LONGEST_SECONDS = 600.0
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Lease:
         self._now = now
         self._boundary = boundary
         self.seconds = seconds
-        self._observed: tuple[object, float] = (None, 0.0)
+        self._observed: tuple[dict[str, Any], float] = ({}, 0.0)
         self.identity = identity
         self.monotonic = monotonic
         self.held_until = 0.0
@@ -117,11 +118,21 @@ class Lease:
         spec = lease["spec"]
         if spec != self._observed[0]:
             self._observed = (spec, self.monotonic())
-        return bool(self.monotonic() - self._observed[1] > spec.get("leaseDurationSeconds", self.seconds))
+        return self.monotonic() - self._observed[1] > _duration(spec, self.seconds)
+
+    def _was_held_recently(self) -> bool:
+        """Whether another candidate held the Lease when we last saw it, and its duration has not passed since.
+
+        If the Lease was deleted, the other candidate still writes until it notices that, and creates the Lease again.
+        """
+        spec, since = self._observed
+        return bool(spec) and not self.is_held() and self.monotonic() - since <= _duration(spec, self.seconds)
 
     async def _try_to_acquire(self) -> bool:
         response = await self._api.request("GET", f"{self._path}/{self._name}")
         if not response.is_found:
+            if self._was_held_recently():
+                return False
             body = {"metadata": self.metadata({}) | {"name": self._name}, "spec": self._spec(acquired=True)}
             return self._has_written(await self._api.request("POST", self._path, body))
         if response.is_error:
@@ -153,6 +164,11 @@ class Lease:
 def holder_of(lease: dict[str, Any]) -> str:
     """Return the holder of a Lease, or ""."""
     return (lease.get("spec") or {}).get("holderIdentity") or ""
+
+
+def _duration(spec: dict[str, Any], default: int) -> float:
+    """Return how many seconds a Lease is valid after its last change. A tenant may have written the spec."""
+    return min(float(spec.get("leaseDurationSeconds", default)), _LONGEST_SECONDS)
 
 
 _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}

@@ -30,6 +30,12 @@ class Entry:
     version: str = ""
 
     @property
+    def failed_service(self) -> str:
+        """The service whose failure the last attempt reported, or ""."""
+        error = self.state.failure.error if self.state.failure else None
+        return error.service if isinstance(error, UnavailableError) else ""
+
+    @property
     def expires(self) -> datetime | None:
         """When the issued credentials expire. Used only to order renewals: an unverified record may be wrong."""
         record = self.state.issuance or self.state.unverified
@@ -47,23 +53,39 @@ class Entry:
 
 
 class RequestIndex:
-    """The TokenRequests that exist, by uid, by target and by source."""
+    """The TokenRequests that exist, by uid, by target, by source, and by the service because of which they failed."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._by_service: defaultdict[str, set[str]] = defaultdict(set)
 
     def put(self, entry: Entry) -> None:
         """Add or replace an entry."""
         self.drop(entry.request.uid)
-        self.entries[entry.request.uid] = entry
+        self._store(entry)
         for name in _secrets(entry.request):
             self._by_secret[name].add(entry.request.uid)
 
     def update(self, uid: str, **changes: Any) -> None:
         """Change fields of an entry, but not its request; does nothing if the request was deleted."""
         if entry := self.entries.get(uid):
-            self.entries[uid] = replace(entry, **changes)
+            self._store(replace(entry, **changes))
+
+    def _store(self, entry: Entry) -> None:
+        uid = entry.request.uid
+        before, service = self.entries[uid].failed_service if uid in self.entries else "", entry.failed_service
+        self.entries[uid] = entry
+        if before != service:
+            self._forget_failure(uid, before)
+            if service:
+                self._by_service[service].add(uid)
+
+    def _forget_failure(self, uid: str, service: str) -> None:
+        uids = self._by_service.get(service, set())
+        uids.discard(uid)
+        if not uids:
+            self._by_service.pop(service, None)
 
     def uids(self, namespace: str) -> set[str]:
         """Return the uids of all requests in a namespace, or in all namespaces."""
@@ -73,6 +95,7 @@ class RequestIndex:
         """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
+            self._forget_failure(uid, entry.failed_service)
             for name in _secrets(entry.request):
                 self._by_secret[name].discard(uid)
                 if not self._by_secret[name]:
@@ -82,6 +105,13 @@ class RequestIndex:
     def users_of(self, namespace: str, secret: str) -> frozenset[str]:
         """Return the uids of the requests that read or write a Secret."""
         return frozenset(self._by_secret.get((namespace, secret), ()))
+
+    def failed_because_of(self, service: str) -> frozenset[str]:
+        """Return the uids of the requests whose last attempt failed because of a service.
+
+        Users choose the names of issuers, so the work must not grow with the number of all requests.
+        """
+        return frozenset(self._by_service.get(service, ()))
 
     def series(self) -> Iterator[Series]:
         """Return the metrics of each request that is not being deleted."""

@@ -23,7 +23,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.api.base import GROUP
-from keyturn.api.token_request import Request
+from keyturn.api.status import Status
+from keyturn.api.token_request import InvalidRequest
 from keyturn.controller.api_client import ApiClient, namespace_in
 from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.request_index import Entry
@@ -31,7 +32,7 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
 from keyturn.core.errors import UnavailableError
 from keyturn.core.state import Failure
-from keyturn.core.status import Event, Outcome, report
+from keyturn.core.status import Event, Outcome, expired, report
 from keyturn.metrics import Metrics
 
 LEASE_NAME, LABEL = "keyturn-scope", f"{GROUP}/scope"
@@ -228,16 +229,18 @@ def _place(namespace: str) -> str:
 
 
 class ConflictReporter:
-    """The scope, and reports about TokenRequests outside of it, which another installation renews.
+    """The scope, and reports about TokenRequests that may not be renewed because of it.
 
-    The status belongs to the installation that renews. The one that yields records an Event, and writes the status only
-    if the other one has not: two writers would overwrite each other.
+    If another installation renews, the status belongs to it: we record an Event, and write the status only if the other
+    one has not, or if it still reports credentials that have expired. Two writers would overwrite each other.
     """
 
     def __init__(self, scope: Scope, status_writer: StatusWriter) -> None:
         self.scope = scope
         self._status_writer = status_writer
-        self._reported: dict[str, datetime] = {}
+        self._reported: set[str] = set()
+        # When a claim was first refused, by the uid of the request.
+        self._since: dict[str, datetime] = {}
 
     def has_reported(self, uid: str) -> bool:
         """Whether the Event about a request was recorded."""
@@ -245,23 +248,40 @@ class ConflictReporter:
 
     def forget(self, uid: str) -> None:
         """Forget a request that was deleted, or that we renew ourselves."""
-        self._reported.pop(uid, None)
+        self._reported.discard(uid)
+        self._since.pop(uid, None)
 
-    async def report(self, entry: Entry, conflict: str, now: datetime) -> None:
-        """Record the Event once. Write the status if nobody has reported on this generation for REPORT_DELAY."""
-        request, status = entry.request, entry.status
-        since = self._reported.setdefault(request.uid, now)
-        if since == now:
-            await self._status_writer.post_event(request, Event("Warning", _CONFLICT, conflict))
-        if (
-            isinstance(request, Request)
-            and status.observed_generation != request.generation
-            and now - since >= REPORT_DELAY
-        ):
-            error = UnavailableError(_CONFLICT, conflict)
-            failure = Failure(error, status.failed_attempts, now + REPORT_DELAY, request.generation)
-            status = report(request, status, Outcome(now, entry.state.issuance, failure=failure))
-            # Because of `version`, a status that the other installation writes at the same time is not overwritten.
-            await self._status_writer.write_status(
-                request.namespace, request.name, request.uid, status, version=entry.version
-            )
+    async def report(self, entry: Entry, reason: str, now: datetime) -> Status:
+        """Record one Event if another installation renews, and correct a status that is wrong.
+
+        `reason` is why the claim was refused. Returns the status of the request.
+        """
+        request, since = entry.request, self._since.setdefault(entry.request.uid, now)
+        if request.uid not in self._reported and self.scope.holder(request.namespace):
+            self._reported.add(request.uid)
+            await self._status_writer.post_event(request, Event("Warning", _CONFLICT, reason))
+        if isinstance(request, InvalidRequest) or not _correction(entry, entry.status, reason, since, now):
+            return entry.status
+        # Another installation may have changed the status, and a process that was frozen has not seen that.
+        status, version = await self._status_writer.fetch(request)
+        if not (corrected := _correction(entry, status, reason, since, now)):
+            return status
+        _log.warning("%s: %s", request.namespaced_name, reason)
+        await self._status_writer.write_status(request.namespace, request.name, request.uid, corrected, version=version)
+        return corrected
+
+
+def _correction(entry: Entry, status: Status, reason: str, since: datetime, now: datetime) -> Status | None:
+    """Return the status of a request whose claims are refused since `since`, or None if `status` may be true.
+
+    Another installation has REPORT_DELAY to report on a new generation.
+    """
+    request = entry.request
+    if isinstance(request, InvalidRequest) or status.observed_generation == request.generation:
+        return expired(status, now, reason)
+    if now - since < REPORT_DELAY:
+        return None
+    failure = Failure(
+        UnavailableError(_CONFLICT, reason), status.failed_attempts, now + REPORT_DELAY, request.generation
+    )
+    return report(request, status, Outcome(now, entry.state.issuance, failure=failure))

@@ -11,7 +11,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import JSON_KEYS, KIND, OPAQUE, VERSION, Request
 from keyturn.controller.response_body import select
-from keyturn.controller.secret_watch import SecretMeta
+from keyturn.controller.secret_watch import OUR_NAMES, SecretMeta
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import (
     EXPIRES_AT,
@@ -29,6 +29,8 @@ from keyturn.core.issuance import (
 
 # The API server checks that Secrets of these types have this data; a dry run has no real data yet.
 _DRY_RUN_DATA = {kind: {key: "{}"} for kind, key in JSON_KEYS.items()}
+# More labels or annotations than `SecretMeta.bounded` keeps.
+_MANY = 1000
 _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/last-applied-configuration"})
 
 
@@ -100,9 +102,14 @@ def read_meta(request: Request, body: Mapping[str, Any]) -> SecretMeta:
     Raises UnavailableError if the metadata cannot be decoded.
     """
     names = {request.uid, *labels(request), *annotations(request)}
+    metadata = dict(body["metadata"])
+    for kind in ("labels", "annotations"):
+        # To encode and decode 150,000 labels would take 65 ms.
+        if len(texts := metadata.get(kind) or {}) > _MANY:
+            metadata[kind] = {name: texts[name] for name in names | OUR_NAMES if name in texts}
     try:
         # Encoded again, because managedFields are still encoded.
-        return msgspec.json.decode(msgspec.json.encode(body["metadata"]), type=SecretMeta).bounded(names)
+        return msgspec.json.decode(msgspec.json.encode(metadata), type=SecretMeta).bounded(names)
     except msgspec.DecodeError:
         raise UnavailableError("Unavailable", f"Secret {request.secret_name} has unreadable metadata") from None
 

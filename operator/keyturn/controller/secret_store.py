@@ -57,7 +57,12 @@ class SecretStore:
         self.watched = watched
         self._monotonic = monotonic
         self._dry_run_passed: dict[str, tuple[str, float]] = {}
+        self._exists: Callable[[str], bool] = lambda _: True
         self.cache = SecretCache(keys)
+
+    def check_existence(self, exists: Callable[[str], bool]) -> None:
+        """From now on, write only for requests whose uid `exists` accepts."""
+        self._exists = exists
 
     async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:
         """Read the source; with `shared`, at most once a second."""
@@ -101,7 +106,13 @@ class SecretStore:
             raise refusal(response, f"Secret {request.secret_name}", {})
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
-        """Apply data and issuance record in one request, then release the targets of earlier values of secretName."""
+        """Apply data and issuance record in one request, then release the targets of earlier values of secretName.
+
+        Raises BeingDeletedError if the request was deleted during the exchanges: another one with its name, which may
+        write the same Secret, may exist now.
+        """
+        if not self._exists(request.uid):
+            raise BeingDeletedError("the TokenRequest was deleted")
         name, query = target_name(request), {"fieldManager": field_manager(request.uid)}
         path = secrets_path(*name)
         try:

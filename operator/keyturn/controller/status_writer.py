@@ -39,6 +39,19 @@ class StatusWriter:
         """Read the status of a TokenRequest, without the links that `write_status` adds."""
         return _with_messages(read_status(body), lambda it: it.message.removesuffix(self._link(it.reason)))
 
+    async def fetch(self, request: Request) -> tuple[Status, str]:
+        """Return the status that the API server has now, and the resourceVersion of the TokenRequest.
+
+        Raises BeingDeletedError if it does not exist.
+        """
+        what = f"TokenRequest {request.namespaced_name}"
+        response = await self._api.request("GET", _path(request.namespace, request.name))
+        if not response.is_found:
+            raise BeingDeletedError(f"{what} was deleted")
+        if response.is_error:
+            raise UnavailableError("Unavailable", f"{what}: {response.message}")
+        return self.read(response.body), response.body["metadata"].get("resourceVersion", "")
+
     async def write_status(
         self, namespace: str, name: str, uid: str, status: Status, *, version: str | None = None
     ) -> None:
@@ -51,8 +64,7 @@ class StatusWriter:
         # A field without a value must be null: otherwise a merge patch does not remove it.
         metadata = {"uid": uid} | ({"resourceVersion": version} if version else {})
         body = {"metadata": metadata, "status": msgspec.to_builtins(fields)}
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}/status"
-        response = await self._api.request("PATCH", path, body, kind=MERGE)
+        response = await self._api.request("PATCH", f"{_path(namespace, name)}/status", body, kind=MERGE)
         if not response.is_found:
             raise BeingDeletedError(f"TokenRequest {namespace}/{name} was deleted")
         if response.status == HTTPStatus.CONFLICT:
@@ -86,6 +98,10 @@ class StatusWriter:
 
     def _link(self, reason: str) -> str:
         return f"; see {self._url}#{reason.lower()}" if self._url else ""
+
+
+def _path(namespace: str, name: str) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
 
 
 def _is_problem(condition: Condition) -> bool:

@@ -56,9 +56,8 @@ class TokenSecrets:
         """Patch data and token family in one request."""
         body = _body(request, token, _DRY_RUN_VALUE if dry_run else token.value)
         query = _MANAGER | ({"dryRun": "All"} if dry_run else {})
-        return self._result(
-            request, token, await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
-        )
+        response = await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
+        return self._result(request, token, response, body)
 
     def prepare_save(self, request: Request, token: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Return the call that patches data and token family."""
@@ -68,7 +67,7 @@ class TokenSecrets:
         """Patch the Secret; if it was deleted or changed during the exchange, it is read first."""
         response = await self._api.save("PATCH", _path(request), body, query=_MANAGER)
         if response.is_found and response.status != HTTPStatus.CONFLICT:
-            return self._result(request, token, response)
+            return self._result(request, token, response, body)
         current = await self.read(request)
         if current is None:
             return await self._create(request, token, body)
@@ -78,7 +77,8 @@ class TokenSecrets:
             _log.warning("%s already contains a newer token than the one to save", _name(request))
             return current
         body = body | {"metadata": _metadata(token, current)}
-        return self._result(request, token, await self._api.save("PATCH", _path(request), body, query=_MANAGER))
+        response = await self._api.save("PATCH", _path(request), body, query=_MANAGER)
+        return self._result(request, token, response, body)
 
     async def _create(self, request: Request, token: StoredToken, body: dict[str, Any]) -> StoredToken:
         namespace, name = token_secret_name(request)
@@ -89,14 +89,18 @@ class TokenSecrets:
         # Not every 404: a proxy may return one, too.
         if not response.is_found and (response.body.get("details") or {}).get("kind") == "namespaces":
             raise BeingDeletedError(f"namespace {namespace} was deleted")
-        return self._result(request, token, response)
+        return self._result(request, token, response, body)
 
-    def _result(self, request: Request, token: StoredToken, response: ApiResponse) -> StoredToken:
+    def _result(self, request: Request, token: StoredToken, response: ApiResponse, body: dict[str, Any]) -> StoredToken:
         if response.status == HTTPStatus.CONFLICT or not response.is_found:
             raise UnavailableError("Unavailable", f"{_name(request)} was changed in the meantime")
         if response.is_error:
             raise refusal(response, _name(request), {"new": token.value, "previous": token.previous})
-        return _stored_token(request, response)
+        stored = _stored_token(request, response)
+        if not _contains(response.body, body):
+            # For example, a proxy returned an earlier version of the Secret, or a webhook changed the data.
+            raise UnavailableError("Unavailable", f"the API server's response for {_name(request)} lacks what was sent")
+        return stored
 
 
 _MANAGER = {"fieldManager": "keyturn-token"}
@@ -125,6 +129,14 @@ def _metadata(token: StoredToken, current: StoredToken) -> dict[str, Any]:
         "labels": missing.get("labels", {}),
         "annotations": {**missing.get("annotations", {}), **family},
     } | {name: value for name, value in precondition.items() if value}
+
+
+def _contains(secret: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Whether a Secret has the data and the token family of a body that was sent."""
+    sent: dict[str, str] = body["data"]
+    annotations: dict[str, str] = secret["metadata"].get("annotations") or {}
+    has_family = annotations.get(TOKEN_FAMILY_ANNOTATION) == body["metadata"]["annotations"][TOKEN_FAMILY_ANNOTATION]
+    return has_family and select(secret.get("data"), sent) == sent
 
 
 def _missing_metadata(request: Request, meta: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -14,8 +14,12 @@ _LONGEST_SLEEP_SECONDS = 30.0
 _MAX_STALE_ENTRIES = 1000
 # Every eighth worker serves only namespaces without a busy worker.
 _RESERVED = 8
-# Longer than most reconciliations take. A tenant can cause slower ones, for example with a huge Secret.
-_SLOW_SECONDS = 5.0
+# Longer than most reconciliations take. A tenant can cause slower ones, for example with a slow issuer.
+_SLOW_SECONDS = 0.25
+# While reconciliations are slow, up to this many times as many are in progress.
+_MOST_WORKERS = 4
+# A round is as long as a short reconciliation.
+_ROUND_SECONDS = 0.05
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
 # The expiry, serial, uid and namespace of an overdue request.
@@ -40,10 +44,12 @@ class WorkQueue:
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
     reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
     expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
-    count as expired, would delay others until their credentials expire.
+    count as expired, would delay others until their credentials expire. A reconciliation that takes longer counts as
+    several rounds, up to the time when it becomes a slow one. Otherwise many namespaces with longer reconciliations
+    would leave to another one only few short ones.
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
-    all. So do additional workers, up to twice as many, while reconciliations are slow. Many or slow requests delay only
-    their own namespace. Time is an argument: the queue has no clock.
+    all. So do additional workers, up to four times as many in all, while reconciliations are slow. Many or slow
+    requests delay only their own namespace. Time is an argument: the queue has no clock.
     """
 
     def __init__(self, workers: int) -> None:
@@ -52,18 +58,19 @@ class WorkQueue:
         self._delayed: list[tuple[datetime, int, str]] = []
         # The overdue requests of each namespace, and the first one of each, with the load and round of the namespace.
         self._ready: dict[str, list[_Waiting]] = {}
-        self._first: list[tuple[_Load, int, _Waiting]] = []
+        self._first: list[tuple[_Load, float, _Waiting]] = []
         self._busy: dict[str, str] = {}
         self._without_worker: set[str] = set()
         # The reconciliations that take long, and the timers that notice this.
         self._slow: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._started: dict[str, float] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._loads: dict[str, _Load] = {}
         # The next round of each namespace, and the latest round that has begun, in which a namespace begins to wait.
-        self._rounds: dict[str, int] = {}
-        self._round, self._most_rounds = 0, _MAX_STALE_ENTRIES
+        self._rounds: dict[str, float] = {}
+        self._round, self._most_rounds = 0.0, _MAX_STALE_ENTRIES
         self._expedited: dict[str, datetime] = {}
         self._serial = itertools.count()
         self.changed = asyncio.Event()
@@ -80,13 +87,17 @@ class WorkQueue:
         if uid not in self._busy:
             self._queue(uid, queued)
 
-    def expedite(self, uid: str, due: datetime) -> None:
-        """Move a request forward to `due`, unless it is due earlier; one that is being reconciled runs again."""
+    def expedite(self, uid: str, due: datetime) -> bool:
+        """Move a request forward to `due`, unless it is due earlier; one that is being reconciled runs again.
+
+        Returns False if there is no such request.
+        """
         queued = self._queued.get(uid)
         if uid in self._busy:
             self._expedited[uid] = due
         elif queued and due < queued.due:
             self.add(uid, due, queued.expires, queued.namespace)
+        return uid in self._busy or queued is not None
 
     def remove(self, uid: str) -> None:
         """Remove a request. A reconciliation in progress continues to its end."""
@@ -96,7 +107,7 @@ class WorkQueue:
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
         in_progress = len(self._busy) - len(self._without_worker)
-        if in_progress - min(len(self._slow), self.workers) >= self.workers:
+        if in_progress - min(len(self._slow), (_MOST_WORKERS - 1) * self.workers) >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -127,7 +138,7 @@ class WorkQueue:
         """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
         if uid in self._busy and uid not in self._without_worker:
             self._without_worker.add(uid)
-            self._stop_timer(uid)
+            self._stop_timer(uid, self._busy[uid])
             self._change_load(self._busy[uid], -1, 1)
             self.changed.set()
 
@@ -146,8 +157,10 @@ class WorkQueue:
         self.start_timer(uid)
 
     def start_timer(self, uid: str) -> None:
-        """Notice if a reconciliation is still in progress after some seconds."""
-        self._timers[uid] = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self.note_slow, uid)
+        """Measure how long a reconciliation takes, and notice if it takes long."""
+        loop = asyncio.get_running_loop()
+        self._started[uid] = loop.time()
+        self._timers[uid] = loop.call_later(_SLOW_SECONDS, self.note_slow, uid)
 
     def note_slow(self, uid: str) -> None:
         """Allow one more worker, for a namespace that has none, because this reconciliation takes long."""
@@ -155,15 +168,18 @@ class WorkQueue:
             self._slow.add(uid)
             self.changed.set()
 
-    def _stop_timer(self, uid: str) -> None:
+    def _stop_timer(self, uid: str, namespace: str) -> None:
         self._slow.discard(uid)
         if timer := self._timers.pop(uid, None):
             timer.cancel()
+            seconds = asyncio.get_running_loop().time() - self._started.pop(uid)
+            if namespace in self._rounds:
+                self._rounds[namespace] += min(seconds, _SLOW_SECONDS) / _ROUND_SECONDS
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
         namespace = self._busy.pop(uid)
-        self._stop_timer(uid)
+        self._stop_timer(uid, namespace)
         if uid in self._without_worker:
             self._without_worker.discard(uid)
             self._change_load(namespace, 0, -1)
@@ -203,7 +219,7 @@ class WorkQueue:
     def _load_of(self, namespace: str) -> _Load:
         return self._loads.get(namespace, (0, 0))
 
-    def _place(self, namespace: str, item: _Waiting) -> tuple[_Load, int, _Waiting]:
+    def _place(self, namespace: str, item: _Waiting) -> tuple[_Load, float, _Waiting]:
         return self._load_of(namespace), self._rounds[namespace], item
 
     def _end_round(self, namespace: str) -> None:

@@ -10,6 +10,8 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import CLOCK_REASONS, KeyturnError
 from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged, moved
 
+# Six repairs are made within half an hour, and further ones half an hour apart: on average two in an hour.
+_REPAIRS_END = timedelta(hours=3)
 # Nodes have slightly different clocks, and the leader may change.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 
@@ -55,13 +57,14 @@ class ReconcileState:
     """The state of a request between two reconciliations. Losing it costs a delay, never an exchange.
 
     `issuance` is the issuance record on the target now, `last` that of the last issuance, wherever it was written, and
-    `revision` its number. `repairs` counts the repairs in a row. `exchanged_at` is when an attempt last reached the
-    exchanges, `consumed_at` when one last consumed a token, `metadata_applied_at` when metadata was last applied.
-    `source` is the fingerprint of the source that was last read, and `inputs` the hash of the spec, source and target.
-    `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason to repair the target
-    as it was last read, empty if it is intact. `unverified` is the record on the target if it is not verified: only
-    the order of renewals depends on it. `clock_lead` is set if the record on the target was written while the clock
-    was ahead: the issue time in the record, and by how much that clock was ahead of the current one.
+    `revision` its number. `repairs` counts the repairs in a row, and `repaired_at` is when the last one was.
+    `exchanged_at` is when an attempt last reached the exchanges, `consumed_at` when one last consumed a token,
+    `metadata_applied_at` when metadata was last applied. `source` is the fingerprint of the source that was last read,
+    and `inputs` the hash of the spec, source and target. `unwritten`: the credentials of the last exchange could not be
+    written. `damage` is the reason to repair the target as it was last read, empty if it is intact. `unverified` is the
+    record on the target if it is not verified: only the order of renewals depends on it. `clock_lead` is set if the
+    record on the target was written while the clock was ahead: the issue time in the record, and by how much that clock
+    was ahead of the current one.
     """
 
     issuance: Issuance | None = None
@@ -69,6 +72,7 @@ class ReconcileState:
     revision: int = 0
     failure: Failure | None = None
     repairs: int = 0
+    repaired_at: datetime | None = None
     exchanged_at: datetime | None = None
     consumed_at: datetime | None = None
     metadata_applied_at: datetime | None = None
@@ -93,13 +97,17 @@ class ReconcileState:
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
 
-    def with_unwritten(self, *, is_repair: bool) -> "ReconcileState":
+    def with_unwritten(self, now: datetime, *, is_repair: bool) -> "ReconcileState":
         """Return the state after new credentials were issued, and before they are written to the target.
 
         If the write fails, the next attempt starts with a dry run, and the repair counts nevertheless: anyone who may
-        damage the Secret can also make the write fail.
+        damage the Secret can also make the write fail. A renewal ends a row of repairs only after some hours without
+        one. Otherwise a client that damages the Secret after each renewal would cause several exchanges each time.
         """
-        return replace(self, unwritten=True, repairs=self.repairs + 1 if is_repair else 0)
+        if is_repair:
+            return replace(self, unwritten=True, repairs=self.repairs + 1, repaired_at=now)
+        is_in_row = self.repaired_at is not None and timedelta() <= now - self.repaired_at < _REPAIRS_END
+        return replace(self, unwritten=True, repairs=self.repairs if is_in_row else 0)
 
     def with_written(self, issuance: Issuance) -> "ReconcileState":
         """Return the state after new credentials were written to the target."""

@@ -150,15 +150,15 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
     )
 
 
-def expired(previous: Status, now: datetime) -> Status | None:
-    """Return the status of credentials that have expired during an attempt to renew them.
+def expired(previous: Status, now: datetime, note: str = "they are being renewed") -> Status | None:
+    """Return the status of credentials that have expired before they were renewed. `note` ends the message.
 
     None if they have not expired, or if the status does not report that they are usable.
     """
     expiry, ready = read_time(previous.expiration_time), previous.condition("Ready")
     if expiry is None or now < expiry or ready is None or ready.status != "True":
         return None
-    message = f"credentials in Secret {previous.secret_name} expired at {rfc3339(expiry)}; they are being renewed"
+    message = f"credentials in Secret {previous.secret_name} expired at {rfc3339(expiry)}; {note}"
     condition = _condition("Ready", "Expired", message)
     conditions = tuple(
         _with_time(condition, previous, before.observed_generation, now) if before.type == "Ready" else before

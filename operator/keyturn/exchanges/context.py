@@ -12,6 +12,7 @@ from keyturn.core.pipeline_values import MAX_VALUE_LENGTH, require_safe
 from keyturn.core.settings import SourceSettings
 from keyturn.exchanges.aws import Aws, AwsResponse, Signer
 from keyturn.exchanges.aws_errors import AwsOperation
+from keyturn.exchanges.bundle_memory import BundleMemory
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.issuer_http import IssuerClient
 from keyturn.exchanges.transmission import Transmission
@@ -29,7 +30,7 @@ class ExchangeContext:
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
     audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
     operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change. `cpu_limiter`
-    runs long computations on values that users provide.
+    runs long computations on values that users provide, `bundle_memory` limits the CA bundles that are in use.
     """
 
     aws: Aws
@@ -39,6 +40,7 @@ class ExchangeContext:
     sources: SourceSettings = field(default_factory=SourceSettings)
     endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
     cpu_limiter: CpuLimiter = field(default_factory=CpuLimiter)
+    bundle_memory: BundleMemory = field(default_factory=BundleMemory)
 
 
 @dataclass(frozen=True, slots=True)

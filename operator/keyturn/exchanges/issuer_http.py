@@ -35,7 +35,7 @@ _MAX_BODY_BYTES = 64 * 1024
 _HEADER_LIMITS: Mapping[str, Any] = {"max_line_size": 64 * 1024, "max_field_size": 64 * 1024, "max_headers": 1000}
 # How much longer than its own timeout a thread may take before its caller stops waiting.
 _MARGIN_SECONDS = 2
-_OVERDUE_WAIT = timedelta(seconds=15)
+_OVERDUE_WAIT, _SHARE_WAIT = timedelta(seconds=15), timedelta(seconds=1)
 # Characters that a query (RFC 3986 section 3.4) may contain besides letters and digits, and those of an escape.
 _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
@@ -103,7 +103,8 @@ class IssuerResponse:
 class IssuerClient:
     """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`.
 
-    `resume` is called with the uid of a TokenRequest and the time when a request that `reserve` rejected can be sent.
+    `resume` is called with the uid of a TokenRequest and the time when a request that `reserve` rejected can be sent,
+    and returns False if the TokenRequest does not exist.
     """
 
     def __init__(  # noqa: PLR0913 - they are independent
@@ -116,7 +117,7 @@ class IssuerClient:
         proxies: Proxies = NO_PROXIES,
         timeout_seconds: float = 10,
         workers: int = 16,
-        resume: Callable[[str, datetime], None] = lambda _uid, _now: None,
+        resume: Callable[[str, datetime], bool] = lambda _uid, _now: True,
     ) -> None:
         self._settings = settings
         proxies = proxies.with_override(settings.proxy, "issuers.proxy")
@@ -142,7 +143,7 @@ class IssuerClient:
         """Reserve a slot for a request to an issuer while the block runs. `pause`: see ConcurrencyLimiter.acquire.
 
         Raises ThrottledError if too many requests are in progress, or if too many earlier ones of the namespace have
-        not ended after their timeout.
+        not ended after their timeout, or occupy threads that other namespaces may need.
 
         This is not part of `post`, because an intent to consume a token is written before it, and waiting would occupy
         a worker. The limit is per token endpoint and not per host, where a tenant may know a page that never responds.
@@ -151,6 +152,9 @@ class IssuerClient:
         if self._threads.is_overdue(namespace):
             message = "requests of this namespace to issuers that do not respond are still in progress"
             raise ThrottledError(message, retry_after=_OVERDUE_WAIT, nothing_sent=True)
+        if not self._threads.has_share(namespace):
+            message = "too many requests of this namespace to issuers are in progress"
+            raise ThrottledError(message, retry_after=_SHARE_WAIT, nothing_sent=True)
         started, endpoint = time.monotonic(), (url.raw_host, url.port, url.raw_path)
         limiter = self._limiters.get(endpoint)
         wait_seconds = limiter.acquire(started, namespace, uid, pause.total_seconds())

@@ -40,6 +40,10 @@ class IssuerThreads:
         """Whether too many requests of a namespace still run after their timeout; see CallThreads.is_overdue."""
         return self._threads.is_overdue(namespace)
 
+    def has_share(self, namespace: str) -> bool:
+        """Whether enough threads remain for other namespaces if this one starts a request; see CallThreads."""
+        return self._threads.has_share(namespace)
+
     def close(self) -> None:
         """Stop the threads. A request in progress ends by its own timeout."""
         self._threads.close()

@@ -1,10 +1,6 @@
 """OAuth 2.0: requests tokens from any issuer, with one of four grants and any of four client authentications."""
 
-import base64
-import re
-import ssl
 from dataclasses import replace
-from functools import partial
 
 from keyturn.api.exchanges.base import JWT_BEARER, REFRESH_TOKEN, TOKEN_EXCHANGE
 from keyturn.api.exchanges.oauth import OauthTokenSpec
@@ -12,10 +8,10 @@ from keyturn.api.exchanges.oauth_client import CLIENT_ASSERTION_TYPE, ClientAsse
 from keyturn.api.source import SecretValue
 from keyturn.api.times import rfc3339
 from keyturn.core.clock import SIGNIFICANT_SKEW, clock_skew_error
-from keyturn.core.der import is_element
 from keyturn.core.errors import RefusedError, ThrottledError
 from keyturn.core.pipeline_values import PipelineValues, unwrap
 from keyturn.core.token_times import jwt_times
+from keyturn.exchanges.ca_bundles import load_ca_bundle
 from keyturn.exchanges.context import Call
 from keyturn.exchanges.issuer_http import Form
 from keyturn.exchanges.token_response import read_token_response
@@ -23,14 +19,6 @@ from keyturn.exchanges.transmission import Send, Transmission
 
 # The parameter for the token, by grant: RFC 6749 section 6, RFC 8693 section 2.1, RFC 7523 section 2.1.
 _TOKEN_PARAMETERS = {REFRESH_TOKEN: "refresh_token", TOKEN_EXCHANGE: "subject_token", JWT_BEARER: "assertion"}
-# The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 150 certificates in 220 KB.
-_MAX_BUNDLE_LENGTH, _MAX_CERTIFICATES = 512 * 1024, 300
-# How many certificates are loaded at once. A key on the curve secp224r1 takes up to a millisecond.
-_BATCH = 4
-_LABEL = "(?:X509 )?CERTIFICATE-----"
-_CERTIFICATE = re.compile(rf"-----BEGIN {_LABEL}([A-Za-z0-9+/=\s]*)-----END {_LABEL}")
-# The start of both object IDs for explicit parameters of an elliptic curve: 1.2.840.10045.1 (RFC 3279 section 2.3.5).
-_EXPLICIT_CURVE = bytes.fromhex("2a8648ce3d01")
 # The shortest lifetime that Kubernetes allows, because the token is used only once.
 _SERVICE_ACCOUNT_SECONDS = 600
 # The dots in a signed and in an encrypted JWT (RFC 7515 section 7.1, RFC 7516 section 7.1).
@@ -47,7 +35,8 @@ async def prepare_token(call: Call, spec: OauthTokenSpec, values: PipelineValues
     """
     fields = await _form_fields(call, spec, values)
     headers, client_fields = await authenticate_client(call, spec, values)
-    trusted = await _trusted_certificates(call, spec)
+    bundle = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
+    trusted = await load_ca_bundle(call, bundle) if bundle else None
     issuer_client, consumes = call.context.issuer_client, call.consumes
     sends_token = bool(values.refresh_token) or "token" in spec.required_kinds
     form = Form(spec.token_url, fields + client_fields, headers, trusted, consumes, call.namespace)
@@ -149,49 +138,9 @@ async def _own_assertion(call: Call, spec: OauthTokenSpec) -> str:
 
     key, certificate = await _secret(call, spec.client_key_from), spec.client_certificate_from
     certificate_text = await call.secret(certificate.secret_key_ref) if certificate else None
-    return signed_assertion(spec, key, certificate_text, call.context.issuer_client.now())
 
+    def sign() -> str:
+        return signed_assertion(spec, key, certificate_text, call.context.issuer_client.now())
 
-async def _trusted_certificates(call: Call, spec: OauthTokenSpec) -> ssl.SSLContext | None:
-    """Read the CA certificates that replace the default ones; None if the spec has none."""
-    ref = spec.ca_bundle_from.ref if spec.ca_bundle_from else None
-    if ref is None:
-        return None
-    certificates, limiter = _certificates(await call.secret(ref, _MAX_BUNDLE_LENGTH)), call.context.cpu_limiter
-    batches = [b"".join(certificates[start : start + _BATCH]) for start in range(0, len(certificates), _BATCH)]
-    try:
-        context = ssl.create_default_context(cadata=batches[0])
-        for batch in batches[1:]:
-            await limiter.run(call.namespace, partial(context.load_verify_locations, cadata=batch))
-    except (ssl.SSLError, ValueError):
-        raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged") from None
-    # Python 3.13 requires extensions that the certificates of many private CAs lack.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
-def _certificates(bundle: str) -> list[bytes]:
-    """Return the certificates of a bundle in DER. Between them there may be comments with any characters.
-
-    Raises RefusedError (InvalidSpec) for a bundle that is damaged or would block the event loop. OpenSSL sorts all
-    certificates again for each one that it adds. Explicit parameters, which RFC 5480 section 2.1.1 forbids, can take
-    half a second.
-    """
-    encoded = _CERTIFICATE.findall(bundle)
-    if not encoded:
-        # OpenSSL would trust the default certificates.
-        raise RefusedError("InvalidSpec", "caBundleFrom contains no certificates in PEM")
-    if len(encoded) > _MAX_CERTIFICATES:
-        problem = f"caBundleFrom contains {len(encoded)} certificates; at most {_MAX_CERTIFICATES} are allowed"
-        raise RefusedError("InvalidSpec", problem)
-    try:
-        certificates = [base64.b64decode("".join(text.split()), validate=True) for text in encoded]
-    except ValueError:
-        certificates = []
-    # OpenSSL would also load further certificates in the same block. Thousands of them take many seconds.
-    if not certificates or not all(map(is_element, certificates)):
-        raise RefusedError("InvalidSpec", "caBundleFrom contains a certificate that is damaged")
-    if any(_EXPLICIT_CURVE in certificate for certificate in certificates):
-        problem = "caBundleFrom contains a certificate with explicit elliptic curve parameters"
-        raise RefusedError("InvalidSpec", f"{problem}; use one with a named curve")
-    return certificates
+    # With a crafted RSA key, a signature takes 75 ms, and all workers could sign in one iteration of the event loop.
+    return await call.context.cpu_limiter.run(call.namespace, sign)

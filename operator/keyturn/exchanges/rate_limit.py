@@ -20,7 +20,9 @@ _MAX_RETURN_SECONDS = 30.0
 # After this time, no rejected call is expected to return.
 _LONGEST_ABSENCE_SECONDS = 60.0
 # An invited call starts as soon as a worker is free. If its TokenRequest was deleted, its slot becomes free again.
-_INVITATION_SECONDS = 2.0
+_INVITATION_SECONDS = 0.5
+# Up to this many times the limit, a namespace without a call may start one.
+_MOST_CALLS = 16
 _MAX_LIMITERS = 1024
 
 
@@ -84,22 +86,24 @@ class RateLimiter:
 class ConcurrencyLimiter:
     """Limits the number of calls in progress. A call above the limit is rejected and must be made again later.
 
+    A namespace without a call in progress may start one above the limit, up to `most` in all, so that it does not
+    depend on the calls of others.
     When a call ends, the limiter invites a rejected one: it calls `resume` with the uid of its TokenRequest, and keeps
-    a slot for it for two seconds. Namespaces alternate, so a namespace with many calls delays another one by at most
-    one call. Rejected calls also return without an invitation, one after the other, at intervals that correspond to the
-    mean duration of recent calls.
+    a slot for it for half a second, unless `resume` returns False because the TokenRequest does not exist. Namespaces
+    alternate, so a namespace with many calls delays another one by at most one call. Rejected calls also return without
+    an invitation, one after the other, at intervals that correspond to the mean duration of recent calls.
     """
 
-    def __init__(self, limit: int, resume: Callable[[str], None] = lambda _: None) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, resume: Callable[[str], bool] = lambda _: True, most: int = 0) -> None:
+        self._limit, self._most = limit, max(limit, most)
         self._resume = resume
         self._in_progress: Counter[str] = Counter()
         self._mean_seconds = 1.0
         self._last_return = 0.0
         # The earliest time of each rejected call, by namespace and uid. An invited one moves its namespace to the end.
         self._waiting: dict[str, dict[str, float]] = {}
-        # Until when a slot is kept for each invited call, by uid.
-        self._invited: dict[str, float] = {}
+        # The namespace of each invited call, and until when a slot is kept for it, by uid.
+        self._invited: dict[str, tuple[str, float]] = {}
         self._used_at = 0.0
 
     def is_used(self, now: float) -> bool:
@@ -115,7 +119,7 @@ class ConcurrencyLimiter:
         """
         self._used_at = now
         self._drop_invitations(now)
-        if self._in_progress.total() + len(self._invited.keys() - {uid}) < self._limit:
+        if self._is_free(namespace, len(self._invited.keys() - {uid})):
             self._invited.pop(uid, None)
             self._remove(namespace, uid)
             self._in_progress[namespace] += 1
@@ -133,23 +137,30 @@ class ConcurrencyLimiter:
         self._in_progress = +self._in_progress
         self._mean_seconds += (seconds - self._mean_seconds) / 5
         self._drop_invitations(now)
-        while self._in_progress.total() + len(self._invited) < self._limit and (call := self._next(now)):
+        while call := self._next(now):
             next_namespace, uid = call
             returns_at = self._remove(next_namespace, uid)
             if calls := self._waiting.pop(next_namespace, None):
                 self._waiting[next_namespace] = calls
-            self._invited[uid] = max(now, returns_at) + _INVITATION_SECONDS
-            if returns_at <= now:
-                self._resume(uid)
+            if returns_at > now or self._resume(uid):
+                self._invited[uid] = next_namespace, max(now, returns_at) + _INVITATION_SECONDS
 
     def _next(self, now: float) -> tuple[str, str] | None:
         """Return the next call that can return soon, of the namespace with the fewest calls in progress."""
-        latest = now + _INVITATION_SECONDS
+        latest, invited = now + _INVITATION_SECONDS, {namespace for namespace, _ in self._invited.values()}
         for namespace in sorted(self._waiting, key=lambda name: self._in_progress[name]):
+            if not self._is_free(namespace, len(self._invited), has_invited=namespace in invited):
+                continue
             for uid, returns_at in self._waiting[namespace].items():
                 if returns_at <= latest:
                     return namespace, uid
         return None
+
+    def _is_free(self, namespace: str, invited: int, *, has_invited: bool = False) -> bool:
+        """Whether a slot is free for a namespace, besides those for invited calls."""
+        number = self._in_progress.total() + invited
+        is_idle = not self._in_progress[namespace] and not has_invited
+        return number < (self._most if is_idle else self._limit)
 
     def _remove(self, namespace: str, uid: str) -> float:
         calls = self._waiting.get(namespace, {})
@@ -159,7 +170,7 @@ class ConcurrencyLimiter:
         return returns_at
 
     def _drop_invitations(self, now: float) -> None:
-        self._invited = {uid: until for uid, until in self._invited.items() if until > now}
+        self._invited = {uid: (name, until) for uid, (name, until) in self._invited.items() if until > now}
 
 
 class RateLimiters:
@@ -176,7 +187,7 @@ class RateLimiters:
 class ConcurrencyLimiters:
     """A concurrency limiter for each endpoint. Users choose the endpoints, so those that are not used are dropped."""
 
-    def __init__(self, limit: int, resume: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, resume: Callable[[str], bool]) -> None:
         self._limit = limit
         self._resume = resume
         self._limiters: dict[Hashable, ConcurrencyLimiter] = {}
@@ -186,7 +197,10 @@ class ConcurrencyLimiters:
 
     def get(self, endpoint: Hashable) -> ConcurrencyLimiter:
         """Return the limiter of an endpoint. It is created if it does not exist."""
-        return self._limiters.setdefault(endpoint, ConcurrencyLimiter(self._limit, self._resume))
+        limiter = self._limiters.get(endpoint)
+        return limiter or self._limiters.setdefault(
+            endpoint, ConcurrencyLimiter(self._limit, self._resume, _MOST_CALLS * self._limit)
+        )
 
     def drop_unused(self, now: float) -> None:
         """Drop the limiters that no call uses."""

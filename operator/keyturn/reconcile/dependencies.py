@@ -37,6 +37,7 @@ from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
 
 _MAX_INTENTS = 10_000
+_MAX_UNSAVED = 8  # in a namespace
 # Of one source. There should be one; anyone who may write Secrets can create more.
 _MAX_TOKEN_SECRETS = 16
 _POLL_SECONDS = 1.0
@@ -183,6 +184,7 @@ class PendingTokens:
         self._monotonic = monotonic
         self._pending: dict[str, tuple[asyncio.Task[Any], float]] = {}
         self._unsaved: dict[str, str] = {}
+        self._with_failed_save: set[str] = set()
         self._has_stopped_waiting = False
 
     def __contains__(self, name: str) -> bool:
@@ -195,9 +197,18 @@ class PendingTokens:
         """Return why the new token of a token Secret cannot be saved, or None if nothing has to be reported."""
         return self._unsaved.get(name)
 
-    def report_unsaved(self, name: str, why: str) -> None:
-        """Record why the new token of a token Secret cannot be saved, until its work has ended."""
-        self._unsaved[name] = why
+    def note_failed_save(self, name: str, why: str = "") -> None:
+        """Record that an attempt to save the new token of a token Secret failed, and `why` if it has to be reported."""
+        self._with_failed_save.add(name)
+        if why:
+            self._unsaved[name] = why
+
+    def has_many_unsaved(self, namespace: str) -> bool:
+        """Whether so many saves in a namespace have failed that no other token should be exchanged there.
+
+        Anyone who may write token Secrets could otherwise exhaust the memory with tokens that cannot be saved.
+        """
+        return sum(name.partition("/")[0] == namespace for name in self._with_failed_save) >= _MAX_UNSAVED
 
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` for the token Secret `name` to its end. A cancellation of this task takes effect only after that.
@@ -210,6 +221,7 @@ class PendingTokens:
         def end(_: object) -> None:
             del self._pending[name]
             self._unsaved.pop(name, None)
+            self._with_failed_save.discard(name)
             if not task.cancelled():
                 # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
                 task.exception()
@@ -291,13 +303,14 @@ class Workers:
     """The number of workers, and the functions of the work queue that a reconciliation needs.
 
     `free` and `regain` are `free_worker` and `regain_worker` of Dependencies. `resume` is called with the uid of a
-    request and the time when an exchange that Keyturn's own limit delayed can run.
+    request and the time when an exchange that Keyturn's own limit delayed can run. It returns False if the request does
+    not exist.
     """
 
     number: int
     free: Callable[[str], None] = lambda _: None
     regain: Callable[[str], Awaitable[None]] = _return_at_once
-    resume: Callable[[str, datetime], None] = lambda _uid, _now: None
+    resume: Callable[[str, datetime], bool] = lambda _uid, _now: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,11 +334,11 @@ def _exchange_context(  # noqa: PLR0913 - each is a dependency
     workers: Workers,
     proxies: Proxies,
 ) -> Iterator[ExchangeContext]:
-    # Twice as many threads, because there may be additional workers while reconciliations are slow.
-    threads, ambient = 2 * workers.number, bool(settings.sources.ambient)
+    # More threads, because there may be additional workers while reconciliations are slow.
+    threads, ambient = 4 * workers.number, bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, health, threads, allow_ambient=ambient, proxies=proxies)
     issuers = IssuerClient(
-        settings.issuers, metrics, clock, health, proxies=proxies, workers=workers.number, resume=workers.resume
+        settings.issuers, metrics, clock, health, proxies=proxies, workers=2 * workers.number, resume=workers.resume
     )
     with closing(aws), closing(issuers):
         yield ExchangeContext(aws, issuers, stores.read_value, stores.make_token, settings.sources)

@@ -1,6 +1,5 @@
 """One reconciliation: read, decide, exchange, write, and report."""
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +52,7 @@ from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
+_PAUSED_RETRY = timedelta(seconds=10)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
@@ -114,10 +114,7 @@ async def reconcile(
         if isinstance(request, InvalidRequest):
             return Reconciled(state, invalid(status, request.generation, request.message, now), (), None)
         if request.is_paused:
-            with contextlib.suppress(UnavailableError, RefusedError):
-                state, target = state.with_own_clock(await deps.store.read_target(request), now)
-                state = state.with_target(request, target)
-            return _reconciled(deps, request, state, status, _unchanged(state, now))
+            return await _report_paused(deps, request, state, status, now)
         # Another request is using the token of the same source. Waiting for it here would occupy a worker.
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _waiting(deps, request, state, status, now)
@@ -129,6 +126,19 @@ async def reconcile(
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
+
+
+async def _report_paused(
+    deps: Dependencies, request: Request, state: ReconcileState, status: Status, now: datetime
+) -> Reconciled:
+    retry_at: datetime | None = None
+    try:
+        state, target = state.with_own_clock(await deps.store.read_target(request), now)
+        state = state.with_target(request, target)
+    except (UnavailableError, RefusedError):
+        # The Secret may have been deleted, which the status does not report yet.
+        retry_at = now + _PAUSED_RETRY
+    return _reconciled(deps, request, state, status, _unchanged(state, now), retry_at)
 
 
 async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> _Attempt:
@@ -149,7 +159,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
                 issuance, data, request_id = await _finish(deps, request, inputs, begun)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                state = state.with_unwritten(is_repair=reason in REPAIR_REASONS and bool(last or target))
+                state = state.with_unwritten(now, is_repair=reason in REPAIR_REASONS and bool(last or target))
                 await deps.store.write(request, issuance, data)
                 state = state.with_written(issuance)
                 _count(deps, last, reason, now, started)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from msgspec import structs
 
@@ -14,6 +15,7 @@ from keyturn.core.errors import (
     KeyturnError,
     RefusedError,
     StorageGoneError,
+    ThrottledError,
     UnavailableError,
 )
 from keyturn.core.issuance import recordable
@@ -29,6 +31,8 @@ CONSUME_SECONDS = 18
 UNSAVED_SECONDS = 300
 # Between the attempts to save a token. After a refusal a person must act, and many tokens may be waiting for that.
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _LONGEST_AFTER_REFUSAL = 0.2, 5.0, 15.0
+# While many tokens of a namespace cannot be saved, no other one is exchanged there.
+_UNSAVED_PAUSE = timedelta(seconds=15)
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +44,9 @@ async def consume(
     A token that is known to be consumed is never sent. If a process died after writing an intent, the token may already
     be consumed: once the intent has been observed unchanged for its full duration, the token is sent one last time.
     """
+    if deps.pending_tokens.has_many_unsaved(request.namespace):
+        message = "other new tokens in this namespace cannot be saved"
+        raise ThrottledError(message, retry_after=_UNSAVED_PAUSE, nothing_sent=True)
     consumption = request.spec.consumption
     is_single_use = consumption is not None and consumption.is_single_use
     values = replace(
@@ -210,8 +217,8 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
                 raise
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the token exists nowhere else
                 _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
-                if is_late or isinstance(error, RefusedError):
-                    deps.pending_tokens.report_unsaved(name, _describe(error))
+                why = _describe(error) if is_late or isinstance(error, RefusedError) else ""
+                deps.pending_tokens.note_failed_save(name, why)
                 # Anyone who may write the Secret can make each save fail, and could occupy all workers.
                 deps.free_worker(request.uid)
                 pause = min(

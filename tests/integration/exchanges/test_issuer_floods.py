@@ -109,5 +109,20 @@ async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Em
     await prepare(context(client, values=secrets), token_request, token_request.spec.exchanges[-1], values)
     counting.cancel()
 
-    # 40 certificates are loaded in 10 batches.
-    assert iterations >= 9
+    # The bundle is decoded, and its 40 certificates are loaded in 10 batches.
+    assert iterations >= 10
+
+
+async def test_large_ca_bundles_in_use_are_limited(client: Aws, emulator: Emulator) -> None:
+    token_request, values = refresh_request(emulator), PipelineValues(Token("planted"))
+    comment = "-" * 250_000
+    exchange_context = context(client, values={"client": CLIENT_SECRET, "ca": comment + CERTIFICATE.ca})
+    prepared = [
+        await prepare(exchange_context, token_request, token_request.spec.exchanges[-1], values) for _ in range(2)
+    ]
+    third = asyncio.create_task(prepare(exchange_context, token_request, token_request.spec.exchanges[-1], values))
+    await asyncio.sleep(0.5)
+    assert not third.done()
+    prepared.clear()
+
+    await third

@@ -1,10 +1,16 @@
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from kubernetes.aio.client import ApiClient as KubernetesClient
 
+from keyturn.controller.api_client import ApiClient
 from keyturn.controller.app import NoClusterError, Options, load_configuration
 from keyturn.core.proxies import Proxies, Proxy
+from keyturn.core.service_health import ServiceHealth
+from tests.support.api_endpoints import FOUND, SECRET
 
 
 def options(lease_namespace: str | None) -> Options:
@@ -84,3 +90,37 @@ async def test_unsupported_proxy_of_the_kubeconfig_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(("option", "namespace"), [("keyturn", "keyturn"), (None, "default")])
 def test_lease_namespace_is_the_option_or_default(option: str | None, namespace: str) -> None:
     assert options(option).election_namespace == namespace
+
+
+async def test_requests_in_progress_leave_a_connection_for_the_lease(tmp_path: Path) -> None:
+    """Each watched namespace has two watches. With 50 of them, the Lease was not renewed."""
+    in_progress, is_over = 0, asyncio.Event()
+
+    async def respond(http_request: web.Request) -> web.Response:
+        nonlocal in_progress
+        if http_request.method == "PATCH":
+            in_progress += 1
+            await is_over.wait()
+        return web.Response(text=FOUND)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", respond)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with KubernetesClient(await load_configuration(kubeconfig(tmp_path, address), Proxies())) as client:
+            api = ApiClient(client, ServiceHealth())
+            hanging = [asyncio.create_task(api.request("PATCH", SECRET, {})) for _ in range(150)]
+            async with asyncio.timeout(5):
+                while in_progress < 100:  # noqa: ASYNC110 - there is no event for the start of a request
+                    await asyncio.sleep(0.01)
+                response = await api.request("GET", SECRET)
+            is_over.set()
+            await asyncio.gather(*hanging)
+    finally:
+        is_over.set()
+        await runner.cleanup()
+
+    assert (response.status, in_progress) == (200, 150)

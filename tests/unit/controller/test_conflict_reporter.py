@@ -12,6 +12,7 @@ from tests.support.secret_store import TARGET, TOKEN_REQUEST
 NAMESPACE = TOKEN_REQUEST.split("/")[5]
 HELD = {NAMESPACE: "other/keyturn"}
 CONFLICT = f"installation other/keyturn renews in namespace {NAMESPACE}; this one does not"
+QUOTA = "the Lease could not be written: exceeded quota"
 
 
 async def yielding_operator() -> Operator:
@@ -129,3 +130,57 @@ async def test_request_deleted_while_its_namespace_is_claimed_is_not_renewed() -
     await operator.reconcile_due()
 
     assert (operator.aws.calls, operator.server.requests, operator.work_queue.next_due()) == ([], [], None)
+
+
+def ready(operator: Operator) -> tuple[str, str]:
+    condition = operator.status()["conditions"][0]
+    return condition["status"], condition["reason"]
+
+
+async def test_expiry_is_reported_if_the_other_installation_does_not() -> None:
+    operator = await issued()
+    await operator.scope.set(**HELD)
+    await operator.deliver()
+    await operator.reconcile_due(NOW + 59 * MINUTE)
+    assert ready(operator) == ("True", "Issued")
+
+    await pass_time(operator, 3 * MINUTE)
+    assert ready(operator) == ("False", "Expired")
+    assert operator.status()["conditions"][0]["message"].endswith(CONFLICT)
+    assert (operator.aws.calls, operator.server.count("PATCH")) == ([], 1)
+
+
+async def test_expiry_is_reported_if_the_namespace_cannot_be_claimed() -> None:
+    operator = await issued()
+    operator.scope.refusal = QUOTA
+    await operator.reconcile_due(NOW + 59 * MINUTE)
+    await pass_time(operator, 70 * SECOND)
+
+    assert ready(operator) == ("False", "Expired")
+    assert QUOTA in operator.status()["conditions"][0]["message"]
+    assert operator.server.count("PATCH") == 1
+    operator.scope.refusal = ""
+    await pass_time(operator, 10 * SECOND)
+    assert ready(operator) == ("True", "Renewed")
+
+
+async def test_new_request_in_a_namespace_that_cannot_be_claimed_has_a_status() -> None:
+    operator = Operator()
+    operator.scope.refusal = QUOTA
+    await operator.deliver()
+    await pass_time(operator, 5 * MINUTE)
+
+    assert ready(operator) == ("False", "ScopeConflict")
+    assert QUOTA in operator.status()["conditions"][1]["message"]
+    assert operator.server.count("PATCH") == 1
+
+
+async def test_frozen_process_does_not_overwrite_the_status_of_another_one() -> None:
+    operator = await issued()
+    operator.scope.refusal = QUOTA
+    newer = operator.status() | {"expirationTime": "2026-01-02T09:00:00Z"}
+    operator.server.objects[TOKEN_REQUEST]["status"] = newer
+    await operator.reconcile_due(NOW + 61 * MINUTE)
+    await pass_time(operator, 3 * MINUTE)
+
+    assert operator.status() == newer

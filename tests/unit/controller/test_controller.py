@@ -221,6 +221,25 @@ async def test_change_of_a_labelled_source_is_reconciled() -> None:
     assert operator.status()["revision"] == 2
 
 
+async def test_source_of_many_requests_is_handled_in_the_background() -> None:
+    operator = Operator()
+    for number in range(1000):
+        body = manifest(f"acme-{number}", suspend=True)
+        await operator.controller.on_request(body, alive=True)
+    await operator.reconcile_due()
+    meta = operator.server.put(SOURCE, data={"license_token": "bmV3"})
+    later = operator.outside.now + MINUTE
+
+    operator.outside.now = later
+    operator.controller.on_source_secret(meta, _alive=True)
+    assert operator.work_queue.get(later) is None
+    work = asyncio.create_task(operator.controller.batches.run())
+    await asyncio.sleep(0.1)
+    work.cancel()
+
+    assert await operator.reconcile_due() == 1000
+
+
 async def test_deleted_request_is_removed_from_the_queue() -> None:
     operator = await issued()
     await operator.deliver(alive=False)

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -15,8 +16,18 @@ from tests.support.dependencies import NOW
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/keyturn/leases/keyturn"
 
 
-def lease(server: ApiServer, identity: str = "one") -> Lease:
-    return Lease(server, "keyturn", "keyturn", identity, lambda: NOW, Boundary("lease", "keeping the Lease", Metrics()))
+class Clock:
+    """A monotonic clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lease(server: ApiServer, identity: str = "one", clock: Callable[[], float] = time.monotonic) -> Lease:
+    boundary = Boundary("lease", "keeping the Lease", Metrics())
+    return Lease(server, "keyturn", "keyturn", identity, lambda: NOW, boundary, monotonic=clock)
 
 
 async def test_only_one_of_concurrent_candidates_acquires_a_new_lease() -> None:
@@ -53,6 +64,33 @@ async def test_lease_is_checked_for_the_remaining_time() -> None:
 
     with pytest.raises(UnavailableError, match="does not last long enough"):
         candidate.check(LEASE_SECONDS + 1)
+
+
+async def test_deleted_lease_is_not_acquired_while_its_holder_may_still_write() -> None:
+    server, clock = ApiServer(), Clock()
+    holder, standby, new = (lease(server, name, clock) for name in ("one", "two", "three"))
+    await holder.acquire_or_renew()
+    assert not await standby.acquire_or_renew()
+    server.delete(LEASE)
+    clock.now += LEASE_SECONDS - 1
+    assert not await standby.acquire_or_renew()
+
+    assert await holder.acquire_or_renew()
+    server.delete(LEASE)
+    clock.now += 2
+    assert await standby.acquire_or_renew()
+    server.delete(LEASE)
+    assert await new.acquire_or_renew()
+
+
+async def test_lease_for_years_is_taken_over() -> None:
+    server, clock = ApiServer(), Clock()
+    server.put(LEASE, spec={"holderIdentity": "forged", "leaseDurationSeconds": 2**31 - 1})
+    candidate = lease(server, clock=clock)
+    assert not await candidate.acquire_or_renew()
+    clock.now += 601
+
+    assert await candidate.acquire_or_renew()
 
 
 async def test_only_one_standby_takes_over_an_expired_lease() -> None:

@@ -9,10 +9,10 @@ from keyturn.api.status import Status
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import RENEW_REQUESTED, InvalidRequest, Request
 from keyturn.controller.request_index import Entry, RequestIndex, read_request, restored_failure
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import bounded
-from keyturn.core.state import ReconcileState
+from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Outcome, invalid, report
 from tests.support.dependencies import HOUR, NOW, request, rotating
 from tests.support.issuance import ISSUANCE
@@ -157,3 +157,18 @@ def test_forged_status_delays_no_attempt_for_longer_than_its_reason(
     assert failure
     assert bounded(failure, forged, issuance, NOW).next_attempt_time == NOW + longest
     assert failure.failed_attempts < 2**31
+
+
+def test_requests_that_failed_are_found_by_service() -> None:
+    index = RequestIndex()
+    for name in ("a", "b", "c"):
+        error = UnavailableError("Unreachable", "no response", service="issuer.example" if name == "c" else "sts")
+        failure = Failure(error, failed_attempts=1, next_attempt_time=NOW, generation=1)
+        index.put(Entry(request(name), Status(), ReconcileState(failure=failure)))
+    assert index.failed_because_of("sts") == {"a-0001", "b-0001"}
+
+    index.update("a-0001", state=ReconcileState())
+    index.drop("b-0001")
+
+    assert index.failed_because_of("sts") == frozenset()
+    assert index.failed_because_of("issuer.example") == {"c-0001"}

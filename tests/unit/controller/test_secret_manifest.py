@@ -1,4 +1,5 @@
 import base64
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -118,3 +119,19 @@ def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
 def test_unreadable_metadata_are_unavailable(fields: object) -> None:
     with pytest.raises(UnavailableError, match="Secret acme has unreadable metadata"):
         read_meta(REQUEST, {"metadata": meta({}) | {"managedFields": fields}})
+
+
+def test_many_labels_are_read_only_as_far_as_they_are_used() -> None:
+    labelled = request(target={"metadata": {"labels": {"team": "blue"}}})
+    labels = {f"{number}": "" for number in range(150_000)} | {"team": "blue", OWNER_UID: "acme-0001"}
+    body = {"metadata": meta({}, labels=labels)}
+    tracemalloc.start()
+    try:
+        read = read_meta(labelled, body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert read.labels == {"team": "blue", OWNER_UID: "acme-0001"}
+    assert ISSUANCE_ANNOTATION in read.annotations
+    assert peak < 2**20

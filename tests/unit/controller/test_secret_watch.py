@@ -1,3 +1,6 @@
+import asyncio
+import itertools
+import tracemalloc
 from typing import Any
 
 import aiohttp
@@ -5,7 +8,8 @@ import msgspec
 import pytest
 
 from keyturn.controller.response_body import Page, UnreadableBodyError
-from keyturn.controller.secret_watch import ManagedFields, Owner, SecretMeta
+from keyturn.controller.secret_watch import ManagedFields, Owner, SecretMeta, SecretWatch, read_item
+from keyturn.controller.streams import Boundary
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.watch_server import PATH, Round, WatchServer, events, item, line, listed
@@ -218,6 +222,51 @@ def test_large_metadata_are_cached_only_as_far_as_they_are_used() -> None:
     assert (bounded.labels, bounded.annotations) == (used, {"keyturn.dev/issuance": "{}"})
     assert (bounded.owner_references, len(bounded.managed_fields)) == ((Owner("request"),), 16)
     assert bounded.is_partial
+
+
+def test_large_metadata_are_decoded_only_as_far_as_they_are_used() -> None:
+    used = {"app.kubernetes.io/managed-by": "keyturn"}
+    raw = msgspec.Raw(
+        msgspec.json.encode(
+            {
+                "metadata": item("a")["metadata"]
+                | {"labels": {f"{number}": "" for number in range(100_000)} | used}
+                | {"annotations": {"team": "billing", "keyturn.dev/issuance": "{}"}}
+                | {"managedFields": [{"manager": "keyturn-1", "fieldsV1": {"f:data": {"f:token": {}}}}]}
+            }
+        )
+    )
+    tracemalloc.start()
+    try:
+        meta = read_item(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert (meta.labels, meta.annotations) == (used, {"keyturn.dev/issuance": "{}"})
+    assert ([it.manager for it in meta.managed_fields], meta.is_partial) == (["keyturn-1"], True)
+    assert peak < 2 * len(raw)
+
+
+async def test_other_work_continues_between_events_that_arrive_together() -> None:
+    changes: Round = [line("MODIFIED", "a", number) for number in range(2, 102)]
+    server, order = WatchServer([listed("a", "b")], [changes]), list[str]()
+    boundary = Boundary("secret_watch", f"the watch of {PATH}", Metrics())
+    watch = SecretWatch(server, PATH, "a=b", lambda meta, _alive: order.append(meta.name), boundary)
+
+    async def work() -> None:
+        while not server.finished.is_set():
+            order.append("work")
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch.run())
+    async with asyncio.timeout(5):
+        await work()
+    watching.cancel()
+
+    # The list has two objects.
+    assert len(order) - order.count("work") >= 2
+    assert all("work" in pair for pair in itertools.pairwise(order))
 
 
 def test_ordinary_metadata_are_cached_whole() -> None:

@@ -1,5 +1,6 @@
 """A reconciliation that was overtaken by a change reports nothing about the changed request."""
 
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -7,10 +8,11 @@ import pytest
 
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.core.errors import RefusedError
+from keyturn.core.issuance import OWNER_UID
 from keyturn.core.pipeline_values import PipelineValues
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import MINUTE, NOW, Issuer, manifest
-from tests.support.secret_store import TOKEN_REQUEST
+from tests.support.secret_store import TARGET, TOKEN_REQUEST
 
 NEW_UID = "acme-0002"
 
@@ -25,6 +27,19 @@ class ChangesAndFails(Issuer):
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         if self.failures:
             await self.change()
+        return await super().exchange(step, values, now)
+
+
+class ChangesFirst(Issuer):
+    """Changes the TokenRequest during the first exchange, which succeeds."""
+
+    def __init__(self, change: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.changes = [change]
+
+    async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
+        if self.changes:
+            await self.changes.pop()()
         return await super().exchange(step, values, now)
 
 
@@ -87,3 +102,23 @@ async def test_recreated_request_has_the_series_of_one_object() -> None:
 
     assert [entry.request.uid for entry in operator.controller.index.entries.values()] == [NEW_UID]
     assert len(list(operator.controller.index.series())) == 1
+
+
+async def test_deleted_request_does_not_overwrite_the_secret_of_its_successor() -> None:
+    operator, uid = await issued(), "successor"
+
+    async def recreate_and_renew() -> None:
+        del operator.server.objects[TOKEN_REQUEST]
+        await operator.controller.on_request(manifest(), alive=False)
+        body = manifest(uid=uid, region="eu-west-1")
+        operator.server.put(TOKEN_REQUEST, metadata=body["metadata"])
+        await operator.controller.on_request(body, alive=True)
+        await operator.controller.run_one(uid)
+
+    operator.outside.aws = ChangesFirst(recreate_and_renew)
+    await operator.reconcile_due(NOW + 40 * MINUTE)
+
+    secret = operator.server.objects[TARGET]
+    assert b64decode(secret["data"]["AWS_REGION"]) == b"eu-west-1"
+    assert secret["metadata"]["labels"][OWNER_UID] == uid
+    assert [owner["uid"] for owner in secret["metadata"]["ownerReferences"]] == [uid]

@@ -1,5 +1,6 @@
 """The assertions with which OAuth clients authenticate."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -269,3 +270,22 @@ async def test_source_token_is_never_a_client_assertion(client: Aws) -> None:
     error = await refusal(client, spec, {}, PipelineValues(source_token=Token(signed())))
 
     assert error.reason == "InvalidSpec"
+
+
+async def test_signatures_of_many_requests_do_not_block_the_event_loop(client: Aws) -> None:
+    exchange = request(**with_key()).spec.exchanges[-1].exchange
+    assert isinstance(exchange, OauthTokenSpec)
+    call = Call(context(client, values={"key": PEM}), "billing", "us-east-1", "acme")
+    iterations = 0
+
+    async def count() -> None:
+        nonlocal iterations
+        while True:
+            await asyncio.sleep(0)
+            iterations += 1
+
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(authenticate_client(call, exchange, PipelineValues()) for _ in range(10)))
+    counting.cancel()
+
+    assert iterations >= 10

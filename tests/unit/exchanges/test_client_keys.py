@@ -145,3 +145,17 @@ def test_oversized_key_is_not_loaded(text: str, bits: int) -> None:
         load_client_key(text)
 
     assert time.monotonic() - started < 0.5, bits
+
+
+@cases(
+    "text",
+    {
+        "primes of 4096 bits": forged_key(n=2**4095 + 1, p=2**4095 + 3, q=2**4095 + 5),
+        "primes of different lengths": forged_key(n=(2**2047 + 1) * 3, p=2**2047 + 1, q=3),
+        "another modulus": forged_key(n=2**2047 + 1, p=2**1023 + 1, q=2**1023 + 3),
+        "a long exponent": forged_key(n=(2**1023 + 1) * (2**1023 + 3), p=2**1023 + 1, q=2**1023 + 3, e=2**64 + 1),
+    },
+)
+def test_key_with_unusual_numbers_is_refused(text: str) -> None:
+    with pytest.raises(UnusableKeyError, match="numbers do not belong together"):
+        load_client_key(text)

@@ -7,6 +7,14 @@ import pytest
 from keyturn.exchanges.rate_limit import ConcurrencyLimiter, ConcurrencyLimiters
 
 
+class Resumed(list[str]):
+    """The uids of the calls that were invited."""
+
+    def resume(self, uid: str) -> bool:
+        self.append(uid)
+        return not uid.startswith("deleted")
+
+
 def fill(limiter: ConcurrencyLimiter, *namespaces: str) -> list[float]:
     """Acquire a call for each, with a uid of its own, and return the waits."""
     return [limiter.acquire(0.0, namespace, f"{namespace}-{number}") for number, namespace in enumerate(namespaces)]
@@ -40,20 +48,20 @@ def test_return_takes_at_most_30_seconds() -> None:
 
 
 def test_call_that_repeats_exchanges_returns_after_its_pause() -> None:
-    resumed: list[str] = []
-    limiter = ConcurrencyLimiter(1, resumed.append)
+    resumed = Resumed()
+    limiter = ConcurrencyLimiter(1, resumed.resume)
     fill(limiter, "billing")
 
     assert limiter.acquire(0.0, "web", "web-0", 10.0) == 10.0
-    limiter.release(9.0, 9.0, "billing")
+    limiter.release(9.7, 9.7, "billing")
     # Its slot is kept, but it is not resumed before its time.
-    assert limiter.acquire(9.5, "billing", "billing-0") > 0
+    assert limiter.acquire(9.8, "billing", "billing-0") > 0
     assert (limiter.acquire(10.0, "web", "web-0", 10.0), resumed) == (0, [])
 
 
 def test_namespaces_alternate_when_calls_end() -> None:
-    resumed: list[str] = []
-    limiter = ConcurrencyLimiter(1, resumed.append)
+    resumed = Resumed()
+    limiter = ConcurrencyLimiter(1, resumed.resume)
     fill(limiter, "a", "a", "a", "b", "b", "c")
     for number in range(5):
         limiter.release(number, 1.0, (["a"] + [uid[0] for uid in resumed])[number])
@@ -79,6 +87,27 @@ def test_slot_of_a_call_that_does_not_come_back_is_not_kept() -> None:
     assert limiter.acquire(3.1, "a", "a-0") == 0
 
 
+def test_namespace_without_a_call_starts_one_above_the_limit() -> None:
+    resumed = Resumed()
+    limiter = ConcurrencyLimiter(1, resumed.resume, 3)
+    waits = fill(limiter, "a", "b", "b", "c", "d")
+    limiter.release(1.0, 1.0, "b")
+
+    assert [wait > 0 for wait in waits] == [False, False, True, False, True]
+    assert resumed == ["b-2"]
+    assert limiter.acquire(1.0, "b", "b-2") == 0
+
+
+def test_no_slot_is_kept_for_a_deleted_request() -> None:
+    resumed = Resumed()
+    limiter = ConcurrencyLimiter(1, resumed.resume)
+    fill(limiter, "a", "deleted", "deleted", "b")
+    limiter.release(1.0, 1.0, "a")
+
+    assert resumed == ["deleted-1", "b-3"]
+    assert limiter.acquire(1.1, "b", "b-3") == 0
+
+
 @pytest.mark.parametrize("busy", [1, 2, 5])
 def test_namespaces_with_many_calls_do_not_delay_another(busy: int) -> None:
     """Each of them has 200 TokenRequests that are due again 10 s after a call of 0.2 s."""
@@ -90,9 +119,10 @@ def test_namespaces_with_many_calls_do_not_delay_another(busy: int) -> None:
     namespaces = {uid: namespace for _, _, namespace, uid in events}
     now = 0.0
 
-    def plan(due: float, uid: str) -> None:
+    def plan(due: float, uid: str) -> bool:
         planned[uid] = due
         heapq.heappush(events, (due, next(numbers), namespaces[uid], uid))
+        return True
 
     limiter = ConcurrencyLimiter(2, lambda uid: plan(now, uid))
     while events and events[0][0] < 660:
@@ -114,7 +144,7 @@ def test_namespaces_with_many_calls_do_not_delay_another(busy: int) -> None:
 
 
 def test_unused_limiters_are_dropped() -> None:
-    limiters = ConcurrencyLimiters(1, lambda _: None)
+    limiters = ConcurrencyLimiters(1, lambda _: True)
     for endpoint in ("used", "waiting", "unused"):
         limiters.get(endpoint).acquire(0.0, "billing", "a")
     limiters.get("waiting").acquire(0.0, "billing", "b")

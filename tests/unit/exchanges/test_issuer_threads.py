@@ -25,6 +25,11 @@ async def run_blocked(threads: IssuerThreads, namespace: str, has_responded: thr
         await threads.run(namespace, block, 0.05)
 
 
+async def run_if_shared(threads: IssuerThreads, namespace: str, has_responded: threading.Event) -> None:
+    if threads.has_share(namespace):
+        await run_blocked(threads, namespace, has_responded)
+
+
 async def test_request_runs_in_a_loop_of_its_own() -> None:
     threads = IssuerThreads(1)
 
@@ -59,6 +64,22 @@ async def test_namespace_with_blocked_requests_starts_no_others(has_responded: t
     async with asyncio.timeout(5):
         while threads.is_overdue("tenant"):  # noqa: ASYNC110 - there is no event for the end of a thread
             await asyncio.sleep(0.01)
+
+
+async def test_blocked_requests_of_many_namespaces_leave_threads(has_responded: threading.Event) -> None:
+    threads = IssuerThreads(32)
+    # Twenty namespaces, one after the other, as fast as the workers allow.
+    for number in range(20):
+        await asyncio.gather(*(run_if_shared(threads, f"tenant-{number}", has_responded) for _ in range(14)))
+    for _ in range(3):
+        await asyncio.gather(*(run_if_shared(threads, f"tenant-{number}", has_responded) for number in range(20)))
+
+    async def respond() -> str:
+        return "response"
+
+    assert not threads.has_share("tenant-0")
+    assert threads.has_share("billing")
+    assert await threads.run("billing", respond, 5) == "response"
 
 
 async def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:

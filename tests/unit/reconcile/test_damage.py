@@ -111,3 +111,16 @@ async def test_deletion_while_the_operator_was_down_records_an_event() -> None:
     env.restart()
 
     assert event_reasons(await env.reconcile(REQUEST, MINUTE)) == ["SecretDeleted"]
+
+
+async def test_suspended_request_reads_its_secret_again_after_a_failure() -> None:
+    env, suspended = await issued(), request(suspend=True)
+    await env.reconcile(suspended, SECOND)
+    delete(env)
+    env.store.failures["read_target"] = [UnavailableError("Unavailable", "HTTP 500")]
+    failed = await env.reconcile(suspended, SECOND)
+    due = failed.reconciled.requeue_at
+    assert due
+    assert due - env.now <= MINUTE
+
+    assert ready(await env.reconcile(suspended, due - env.now)) == "False Suspended"

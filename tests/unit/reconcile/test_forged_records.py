@@ -161,6 +161,20 @@ async def test_each_version_put_back_after_a_restart_is_drift() -> None:
     assert env.exchanges == 2 * CALLS
 
 
+async def test_renewal_between_forgeries_does_not_begin_the_intervals_again() -> None:
+    """A client that stops until the renewal causes no more exchanges than one that forges the record each second."""
+    env = await issued()
+    first, repairs, since_due = env.issuance(), 0, 0
+    for _ in range(6 * 60 * 6):
+        if since_due < 4:
+            put_record(env, forge(first, **LATE))
+        reason = (await env.reconcile(request(), after=10 * SECOND)).reason
+        repairs += reason == "IssuanceUnverified"
+        since_due = 0 if reason == "Due" else since_due + (reason == "IssuanceUnverified")
+
+    assert repairs <= 6 + 5 * 2
+
+
 async def test_clock_that_was_set_back_makes_no_record_an_earlier_one() -> None:
     env = await issued()
     env.set_clock(-2 * HOUR)

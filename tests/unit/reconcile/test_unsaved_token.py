@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.status import Status
+from keyturn.api.token_request import Request
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.state import ReconcileState
 from keyturn.core.status import Event
 from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.reconciler import Reconciled, reconcile
-from tests.support.dependencies import NOW, FakeEnvironment, environment, rotating
+from tests.support.dependencies import HOUR, NOW, REFRESH, FakeEnvironment, environment, rotating, unprepared
+from tests.support.dependencies import request as parsed
 from tests.support.virtual_time import in_virtual_time
 
 EXPIRY_SECONDS = 3600
@@ -194,3 +198,34 @@ async def test_request_that_waits_for_the_token_reports_why() -> None:
     assert (events, status.failed_attempts) == ([UNSAVED], 1)
     await saving
     assert run.deps.pending_tokens.unsaved("billing/license-keyturn") is None
+
+
+@in_virtual_time
+async def test_namespace_with_many_unsaved_tokens_exchanges_no_others() -> None:
+    """Otherwise 2,000 requests with tokens of 20,000 characters, whose Secrets are immutable, would use 200 MiB."""
+    env, sent = environment(), list[str]()
+
+    async def exchange(request: Request, _: StepSpec, values: PipelineValues) -> PipelineValues:
+        sent.append(request.name)
+        return replace(values, access_token=Token("access", NOW + HOUR), refresh_token=f"new-{request.name}")
+
+    async def fail(point: str) -> None:
+        if point == "before save" and asyncio.get_running_loop().time() < 60:
+            raise REFUSED
+
+    env.watch(fail)
+    deps, tasks = replace(env.deps, sleep=asyncio.sleep, prepare=unprepared(exchange)), []
+    for number in range(20):
+        source = {"token": {"secretKeyRef": {"name": f"source-{number}", "key": "token"}}}
+        env.secrets.put(f"source-{number}", data={"token": "seed"})
+        request = parsed(str(number), source=source, exchanges=[REFRESH], target={"formats": [{"token": {}}]})
+        env.secrets.create_request(request)
+        tasks.append(asyncio.create_task(reconcile(deps, request, ReconcileState(), Status())))
+        await asyncio.sleep(1)
+    waiting = [task.result() for task in tasks if task.done()]
+
+    assert (len(sent), len(waiting)) == (8, 12)
+    assert {(result.state.failure, result.requeue_at) for result in waiting} == {(None, NOW + timedelta(seconds=15))}
+    assert not deps.pending_tokens.has_many_unsaved("other")
+    await asyncio.gather(*tasks)
+    assert not deps.pending_tokens.has_many_unsaved("billing")

@@ -1,0 +1,49 @@
+"""Visits many TokenRequests in batches, between which other work continues."""
+
+import asyncio
+from collections.abc import Callable, Collection, Hashable
+
+_BATCH = 100
+_PAUSE_SECONDS = 1.0
+
+Uids = Callable[[], Collection[str]]
+Visit = Callable[[str], None]
+
+
+class Batches:
+    """Visits the TokenRequests that a change concerns: at once if they are few, otherwise in the background.
+
+    A tenant can change a Secret that thousands of its TokenRequests use in a loop. In the background, changes with the
+    same key count as one, and are handled at most once a second.
+    """
+
+    def __init__(self, report: Callable[[Exception], object]) -> None:
+        self._report = report
+        self._waiting: dict[Hashable, tuple[Uids, Visit]] = {}
+        self._is_waiting = asyncio.Event()
+
+    def visit(self, key: Hashable, uids: Uids, visit: Visit) -> None:
+        """Call `visit` for each of `uids`; in the background, for those that `uids` returns then."""
+        current = uids()
+        if len(current) > _BATCH:
+            self._waiting[key] = (uids, visit)
+            self._is_waiting.set()
+            return
+        for uid in current:
+            visit(uid)
+
+    async def run(self) -> None:
+        """Handle the changes in the background until cancelled."""
+        while True:
+            await self._is_waiting.wait()
+            self._is_waiting.clear()
+            waiting, self._waiting = self._waiting, {}
+            for uids, visit in waiting.values():
+                for number, uid in enumerate(uids(), 1):
+                    try:
+                        visit(uid)
+                    except Exception as bug:  # noqa: BLE001 - the other TokenRequests are visited nevertheless
+                        self._report(bug)
+                    if number % _BATCH == 0:
+                        await asyncio.sleep(0)
+            await asyncio.sleep(_PAUSE_SECONDS)
