@@ -113,7 +113,7 @@ def create_token(cluster: Cluster, account: ClientServiceAccountSpec) -> str:
     recipient, which the author of the TokenRequest chose, could use it.
     """
     # Without an audience, Kubernetes creates a token with all audiences of the API server.
-    own = (jwt_claims(cluster.run("create", "token", "--", account.name).strip()) or {}).get("aud")
+    own = (jwt_claims(cluster.run("create", "token", account.name).strip()) or {}).get("aud")
     own = [own] if isinstance(own, str) else own or account.audiences
     if accepted := set(account.audiences).intersection(own):
         raise ClusterError(
@@ -123,4 +123,4 @@ def create_token(cluster: Cluster, account: ClientServiceAccountSpec) -> str:
     flags = [f"--audience={audience}" for audience in account.audiences]
     if account.expiration_seconds:
         flags.append(f"--duration={account.expiration_seconds}s")
-    return cluster.run("create", "token", *flags, "--", account.name).strip()
+    return cluster.run("create", "token", account.name, *flags).strip()

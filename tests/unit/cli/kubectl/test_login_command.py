@@ -36,4 +36,4 @@ def test_no_token_is_created_that_the_api_server_accepts(
 def test_token_for_the_issuer_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = f"--audience=id.example --audience={API_SERVER}"
 
-    assert create("k3s", tmp_path, monkeypatch) == f"token for create token {flags} -- app"
+    assert create("k3s", tmp_path, monkeypatch) == f"token for create token app {flags}"
