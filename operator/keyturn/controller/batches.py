@@ -13,8 +13,8 @@ Visit = Callable[[str], None]
 class Batches:
     """Visits the TokenRequests that a change concerns: at once if they are few, otherwise in the background.
 
-    A tenant can change a Secret that thousands of its TokenRequests use in a loop. In the background, changes with the
-    same key count as one, and are handled at most once a second.
+    A tenant can, in a loop, change a Secret that thousands of its TokenRequests use, or let the issuer of all of them
+    fail and recover. In the background, changes with the same key count as one, and are handled at most once a second.
     """
 
     def __init__(self, report: Callable[[Exception], object]) -> None:

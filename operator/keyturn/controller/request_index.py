@@ -53,10 +53,11 @@ class Entry:
 
 
 class RequestIndex:
-    """The TokenRequests that exist, by uid, by target, by source, and by the service because of which they failed."""
+    """The TokenRequests that exist, by uid, namespace, target, source, and the service that failed."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self._by_namespace: defaultdict[str, set[str]] = defaultdict(set)
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_service: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -64,6 +65,7 @@ class RequestIndex:
         """Add or replace an entry."""
         self.drop(entry.request.uid)
         self._store(entry)
+        self._by_namespace[entry.request.namespace].add(entry.request.uid)
         for name in _secrets(entry.request):
             self._by_secret[name].add(entry.request.uid)
 
@@ -89,13 +91,16 @@ class RequestIndex:
 
     def uids(self, namespace: str) -> set[str]:
         """Return the uids of all requests in a namespace, or in all namespaces."""
-        return {uid for uid, entry in self.entries.items() if namespace in ("", entry.request.namespace)}
+        return set(self._by_namespace.get(namespace, ()) if namespace else self.entries)
 
     def drop(self, uid: str) -> Entry | None:
         """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
             self._forget_failure(uid, entry.failed_service)
+            self._by_namespace[entry.request.namespace].discard(uid)
+            if not self._by_namespace[entry.request.namespace]:
+                del self._by_namespace[entry.request.namespace]
             for name in _secrets(entry.request):
                 self._by_secret[name].discard(uid)
                 if not self._by_secret[name]:

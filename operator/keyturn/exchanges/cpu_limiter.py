@@ -17,7 +17,7 @@ class CpuLimiter:
 
     A thread would not help, because decoders keep Python's lock. Without a limit, every worker could compute in each
     iteration of the loop, and delay all other work. The next computation is that of the namespace that has recently
-    used the least time. If namespaces took queue, one that needs many short computations, such as a large CA bundle,
+    used the least time. If namespaces alternated, one that needs many short computations, such as a large CA bundle,
     would wait for a long one of each other namespace before each of them.
     """
 
