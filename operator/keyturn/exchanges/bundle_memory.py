@@ -35,8 +35,8 @@ class _Use:
 class BundleMemory:
     """The bundles in use, by namespace. A single bundle is always allowed.
 
-    Until the issuer has responded, OpenSSL needs up to 20 bytes for each byte of a certificate that consists of tiny
-    extensions, and the TokenRequests of one tenant can occupy almost all workers with slow issuers.
+    Until the issuer has responded, OpenSSL needs 8 bytes of memory for a character of usual certificates, and the
+    TokenRequests of one tenant can occupy almost all workers with slow issuers.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,7 @@ class BundleMemory:
 
     @asynccontextmanager
     async def reserve(self, namespace: str, length: int) -> AsyncIterator[Callable[[SSLContext], None]]:
-        """Reserve memory for a bundle of so many characters. Yields a function to call with its context.
+        """Reserve memory for a bundle of this size, in characters. Yields a function to call with its context.
 
         The memory is released with the context, or if an exception is raised before. Raises ThrottledError if too much
         is still in use after 15 s.
