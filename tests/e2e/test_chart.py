@@ -129,6 +129,16 @@ def test_documented_upgrade_command_keeps_the_values(empty: ControlPlane) -> Non
     assert "--log-level=debug" in deployment
 
 
+def test_leader_election_can_be_disabled_and_enabled(empty: ControlPlane) -> None:
+    strategies = []
+    for values in ({}, {"leaderElect": False}, {}):
+        install(empty, values)
+        arguments = ("deployment/keyturn", "--namespace=keyturn", "--output=jsonpath={.spec.strategy.type}")
+        strategies.append(empty.kubectl("get", *arguments))
+
+    assert strategies == ["RollingUpdate", "Recreate", "RollingUpdate"]
+
+
 def test_upgrade_and_rollback_keep_the_objects(empty: ControlPlane, tmp_path: Path) -> None:
     install(empty, chart=previous_chart(tmp_path))
     uids = create_request_and_secret(empty)

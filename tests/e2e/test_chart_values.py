@@ -178,6 +178,14 @@ def test_roles_are_only_in_watched_namespaces() -> None:
     }
 
 
+def test_name_of_a_namespace_is_text() -> None:
+    """Names that YAML reads as null, a boolean or a number."""
+    namespaces = ["null", "true", "123", "keyturn"]
+    roles = yaml.safe_load_all(chart_objects({"watchNamespaces": namespaces[:3]}, only=["rbac"]))
+
+    assert {it["metadata"]["namespace"] for it in roles} == set(namespaces)
+
+
 @pytest.mark.parametrize(
     ("context", "lines"),
     [

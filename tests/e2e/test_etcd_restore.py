@@ -32,6 +32,8 @@ def test_requests_are_processed_after_etcd_was_restored(own_plane: ControlPlane,
         namespace.issue(aws, "lost")
         for number in range(50):
             namespace.kubectl("create", "configmap", f"later-{number}")
+        # The operator compares the last version that it has seen with the current one.
+        namespace.kubectl("annotate", "tokenrequest", "lost", "note=later")
         exchanges = aws.calls("AssumeRoleWithWebIdentity")
 
         own_plane.restore_etcd()

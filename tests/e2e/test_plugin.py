@@ -1,20 +1,26 @@
 """kubectl keyturn on a real control plane, run by kubectl."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
+from keyturn.api.exchanges.oauth_client import ClientServiceAccountSpec
 from keyturn.cli.kubectl import COMMANDS
+from keyturn.cli.kubectl.cluster import Cluster, ClusterError
+from keyturn.cli.kubectl.login_command import create_token
+from keyturn.core.token_times import jwt_claims
 from tests.support.cluster.crd import CRD, install_crd
 from tests.support.cluster.namespace import Namespace, token_request
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.plugin import Plugin, user
 from tests.support.cluster.rotating_source import issue_rotating, rotating_request, sign_in
-from tests.support.controlplane import ControlPlane
+from tests.support.controlplane import ControlPlane, binary
 from tests.support.emulator.client import Emulator
 from tests.support.json_schema import load_valid
 from tests.support.processes import until
@@ -317,3 +323,15 @@ def test_version_shows_the_operators(namespace: Namespace, plugin: Plugin) -> No
     assert f"Operator {namespace.name}/keyturn: 9.8.7\n" in output
     versions = load_valid("version", plugin.succeed("version", "-o", "json"))
     assert "9.8.7" in [operator["version"] for operator in versions["operators"]]
+
+
+def test_login_creates_no_token_for_the_api_server(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{binary('kubectl').parent}{os.pathsep}{os.environ['PATH']}")
+    cluster = Cluster((f"--kubeconfig={namespace.plane.kubeconfig}", f"--namespace={namespace.name}"))
+    namespace.kubectl("create", "serviceaccount", "client")
+    [own] = (jwt_claims(namespace.kubectl("create", "token", "client").strip()) or {})["aud"]
+    account = ClientServiceAccountSpec(name="client", audiences=("id.example",))
+
+    assert (jwt_claims(create_token(cluster, account)) or {})["aud"] == ["id.example"]
+    with pytest.raises(ClusterError, match="the API server itself accepts tokens for"):
+        create_token(cluster, replace(account, audiences=("id.example", own)))

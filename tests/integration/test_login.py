@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -105,7 +106,8 @@ def test_nothing_happens_without_consent(login: Login) -> None:
         _, errors = process.communicate("n\n", timeout=30)
 
     assert process.returncode == 1
-    assert "Sign in and write sources/license/license_token?" in errors
+    host = urlsplit(login.issuer.token_url).netloc
+    assert f"Sign in at {host} and write sources/license/license_token?" in errors
     assert not login.token.parent.exists()
 
 

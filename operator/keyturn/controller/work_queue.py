@@ -17,11 +17,11 @@ _MAX_STALE_ENTRIES = 1000
 _RESERVED = 8
 # Longer than most reconciliations take. A tenant can cause slower ones, for example with a slow issuer.
 _SLOW_SECONDS = 0.25
-# While reconciliations are slow, up to this many times as many are in progress.
-_MOST_WORKERS = 4
-# A namespace that has had a longer one recently gets no more of these workers than it needs to make progress.
+# While reconciliations are slow, up to this many times as many workers are busy.
+_MAX_WORKERS_FACTOR = 4
+# A namespace that has had a longer one recently gets only one of these workers.
 _LONG_SECONDS, _HALF_LIFE_SECONDS = 1.0, 30.0
-# A round is as long as a short reconciliation.
+# About as long as a short reconciliation takes.
 _ROUND_SECONDS = 0.05
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
@@ -47,13 +47,17 @@ class WorkQueue:
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
     reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
     expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
-    count as expired, would delay others until their credentials expire. A reconciliation that takes longer counts as
-    several rounds, up to the time when it becomes a slow one. Otherwise many namespaces with longer reconciliations
-    would leave to another one only few short ones.
+    count as expired, would delay others until their credentials expire.
+
+    A reconciliation counts as one more round for each 0.05 s that it takes, up to 0.25 s, when it becomes a slow one.
+    Otherwise a namespace with short reconciliations would have few of them while many namespaces have longer ones.
+
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
-    all. Additional workers replace those with slow reconciliations, up to four times as many in all. They serve
+    all. Additional workers replace those with slow reconciliations, up to four times as many in total. They serve
     namespaces that have no busy worker, and those whose recent reconciliations were all short. Many or slow requests
-    delay only their own namespace. Time is an argument: the queue has no clock.
+    delay only their own namespace.
+
+    Due times are arguments; only the duration of a reconciliation is measured, with the clock of the event loop.
     """
 
     def __init__(self, workers: int) -> None:
@@ -71,7 +75,6 @@ class WorkQueue:
         self._slow_in: Counter[str] = Counter()
         self._longest: dict[str, tuple[float, float]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._started: dict[str, float] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._loads: dict[str, _Load] = {}
@@ -115,7 +118,7 @@ class WorkQueue:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
         in_progress = len(self._busy) - len(self._without_worker)
         # The workers that are not replaced by additional ones.
-        occupied = in_progress - min(len(self._slow), (_MOST_WORKERS - 1) * self.workers)
+        occupied = in_progress - min(len(self._slow), (_MAX_WORKERS_FACTOR - 1) * self.workers)
         if occupied >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
@@ -148,7 +151,7 @@ class WorkQueue:
         """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
         if uid in self._busy and uid not in self._without_worker:
             self._without_worker.add(uid)
-            self._stop_timer(uid, self._busy[uid])
+            self._stop_timer(uid)
             self._change_load(self._busy[uid], -1, 1)
             self.changed.set()
 
@@ -168,9 +171,7 @@ class WorkQueue:
 
     def start_timer(self, uid: str) -> None:
         """Measure how long a reconciliation takes, and notice if it takes long."""
-        loop = asyncio.get_running_loop()
-        self._started[uid] = loop.time()
-        self._timers[uid] = loop.call_later(_SLOW_SECONDS, self.note_slow, uid)
+        self._timers[uid] = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self.note_slow, uid)
 
     def note_slow(self, uid: str) -> None:
         """Allow one more worker, for another namespace, because this reconciliation takes long."""
@@ -179,14 +180,17 @@ class WorkQueue:
             self._slow_in[self._busy[uid]] += 1
             self.changed.set()
 
-    def _stop_timer(self, uid: str, namespace: str) -> None:
+    def _stop_timer(self, uid: str) -> None:
+        """Add the time that a busy reconciliation has taken to the rounds of its namespace, and note if it was long."""
+        namespace = self._busy[uid]
         if uid in self._slow:
             self._slow.discard(uid)
             self._slow_in[namespace] -= 1
             self._slow_in = +self._slow_in
         if timer := self._timers.pop(uid, None):
             timer.cancel()
-            seconds = (ended := asyncio.get_running_loop().time()) - self._started.pop(uid)
+            ended = asyncio.get_running_loop().time()
+            seconds = ended - timer.when() + _SLOW_SECONDS
             if seconds > max(_LONG_SECONDS, self._longest_seconds(namespace)):
                 self._longest[namespace] = (seconds, ended)
                 if len(self._longest) > _MAX_STALE_ENTRIES:
@@ -206,8 +210,8 @@ class WorkQueue:
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
+        self._stop_timer(uid)
         namespace = self._busy.pop(uid)
-        self._stop_timer(uid, namespace)
         if uid in self._without_worker:
             self._without_worker.discard(uid)
             self._change_load(namespace, 0, -1)

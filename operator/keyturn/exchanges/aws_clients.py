@@ -12,6 +12,12 @@ import boto3
 import botocore.credentials
 import botocore.session
 from botocore import UNSIGNED
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
 from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
@@ -69,7 +75,6 @@ class AwsClients:
                 endpoint_url=self._settings.endpoint(service, region),
                 verify=self._settings.ca_bundle,
             )
-            client.meta.events.register("before-send", _begin_transmission)
             client.meta.events.register("before-parse.sso-oidc", _drop_unusable_lifetime)
             return self._clients.put(key, client)
 
@@ -99,14 +104,53 @@ class ThreadCall(threading.local):
 thread_call = ThreadCall()
 
 
-def _begin_transmission(**_: object) -> None:
-    """Handle botocore's event before-send. A returned value would replace the response."""
-    if thread_call.transmission:
-        thread_call.transmission.begin()
+class _BeginningConnection:
+    """Mixin for the connections of botocore: a transmission begins once there is a connection to the service.
+
+    botocore's event before-send would be too early, because connecting can take long.
+    """
+
+    sock: Any
+    _is_connected = False
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self._is_connected = True
+
+    def close(self) -> None:
+        self._is_connected = False
+        super().close()  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        # Not for the CONNECT request to a proxy, which is sent while connecting.
+        if thread_call.transmission and self._is_connected:
+            thread_call.transmission.begin()
+        super().send(data)  # type: ignore[misc]
+
+
+class _HttpConnection(_BeginningConnection, AWSHTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HttpsConnection(_BeginningConnection, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HttpPool(AWSHTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(AWSHTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
 
 
 def _drop_unusable_lifetime(response_dict: dict[str, Any], **_: object) -> None:
-    """Handle botocore's event before-parse: a lifetime that is no number must not lose the tokens next to it."""
+    """Handle botocore's event before-parse: remove a lifetime that is not a number.
+
+    botocore would fail to parse the response, and the tokens in it would be lost.
+    """
     members = decode_object(response_dict["body"]) or {}
     lifetime = members.get("expiresIn", 0)
     if not (isinstance(lifetime, int) or (isinstance(lifetime, float) and math.isfinite(lifetime))):
@@ -174,6 +218,7 @@ class _ProxiedSession(botocore.session.Session):
         # There is no public way to replace them. A test fails if botocore renames them.
         endpoint = client._endpoint  # noqa: SLF001
         endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
+        endpoint.http_session._pool_classes_by_scheme.update(http=_HttpPool, https=_HttpsPool)  # noqa: SLF001
         endpoint.http_session = BoundedSession(endpoint.http_session)
         return client
 

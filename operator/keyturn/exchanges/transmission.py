@@ -1,5 +1,7 @@
 """Tracks whether the first byte of a request may have left this process; the statuses of requests without effect."""
 
+import math
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -17,15 +19,20 @@ class Transmission:
     """One request that consumes a token. `begin` and `abandon` may be called from different threads.
 
     A thread that calls AWS cannot be cancelled, so after a timeout it could still send its request. Each method sets
-    its own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
+    its own flag before it reads the other's, so at least one of two simultaneous calls sees the other. After `seconds`,
+    the request is not sent either: if the process was suspended meanwhile, another one may have used the token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = math.inf, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.has_begun = False
         self._is_abandoned = False
+        self._monotonic = monotonic
+        self._deadline = monotonic() + seconds
 
     def begin(self) -> None:
-        """Record that the first byte is about to be sent. Raises AbandonedError after `abandon`."""
+        """Record that the next bytes are about to be sent. Raises AbandonedError after `abandon` or the deadline."""
+        if self._monotonic() >= self._deadline:
+            raise AbandonedError
         self.has_begun = True
         if self._is_abandoned:
             raise AbandonedError

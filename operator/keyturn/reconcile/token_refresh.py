@@ -22,7 +22,7 @@ from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal_time import INTENT_SECONDS
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
-from keyturn.exchanges.transmission import Send, Transmission
+from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
@@ -66,9 +66,9 @@ async def consume(
 
 
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
-    """Raise RefusedError (TargetConflict) if a TokenRequest with another token Secret has used the source's token.
+    """Raise RefusedError (TargetConflict) if the token in the source was already used with another token Secret.
 
-    For example, source.token.saveTo was changed after the issuer had replaced the token.
+    This is the case if source.token.saveTo was changed after the issuer had replaced the token.
     """
     if stored.issued_token is not None or stored.is_consumed:
         return
@@ -78,7 +78,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
         if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
             raise RefusedError(
                 "TargetConflict",
-                f"the token in the source was already used, and Secret {name} contains what replaced it: set"
+                f"the token in the source was already used, and Secret {name} contains the token that replaced it: set"
                 f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
             )
 
@@ -118,7 +118,7 @@ async def _exchange_and_save(
 ) -> PipelineValues:
     # Reserved before the intent, so that no intent is withdrawn if the issuer is busy. Released before the slow save.
     with deps.reserve(request, use.step):
-        intended, transmission = await _write_intent(deps, request, use, stored), Transmission()
+        intended, transmission = await _write_intent(deps, request, use, stored), Transmission(CONSUME_SECONDS)
         try:
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
@@ -126,7 +126,7 @@ async def _exchange_and_save(
                 # The call must end before another process is allowed to assume that this one has died.
                 async with asyncio.timeout(CONSUME_SECONDS):
                     response = await send(transmission)
-            except TimeoutError:
+            except (TimeoutError, AbandonedError):
                 is_sent = transmission.abandon()
                 raise UnavailableError("Unreachable", "the issuer timed out", outcome_unknown=is_sent) from None
         except KeyturnError as error:

@@ -75,6 +75,11 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
         raise IrregularFileError(errno.EINVAL, "not a regular file", str(path))
 
 
+def _is_link(path: Path) -> bool:
+    # Path.is_symlink raises PermissionError if the directory may not be entered.
+    return os.path.islink(path)  # noqa: PTH114 - as above
+
+
 Fingerprint = tuple[Path, tuple[FileFingerprint | None, ...]]
 
 
@@ -97,7 +102,7 @@ class MountedSecret:
     def last_changed(self) -> datetime:
         """Return when a file last changed; the start of 1970 if there are no files or the kubelet mounted them."""
         change_times = [0]
-        if not (self.directory / "..data").is_symlink():
+        if not _is_link(self.directory / "..data"):
             files = (file_fingerprint(self.directory / name) for name in self._names())
             change_times += [file.changed_ns for file in files if file]
         return datetime.fromtimestamp(max(change_times) / 1e9, UTC)
@@ -130,7 +135,7 @@ class MountedSecret:
         """Return the directory of the current version, resolved once because the link may change at any time."""
         link = self.directory / "..data"
         # Path.resolve raises RuntimeError for a link to itself; reading such a link raises OSError, which is handled.
-        return Path(os.path.realpath(link)) if link.is_symlink() else self.directory
+        return Path(os.path.realpath(link)) if _is_link(link) else self.directory
 
     def _names(self) -> tuple[str, ...]:
         return (self.key, *_VARIABLES)

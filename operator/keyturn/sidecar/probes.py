@@ -40,4 +40,4 @@ class ProbesHandler:
 
     def error(self, status: int, message: str) -> HttpResponse:
         """Return an error as one line of text."""
-        return HttpResponse(status, f"{message}\n".encode())
+        return HttpResponse(status, f"{message}\n".encode(errors="backslashreplace"))

@@ -171,7 +171,7 @@ class AtomicDir:
             return None
         except OSError:
             name = ""
-        if not name.startswith("..") or "/" in name:
+        if not name.startswith("..") or name == ".." or "/" in name:
             raise RefusedError(
                 "TargetConflict", f"{self.path / _DATA} is not a link created by Keyturn: choose another directory"
             )
@@ -219,9 +219,10 @@ class AtomicDir:
             if is_leftover or (entry.name not in kept_names and self._is_link(entry.name)):
                 try:
                     (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
-                except OSError as error:
+                except (OSError, RecursionError) as error:
                     # On NFS, a file that another process has open remains. The new version is complete nevertheless.
-                    _log.warning("%s was not removed: %s", entry.path, error.strerror)
+                    cause = getattr(error, "strerror", "nested too deeply")
+                    _log.warning("%s was not removed: %s", entry.path, cause)
 
     def _check_names(self, names: Iterable[str]) -> None:
         version = self._version()

@@ -1,22 +1,28 @@
 """Whatever can fail without the service fails in the preparation, before anything is sent."""
 
+import asyncio
+import itertools
+import socket
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.core.settings import IssuerSettings
+from keyturn.core.settings import AwsSettings, IssuerSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_errors import AwsOperation
 from keyturn.exchanges.registry import prepare
-from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
+from keyturn.exchanges.transmission import Send, Transmission
 from tests.support.cases import cases
 from tests.support.dependencies import request
-from tests.support.emulator.client import Emulator
+from tests.support.emulator.client import Emulator, endpoints
 from tests.support.emulator.constants import APPLICATION_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, context, issuer_client, refresh_request
+from tests.support.exchange_steps import OAUTH_OPERATION, OauthIssuer, aws, context, issuer_client, refresh_request
 from tests.support.manifests.tokens import TOKEN_AND_KEYS, center
+from tests.support.tls import CERTIFICATE, SERVER_CONTEXT
 
 CREATE = "CreateTokenWithIAM"
 USER = Credentials(USER_KEY_ID, USER_SECRET_KEY)
@@ -82,9 +88,43 @@ async def test_abandoned_request_to_aws_is_not_sent(client: Aws, emulator: Emula
     send, transmission = await prepare_create_token(client, "planted"), Transmission()
     assert transmission.abandon() is False
 
-    with pytest.raises(AbandonedError):
+    with pytest.raises(KeyturnError):
         await send(transmission)
     assert emulator.calls(CREATE) == 0
+
+
+async def test_transmission_to_a_closed_port_of_aws_does_not_begin() -> None:
+    with closing(aws(AwsSettings(endpoints=endpoints("http://127.0.0.1:9")))) as client:
+        send, transmission = await prepare_create_token(client, "planted"), Transmission()
+        with pytest.raises(KeyturnError):
+            await send(transmission)
+
+    assert not transmission.has_begun
+
+
+@pytest.mark.parametrize("ends_by", ["abandon", "deadline"])
+async def test_request_to_aws_is_not_sent_if_connecting_takes_too_long(ends_by: str, tmp_path: Path) -> None:
+    """The thread continues with the handshake after its caller has stopped waiting, or after SIGCONT."""
+    ca, seconds = tmp_path / "ca.pem", itertools.count(step=10)
+    ca.write_text(CERTIFICATE.ca)
+    transmission = Transmission(8, lambda: next(seconds)) if ends_by == "deadline" else Transmission()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = AwsSettings(endpoints=endpoints(f"https://127.0.0.1:{listener.getsockname()[1]}"), ca_bundle=str(ca))
+        with closing(aws(settings)) as client:
+            sending = asyncio.ensure_future((await prepare_create_token(client, "planted"))(transmission))
+            connection, _ = await asyncio.to_thread(listener.accept)
+            if ends_by == "abandon":
+                assert transmission.abandon() is False
+            received = await asyncio.to_thread(receive_in_tls, connection)
+            with pytest.raises(KeyturnError):
+                await sending
+
+    assert received == b""
+
+
+def receive_in_tls(connection: socket.socket) -> bytes:
+    with SERVER_CONTEXT.wrap_socket(connection, server_side=True) as tls:
+        return tls.recv(1)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"clientId": 7, "grantType": "refresh_token"}, {"unknown": "x"}], ids=str)

@@ -31,7 +31,7 @@ from tests.support.dependencies import REFRESH, manifest, request
 from tests.support.manifests.clients import pipeline
 from tests.support.manifests.parts import secret_at
 from tests.support.manifests.tokens import APPLICATION, center, center_grant, oauth, token_exchange
-from tests.support.tls import CERTIFICATE, served
+from tests.support.tls import CERTIFICATE, SERVER_CONTEXT, served
 
 ISSUER = "https://idp.example.com/realms/acme"
 TOKEN_URL = f"{ISSUER}/protocol/openid-connect/token"
@@ -214,6 +214,34 @@ def test_metadata_of_another_issuer_is_ignored(change: dict[str, str]) -> None:
         discover(issuer, TOKEN_URL, ISSUER)
 
 
+@pytest.mark.parametrize("url", ["https://[::1/token", "https://\u2100.example/token"])
+def test_token_endpoint_that_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(LoginError, match="is not a valid URL"):
+        discover(Issuer(), url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://idp.example.com/auth", "file:///etc/passwd#", "--version", "javascript:alert(1)//", r"\\host\share\x.exe"],
+)
+def test_browser_opens_only_an_https_url(url: str) -> None:
+    issuer = Issuer({CONFIGURATION: METADATA | {"authorization_endpoint": url}})
+    session = prepare(PLAN, LoginOptions(open_browser=False, timeout_seconds=0), issuer, READER)
+
+    with pytest.raises(LoginError, match="is not an https URL"):
+        session.run()
+
+
+@cases(
+    "token_url, question",
+    {"known": (TOKEN_URL, "Sign in at idp.example.com and write a?"), "none": ("", "Sign in and write a?")},
+)
+def test_question_names_the_host(token_url: str, question: str) -> None:
+    plan = replace(PLAN, token_url=token_url)
+
+    assert prepare(plan, LoginOptions(), Issuer(), READER).question("a") == question
+
+
 @cases(
     "token_url, authorization",
     {
@@ -343,6 +371,21 @@ def test_polling_with_an_unusable_interval_and_lifetime_ends(value: float) -> No
 def test_url_that_cannot_be_requested_is_refused(url: str, message: str) -> None:
     with pytest.raises(LoginError, match=message):
         IssuerHttp().get(url)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"refresh_token": "planted"}', b"HTTP/planted 200 OK", b"planted", b"HTTP/1.1 planted"]
+)
+async def test_response_that_is_not_http_is_not_shown(line: bytes) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(line + b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=SERVER_CONTEXT) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
+        with pytest.raises(LoginError, match=r"/token: the response is not HTTP/1\.1\Z"):
+            await asyncio.to_thread(IssuerHttp(CERTIFICATE.ca).get, url)
 
 
 async def test_response_that_arrives_slowly_is_abandoned() -> None:

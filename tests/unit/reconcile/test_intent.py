@@ -194,3 +194,22 @@ def test_call_that_times_out_unsent_is_not_sent_later() -> None:
     assert intent_of(env, "license-keyturn") is None
     with pytest.raises(AbandonedError):
         transmissions[0].begin()
+
+
+async def test_process_that_was_suspended_does_not_send_the_token() -> None:
+    env = await start(rotating())
+    requests = env.aws.issuer.requests
+
+    async def prepare(*_: object, **__: object) -> Send:
+        async def send(transmission: Transmission) -> PipelineValues:
+            transmission._deadline = 0
+            transmission.begin()
+            return env.aws.issuer.refresh("seed", env.now)
+
+        return send
+
+    env.now += DUE
+    outcome = await attempt(dataclasses.replace(env.deps, prepare=prepare), rotating(), env.states[rotating().uid])
+
+    assert outcome.failure_reason == "Unreachable"
+    assert (intent_of(env, "license-keyturn"), env.aws.issuer.requests) == (None, requests)

@@ -165,6 +165,14 @@ async def test_missing_credentials_are_reported_with_the_reason(cache: Credentia
     assert reason in ready[1]
 
 
+async def test_path_that_is_not_utf_8_is_escaped() -> None:
+    cache = CredentialCache(lambda: NOW, failure="cannot read /\udcff")
+    async with serve_endpoint(PORTS, cache, TOKEN) as addresses:
+        status, body = await get(addresses.probes, "/readyz")
+
+    assert (status, body) == (503, "cannot read /\\udcff\n")
+
+
 async def test_newly_published_credentials_are_served_immediately() -> None:
     cache = filled_cache()
     async with serve_endpoint(PORTS, cache, TOKEN) as addresses:

@@ -31,6 +31,15 @@ def test_directory_without_versions_is_read(tmp_path: Path) -> None:
     assert MountedSecret(tmp_path, "custom.json").read().access_key_id == "ASIA1"
 
 
+def test_directory_that_cannot_be_examined_is_reported(tmp_path: Path) -> None:
+    """Like one without the permission to enter it: lstat fails, but neither with ENOENT nor with ENOTDIR."""
+    secret = MountedSecret(tmp_path / ("a" * 300))
+
+    assert not any(secret.fingerprint()[1])
+    with pytest.raises(NoCredentialsError, match="File name too long"):
+        secret.read()
+
+
 def test_fingerprint_changes_with_the_version_and_nothing_else(tmp_path: Path) -> None:
     secret = MountedSecret(tmp_path)
     swap(tmp_path, process(1, EXPIRES))

@@ -256,6 +256,33 @@ def test_foreign_data_entry_is_refused(tmp_path: Path) -> None:
             attempt()
 
 
+def test_data_link_to_the_parent_directory_is_refused(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (tmp_path / "notes").touch()
+    (output / "notes").write_text("of another program")
+    (output / "..data").symlink_to("..")
+
+    with pytest.raises(RefusedError, match="is not a link created by Keyturn"):
+        AtomicDir(output).read()
+    assert (output / "notes").read_text() == "of another program"
+
+
+def test_deeply_nested_leftover_stops_no_write(tmp_path: Path) -> None:
+    place = os.open(tmp_path, os.O_RDONLY)
+    for name in ("..keyturn-deep", *("d" * 1500)):
+        os.mkdir(name, dir_fd=place)
+        outer, place = place, os.open(name, os.O_RDONLY, dir_fd=place)
+        os.close(outer)
+    os.close(place)
+    directory = AtomicDir(tmp_path)
+    directory.clean_up()
+    directory.write(ONE)
+
+    assert directory.read() == ONE
+    subprocess.run(["rm", "-rf", str(tmp_path / "..keyturn-deep")], check=True)
+
+
 def test_dry_run_leaves_no_files(tmp_path: Path) -> None:
     AtomicDir(tmp_path).dry_run(ONE)
 

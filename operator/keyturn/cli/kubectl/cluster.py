@@ -58,7 +58,8 @@ class Cluster:
 
     def get(self, kind: str, name: str) -> Object:
         """Get an object. Raises ClusterError, which suggests similar names if the object does not exist."""
-        result = self._run("get", kind, name, "--output=json")
+        # The name may come from an annotation, and must not be a flag of kubectl.
+        result = self._run("get", kind, "--output=json", "--", name)
         if result.returncode == 0:
             return _parse(result.stdout)
         if _NOT_FOUND.search(result.stderr):
@@ -120,7 +121,7 @@ class Cluster:
             raise ClusterError("kubectl was not found on the PATH; the plugin needs it to access the cluster") from None
 
     def _command(self, *arguments: str) -> list[str]:
-        return ["kubectl", *arguments, *self.flags]
+        return ["kubectl", *self.flags, *arguments]
 
 
 def cluster_options(command: Command) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from keyturn.cli.login.options import login_options
 from keyturn.cli.login.plan import plan_login
 from keyturn.cli.login.sign_in import LoginOptions, open_session
 from keyturn.cli.terminal import echo, examples, printable
+from keyturn.core.token_times import jwt_claims
 
 # Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=keyturn-login", "--filename=-")
@@ -44,13 +45,13 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     except InvalidSpecError as error:
         raise ClusterError(f"{name}: {error.message}") from None
     plan = plan_login(request)
-    reader = ValueReader(cache(partial(_read, cluster)), partial(_create_token, cluster))
+    reader = ValueReader(cache(partial(_read, cluster)), partial(create_token, cluster))
     session = open_session(plan, options, ca_file, reader)
     # Before the sign-in: a refresh token that cannot be stored would be lost.
     cluster.run(*_APPLY, "--dry-run=server", stdin=_secret(plan.stores, dict.fromkeys(plan.stores, "")))
     keys = " and ".join(ref.key for ref in plan.stores.values())
     if not yes:
-        question = f"Sign in and write {keys} to Secret {request.namespace}/{plan.secret_name}?"
+        question = session.question(f"{keys} to Secret {request.namespace}/{plan.secret_name}")
         click.confirm(printable(question), abort=True, err=True)
     values = session.run()
     # The attempts during the sign-in could not use its result. An error must not prevent that it is stored.
@@ -105,8 +106,20 @@ def _read(cluster: Cluster, ref: ValueRef) -> str:
         raise ClusterError(f"key {ref.key} of {kind} {ref.name} is not text") from None
 
 
-def _create_token(cluster: Cluster, account: ClientServiceAccountSpec) -> str:
-    """Create a token of a ServiceAccount with the user's permissions. Raises ClusterError."""
+def create_token(cluster: Cluster, account: ClientServiceAccountSpec) -> str:
+    """Create a token of a ServiceAccount with the user's permissions. Raises ClusterError.
+
+    The operator's settings do not apply here. Therefore no token is created that the API server itself accepts: its
+    recipient, which the author of the TokenRequest chose, could use it.
+    """
+    # Without an audience, Kubernetes creates a token with all audiences of the API server.
+    own = (jwt_claims(cluster.run("create", "token", account.name).strip()) or {}).get("aud")
+    own = [own] if isinstance(own, str) else own or account.audiences
+    if accepted := set(account.audiences).intersection(own):
+        raise ClusterError(
+            f"the API server itself accepts tokens for {', '.join(sorted(accepted))}, which would give access to the"
+            " cluster: set the audiences of serviceAccount to one that only the issuer accepts"
+        )
     flags = [f"--audience={audience}" for audience in account.audiences]
     if account.expiration_seconds:
         flags.append(f"--duration={account.expiration_seconds}s")

@@ -76,7 +76,7 @@ def renew(cluster: Cluster, selection: Selection, *, wait: bool, timeout: int) -
         raise ClusterError("no TokenRequest to renew in this namespace")
     # With microseconds, because two requests within the same second must have different values.
     requested_at = now().isoformat().replace("+00:00", "Z")
-    cluster.run("annotate", REQUESTS, *active, "--overwrite", f"{RENEW_REQUESTED}={requested_at}")
+    cluster.run("annotate", "--overwrite", REQUESTS, "--", *active, f"{RENEW_REQUESTED}={requested_at}")
     if not wait:
         echo(f"renewal requested: {', '.join(active)}")
         return
@@ -140,7 +140,8 @@ def _set_suspend(cluster: Cluster, selection: Selection, *, value: bool) -> None
         if bool(body["spec"].get("suspend")) == value:
             echo(f"{name}: already {done}")
             continue
-        cluster.run("patch", REQUESTS, name, "--type=merge", f'--patch={{"spec":{{"suspend":{str(value).lower()}}}}}')
+        patch = f'--patch={{"spec":{{"suspend":{str(value).lower()}}}}}'
+        cluster.run("patch", REQUESTS, "--type=merge", patch, "--", name)
         echo(f"{name}: {done}")
 
 

@@ -44,7 +44,7 @@ def login(
     session = open_session(plan, options, ca_file, reader)
     files = {name: sources_dir / ref.name / ref.key for name, ref in plan.stores.items()}
     if not yes:
-        click.confirm(printable(f"Sign in and write {' and '.join(map(str, files.values()))}?"), abort=True, err=True)
+        click.confirm(printable(session.question(" and ".join(map(str, files.values())))), abort=True, err=True)
     try:
         # Before the sign-in: a refresh token that cannot be stored would be lost.
         for file in files.values():

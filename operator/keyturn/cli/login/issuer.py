@@ -124,6 +124,11 @@ class IssuerHttp:
             with response:
                 return Response(response.status, decode_object(response.read(_MAX_RESPONSE_BYTES)) or {})
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, (http.client.BadStatusLine, http.client.UnknownProtocol)) and not isinstance(
+                error, OSError
+            ):
+                # Their texts contain the beginning of the response, which may be a token.
+                return LoginError(f"{where}: the response is not HTTP/1.1")
             cause = getattr(error, "reason", None) or error
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return LoginError(
@@ -138,8 +143,14 @@ def discover(http: IssuerHttp, token_url: str, issuer: str = "") -> Endpoints:
     """Find the endpoints of an issuer from its metadata (RFC 8414, OpenID Connect Discovery 1.0 section 4).
 
     Without `issuer`, each URL that the token endpoint is below is tried. Metadata counts only if it states its own URL
-    as the issuer and, if there is one, this token endpoint: codes are sent nowhere else. Returns what is known.
+    as the issuer and, if there is one, this token endpoint: codes are sent nowhere else. Returns what is known. Raises
+    LoginError if a URL is not valid.
     """
+    for url in (token_url, issuer):
+        try:
+            urlsplit(url)
+        except ValueError:
+            raise LoginError(f"{_without_query(url)} is not a valid URL") from None
     if token_url == _GITHUB:  # it publishes no metadata
         base = token_url.removesuffix("/oauth/access_token")
         return Endpoints(token_url, f"{base}/oauth/authorize", f"{base}/device/code")

@@ -4,6 +4,7 @@ import webbrowser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from keyturn.cli import now
 from keyturn.cli.login.client import Client, ValueReader, authenticate
@@ -42,6 +43,11 @@ class SignIn:
     http: IssuerHttp
     endpoints: Endpoints
     authenticate: Callable[[], Client]
+
+    def question(self, results: str) -> str:
+        """Return the question before the sign-in. It names the host, which receives the client's secret."""
+        host = urlsplit(self.endpoints.token_url).netloc
+        return f"Sign in{f' at {host}' * bool(host)} and write {results}?"
 
     def run(self) -> dict[str, str]:
         """Return the value of each result that the plan stores."""
@@ -85,6 +91,9 @@ class SignIn:
                 "the authorization endpoint is not known: set --authorization-endpoint, or --issuer to read it from the"
                 " issuer's metadata"
             )
+        # The browser's command could read another URL as an option, or another program could open it.
+        if not self.endpoints.authorization.startswith("https://"):
+            raise LoginError(f"the authorization endpoint {self.endpoints.authorization} is not an https URL")
         request = AuthorizationRequest({"client_id": self.plan.client_id, **self._request}, self.endpoints.issuer)
         with Listener(self.plan.redirect_uri or _REDIRECT_URI, request) as listener:
             url = request.url(self.endpoints.authorization, listener.redirect_uri)

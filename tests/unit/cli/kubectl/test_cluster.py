@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError, cluster_error, objects_in_stream
+from tests.support.kubectl import use_kubectl
 
 NO_CRD = 'error: the server doesn\'t have a resource type "tokenrequests"\n'
 RETRIES = (
@@ -24,6 +24,9 @@ seq 20000 | sed 's/^/Warning: /' >&2
 printf '{\\n"kind": "A"\\n}\\n'
 echo 'error: closed' >&2
 exit 1
+"""
+PRINTING_KUBECTL = """#!/bin/sh
+printf '{"arguments": "%s"}' "$*"
 """
 TIMEOUT = "error: timed out waiting for the condition on tokenrequests/acme\n"
 
@@ -73,12 +76,17 @@ def _sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
+def test_name_is_never_a_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_kubectl(PRINTING_KUBECTL, tmp_path, monkeypatch)
+
+    assert Cluster(("--namespace=billing",)).get("secret", "--server=evil.example") == {
+        "arguments": "--namespace=billing get secret --output=json -- --server=evil.example"
+    }
+
+
 @pytest.mark.usefixtures("_sigterm")
 def test_watch_survives_many_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kubectl = tmp_path / "kubectl"
-    kubectl.write_text(FAILING_KUBECTL)
-    kubectl.chmod(0o700)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    use_kubectl(FAILING_KUBECTL, tmp_path, monkeypatch)
     objects = Cluster().watch("secret")
 
     assert next(objects) == {"kind": "A"}
