@@ -75,4 +75,5 @@ class CpuLimiter:
     def _add(self, namespace: str, seconds: float, now: float) -> None:
         self._used[namespace] = (self._seconds_used(namespace, now) + seconds, now)
         if len(self._used) > _MAX_NAMESPACES:
-            del self._used[min(self._used, key=lambda name: self._seconds_used(name, now))]
+            by_time = sorted(self._used, key=lambda name: self._seconds_used(name, now), reverse=True)
+            self._used = {name: self._used[name] for name in by_time[: _MAX_NAMESPACES // 2]}

@@ -65,6 +65,17 @@ async def test_many_short_computations_wait_for_few_long_ones() -> None:
     assert others <= 2
 
 
+async def test_only_the_namespaces_that_used_most_time_are_remembered() -> None:
+    limiter = CpuLimiter()
+    await limiter.run("tenant", lambda: time.sleep(0.02))
+    async with asyncio.timeout(20):
+        for number in range(1100):
+            await limiter.run(f"namespace-{number}", lambda: None)
+
+    assert len(limiter._used) <= 1024
+    assert "tenant" in limiter._used
+
+
 async def test_cancelled_computation_does_not_stop_others() -> None:
     limiter, order = CpuLimiter(), list[str]()
 
