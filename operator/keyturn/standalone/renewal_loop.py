@@ -48,7 +48,7 @@ class RenewalLoop:
         self._monotonic = monotonic
         self._clock_steps = ClockSteps(deps.now(), monotonic())
         self._state = ReconcileState()
-        self._check: asyncio.Task[object] | None = None
+        self._check: asyncio.Future[object] | None = None
         self._is_check_late = False
         self.status = self._logged_status = Status()
 
@@ -105,7 +105,7 @@ class RenewalLoop:
         If the file system does not respond, this returns False after a while, so that renewals continue. No other check
         is started until the thread has ended.
         """
-        self._check = self._check or asyncio.create_task(asyncio.to_thread(check))
+        self._check = self._check or asyncio.get_running_loop().run_in_executor(None, check)
         await asyncio.wait({self._check}, timeout=_CHECK_SECONDS)
         was_late, self._is_check_late = self._is_check_late, not self._check.done()
         if self._is_check_late:

@@ -319,7 +319,7 @@ async def test_renewals_continue_while_the_file_system_does_not_respond(
         responds.set()
 
     monkeypatch.setattr(ManifestFile, "has_changed", hang)
-    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.002)
     run = StandaloneRun(tmp_path, {5 * MINUTE: recover})
     run.outside.aws.life = 3 * MINUTE
     try:
