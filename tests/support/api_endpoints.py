@@ -27,6 +27,20 @@ DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 
 @asynccontextmanager
+async def listening(handler: Handler) -> AsyncIterator[str]:
+    """Serve `handler` over real HTTP and yield the address."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def served(
     handler: Handler,
     token: str = "",
@@ -36,19 +50,11 @@ async def served(
     as_proxy: bool = False,
 ) -> AsyncIterator[ApiClient]:
     """Serve `handler` over real HTTP and yield a client for it, or one that uses it as the proxy to another host."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    configuration = Configuration(host="http://cluster.test" if as_proxy else address)
-    if as_proxy:
-        configuration.proxy = address
-    if token:
-        configuration.api_key = {"BearerToken": f"Bearer {token}"}
-    try:
+    async with listening(handler) as address:
+        configuration = Configuration(host="http://cluster.test" if as_proxy else address)
+        if as_proxy:
+            configuration.proxy = address
+        if token:
+            configuration.api_key = {"BearerToken": f"Bearer {token}"}
         async with KubernetesClient(configuration) as client:
             yield ApiClient(client, service_health or ServiceHealth(), limiter=limiter)
-    finally:
-        await runner.cleanup()

@@ -40,7 +40,7 @@ from keyturn.sidecar.http_server import BindError
     "--concurrent",
     type=click.IntRange(1, 256),
     default=16,
-    help="Maximum number of concurrent reconciliations, or four times as many while some are slow.",
+    help="Maximum number of concurrent reconciliations; up to four times as many while some are slow.",
 )
 @option(
     "--http-bind-address",

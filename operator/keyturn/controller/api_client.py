@@ -35,7 +35,7 @@ from keyturn.exchanges.cpu_limiter import CpuLimiter
 
 _Decoded = TypeVar("_Decoded")
 
-# In ServiceHealth. Not the name of a host, which a TokenRequest may have as its issuer.
+# The API server's name in ServiceHealth. Issuers go by their host names there, so it must not be a valid one.
 SYSTEM = "the API server"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

@@ -299,7 +299,7 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
     configuration = Configuration()
     # Otherwise aiohttp looks for a netrc file and proxies in a thread before every request: 12% of all CPU time.
     configuration.client_session_kwargs = {"trust_env": False}
-    # No limit. With 100 connections, two watches for each of 50 namespaces would leave none for the Lease.
+    # No limit. Of the default 100 connections, two watches for each of 50 namespaces would leave none for the Lease.
     configuration.connection_pool_maxsize = 0
     # Python 3.13 requires extensions that the certificates of many clusters lack, including Amazon EKS.
     configuration.disable_strict_ssl_verification = True

@@ -1,4 +1,4 @@
-"""Visits many TokenRequests in batches, between which other work continues."""
+"""Visits many TokenRequests in batches. Other work continues between two batches."""
 
 import asyncio
 from collections.abc import Callable, Collection, Hashable
@@ -11,9 +11,9 @@ Visit = Callable[[str], None]
 
 
 class Batches:
-    """Visits the TokenRequests that a change concerns: at once if they are few, otherwise in the background.
+    """Visits the TokenRequests that a change affects: at once if there are few, otherwise in the background.
 
-    A tenant can change a Secret that thousands of its TokenRequests use in a loop. In the background, changes with the
+    A tenant can keep changing a Secret that thousands of its TokenRequests use. In the background, changes with the
     same key count as one, and are handled at most once a second.
     """
 
@@ -23,7 +23,7 @@ class Batches:
         self._is_waiting = asyncio.Event()
 
     def visit(self, key: Hashable, uids: Uids, visit: Visit) -> None:
-        """Call `visit` for each of `uids`; in the background, for those that `uids` returns then."""
+        """Call `visit` for each uid that `uids` returns. In the background, `uids` is called again at that time."""
         current = uids()
         if len(current) > _BATCH:
             self._waiting[key] = (uids, visit)

@@ -119,7 +119,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     # How long a worker lives after its event (5 s by default): at startup there is one worker per object.
     settings.queueing.idle_timeout = 0.05
-    # For the requests before the first list. By default a frozen connection would delay it by five minutes.
+    # For the requests before the first list. By default, a connection that hangs would delay the list by five minutes.
     settings.networking.request_timeout = _REQUEST_SECONDS
     # By default kopf gives up after a minute, which would end the operator.
     settings.networking.error_backoffs = _EndlessBackoff()

@@ -21,7 +21,8 @@ LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 STANDBY_SECONDS = 1
 # Longer than an exchange takes. Only the save of a token can take longer, even forever if the API server refuses it.
 STOP_SECONDS = 30
-_LONGEST_SECONDS = 600.0
+# Another candidate, or a tenant who may write the Lease, can set any duration.
+_MAX_DURATION_SECONDS = 600.0
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -121,9 +122,9 @@ class Lease:
         return self.monotonic() - self._observed[1] > _duration(spec, self.seconds)
 
     def _was_held_recently(self) -> bool:
-        """Whether another candidate held the Lease when we last saw it, and its duration has not passed since.
+        """Whether another candidate held the Lease when we last saw it, for no longer than its duration ago.
 
-        If the Lease was deleted, the other candidate still writes until it notices that, and creates the Lease again.
+        If the Lease is deleted, that candidate continues to write until it notices, and then creates the Lease again.
         """
         spec, since = self._observed
         return bool(spec) and not self.is_held() and self.monotonic() - since <= _duration(spec, self.seconds)
@@ -167,8 +168,8 @@ def holder_of(lease: dict[str, Any]) -> str:
 
 
 def _duration(spec: dict[str, Any], default: int) -> float:
-    """Return how many seconds a Lease is valid after its last change. A tenant may have written the spec."""
-    return min(float(spec.get("leaseDurationSeconds", default)), _LONGEST_SECONDS)
+    """Return for how many seconds a Lease is valid after its last change."""
+    return min(float(spec.get("leaseDurationSeconds", default)), _MAX_DURATION_SECONDS)
 
 
 _RELEASED_SPEC = {"holderIdentity": None, "renewTime": None, "acquireTime": None}

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from keyturn.api.base import InvalidSpecError
 from keyturn.api.status import Status
@@ -15,6 +15,8 @@ from keyturn.core.errors import REASONS, RefusedError, UnavailableError
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import DELETING, SUSPENDED
 from keyturn.metrics import Series, request_series
+
+_Key = TypeVar("_Key")
 
 _MAX_FAILED_ATTEMPTS = 10**6  # the next one must be an integer that the API server accepts
 
@@ -31,7 +33,7 @@ class Entry:
 
     @property
     def failed_service(self) -> str:
-        """The service whose failure the last attempt reported, or ""."""
+        """The service because of which the last attempt failed, or ""."""
         error = self.state.failure.error if self.state.failure else None
         return error.service if isinstance(error, UnavailableError) else ""
 
@@ -74,18 +76,11 @@ class RequestIndex:
 
     def _store(self, entry: Entry) -> None:
         uid = entry.request.uid
-        before, service = self.entries[uid].failed_service if uid in self.entries else "", entry.failed_service
+        if previous := self.entries.get(uid):
+            _discard(self._by_service, previous.failed_service, uid)
         self.entries[uid] = entry
-        if before != service:
-            self._forget_failure(uid, before)
-            if service:
-                self._by_service[service].add(uid)
-
-    def _forget_failure(self, uid: str, service: str) -> None:
-        uids = self._by_service.get(service, set())
-        uids.discard(uid)
-        if not uids:
-            self._by_service.pop(service, None)
+        if entry.failed_service:
+            self._by_service[entry.failed_service].add(uid)
 
     def uids(self, namespace: str) -> set[str]:
         """Return the uids of all requests in a namespace, or in all namespaces."""
@@ -95,11 +90,9 @@ class RequestIndex:
         """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
-            self._forget_failure(uid, entry.failed_service)
+            _discard(self._by_service, entry.failed_service, uid)
             for name in _secrets(entry.request):
-                self._by_secret[name].discard(uid)
-                if not self._by_secret[name]:
-                    del self._by_secret[name]
+                _discard(self._by_secret, name, uid)
         return entry
 
     def users_of(self, namespace: str, secret: str) -> frozenset[str]:
@@ -109,7 +102,7 @@ class RequestIndex:
     def failed_because_of(self, service: str) -> frozenset[str]:
         """Return the uids of the requests whose last attempt failed because of a service.
 
-        Users choose the names of issuers, so the work must not grow with the number of all requests.
+        It does not search all requests: a tenant can make its own issuer fail and recover in a loop.
         """
         return frozenset(self._by_service.get(service, ()))
 
@@ -118,6 +111,13 @@ class RequestIndex:
         for entry in list(self.entries.values()):
             if not entry.request.is_being_deleted:
                 yield request_series(entry.request, entry.status, entry.state)
+
+
+def _discard(index: dict[_Key, set[str]], key: _Key, uid: str) -> None:
+    if uids := index.get(key):
+        uids.discard(uid)
+        if not uids:
+            del index[key]
 
 
 def read_request(body: Mapping[str, Any]) -> Request | InvalidRequest:

@@ -33,8 +33,8 @@ from keyturn.core.errors import UnavailableError
 # Custom resources are stored as JSON, in at most 1.5 MiB. Python's dictionaries take up to ten times as much.
 _MAX_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 2**16
-# How long a page, and then its body, may take. With kopf's own timeout, a frozen connection would delay a list, and so
-# all renewals after a start, by five minutes.
+# The time limit for the headers of a page, and again for its body. With kopf's own timeout, a connection that hangs
+# would delay a list, and therefore all renewals after a start, by five minutes.
 _PAGE_SECONDS = 10
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
@@ -58,7 +58,7 @@ class OnRequestList(Protocol):
 
 
 class _Annotations(msgspec.Struct, omit_defaults=True):
-    """The only annotation that is used: 65,000 others would take 24 ms."""
+    """The only annotation that is used. Decoding 65,000 others would take 24 ms."""
 
     renew_requested: str = msgspec.field(default="", name=RENEW_REQUESTED)
 
@@ -169,7 +169,7 @@ class RequestResponses:
         request.headers["Accept-Encoding"] = "identity"
         path = request.url.path
         if not path.endswith(f"/{PLURAL}"):
-            return _retried(await handler(request))
+            return _checked(await handler(request))
         if longest := self._pauses.pop(path, 0.0):
             await asyncio.sleep(self._backoffs[path].next_pause(longest))
         try:
@@ -270,7 +270,7 @@ class RequestResponses:
                     yield msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
                 else:
                     yield msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
-                # Hundreds of events can arrive in one piece.
+                # Hundreds of events can arrive at once.
                 await asyncio.sleep(0)
         except (aiohttp.ClientError, OSError):
             raise
@@ -299,13 +299,14 @@ class RequestResponses:
             problem = msgspec.json.decode(body, type=_Status).message or problem
         self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: {problem}"
         response.content = _Body(body)
-        return _retried(response)
+        return _checked(response)
 
 
-def _retried(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    """Return a response, unless kopf would wait as long as a 429 requires, even for days, or follow a redirect.
+def _checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Return the response. Raises ClientConnectionError if it is a 429 or a redirect.
 
-    It retries a lost connection after five seconds at most.
+    kopf would wait as long as the 429 requires, even for days, and follow the redirect. After a lost connection, it
+    sends the request again within five seconds.
     """
     if response.status == HTTPStatus.TOO_MANY_REQUESTS or response.status in _REDIRECTS:
         response.release()

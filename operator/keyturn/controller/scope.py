@@ -231,8 +231,9 @@ def _place(namespace: str) -> str:
 class ConflictReporter:
     """The scope, and reports about TokenRequests that may not be renewed because of it.
 
-    If another installation renews, the status belongs to it: we record an Event, and write the status only if the other
-    one has not, or if it still reports credentials that have expired. Two writers would overwrite each other.
+    If another installation renews, the status belongs to it, because two writers would overwrite each other. This one
+    records an Event, and writes the status only if the other one has not written it, or if it still reports credentials
+    that have expired as usable.
     """
 
     def __init__(self, scope: Scope, status_writer: StatusWriter) -> None:
@@ -252,17 +253,17 @@ class ConflictReporter:
         self._since.pop(uid, None)
 
     async def report(self, entry: Entry, reason: str, now: datetime) -> Status:
-        """Record one Event if another installation renews, and correct a status that is wrong.
+        """Record one Event if another installation renews, and correct an outdated status. Returns the status.
 
-        `reason` is why the claim was refused. Returns the status of the request.
+        `reason` is why the claim was refused.
         """
         request, since = entry.request, self._since.setdefault(entry.request.uid, now)
         if request.uid not in self._reported and self.scope.holder(request.namespace):
             self._reported.add(request.uid)
             await self._status_writer.post_event(request, Event("Warning", _CONFLICT, reason))
-        if isinstance(request, InvalidRequest) or not _correction(entry, entry.status, reason, since, now):
+        if not _correction(entry, entry.status, reason, since, now):
             return entry.status
-        # Another installation may have changed the status, and a process that was frozen has not seen that.
+        # Another installation may have changed the status, which a process that was frozen has not seen yet.
         status, version = await self._status_writer.fetch(request)
         if not (corrected := _correction(entry, status, reason, since, now)):
             return status
@@ -272,12 +273,14 @@ class ConflictReporter:
 
 
 def _correction(entry: Entry, status: Status, reason: str, since: datetime, now: datetime) -> Status | None:
-    """Return the status of a request whose claims are refused since `since`, or None if `status` may be true.
+    """Return the status to write for a request whose claims have been refused since `since`.
 
-    Another installation has REPORT_DELAY to report on a new generation.
+    None if `status` may be correct. Another installation has REPORT_DELAY to report on a new generation.
     """
     request = entry.request
-    if isinstance(request, InvalidRequest) or status.observed_generation == request.generation:
+    if isinstance(request, InvalidRequest):
+        return None
+    if status.observed_generation == request.generation:
         return expired(status, now, reason)
     if now - since < REPORT_DELAY:
         return None

@@ -104,7 +104,7 @@ def read_meta(request: Request, body: Mapping[str, Any]) -> SecretMeta:
     names = {request.uid, *labels(request), *annotations(request)}
     metadata = dict(body["metadata"])
     for kind in ("labels", "annotations"):
-        # To encode and decode 150,000 labels would take 65 ms.
+        # Encoding and decoding 150,000 labels would take 65 ms.
         if len(texts := metadata.get(kind) or {}) > _MANY:
             metadata[kind] = {name: texts[name] for name in names | OUR_NAMES if name in texts}
     try:

@@ -120,9 +120,10 @@ class _LargeItem(msgspec.Struct, frozen=True):
 
 
 def read_item(raw: msgspec.Raw) -> SecretMeta:
-    """Return the metadata of an object to cache. Raises msgspec.DecodeError, RecursionError and UnavailableError.
+    """Return the metadata of an object, as they are cached.
 
-    Of a large object, only what Keyturn writes is decoded: 150,000 labels would take 20 MiB and 30 ms.
+    Of a large object, only the labels and annotations that Keyturn writes are decoded: 150,000 labels would take 20 MiB
+    and 30 ms. Raises msgspec.DecodeError, RecursionError and UnavailableError.
     """
     if len(raw) <= _LARGE_BYTES:
         return msgspec.json.decode(raw, type=_Item).metadata.bounded()
@@ -193,7 +194,7 @@ class SecretWatch:
             for raw in page.items:
                 try:
                     meta = read_item(raw)
-                except (RecursionError, msgspec.DecodeError) as error:
+                except (RecursionError, msgspec.DecodeError, UnavailableError) as error:
                     # One object must not hide all others.
                     self._boundary.report(error)
                     continue
@@ -218,7 +219,7 @@ class SecretWatch:
             meta = read_item(event.object)
             self._version = event.version
             self._report(meta, alive=event.type != "DELETED")
-            # Hundreds of events can arrive in one piece.
+            # Hundreds of events can arrive at once.
             await asyncio.sleep(0)
 
     def _report(self, meta: SecretMeta, *, alive: bool) -> None:

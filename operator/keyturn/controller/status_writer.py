@@ -39,7 +39,7 @@ class StatusWriter:
         """Read the status of a TokenRequest, without the links that `write_status` adds."""
         return _with_messages(read_status(body), lambda it: it.message.removesuffix(self._link(it.reason)))
 
-    async def fetch(self, request: Request) -> tuple[Status, str]:
+    async def fetch(self, request: Request | InvalidRequest) -> tuple[Status, str]:
         """Return the status that the API server has now, and the resourceVersion of the TokenRequest.
 
         Raises BeingDeletedError if it does not exist.

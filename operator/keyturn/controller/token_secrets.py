@@ -99,7 +99,8 @@ class TokenSecrets:
         stored = _stored_token(request, response)
         if not _contains(response.body, body):
             # For example, a proxy returned an earlier version of the Secret, or a webhook changed the data.
-            raise UnavailableError("Unavailable", f"the API server's response for {_name(request)} lacks what was sent")
+            message = f"{_name(request)}: the API server's response does not contain what was sent"
+            raise UnavailableError("Unavailable", message)
         return stored
 
 
@@ -132,7 +133,7 @@ def _metadata(token: StoredToken, current: StoredToken) -> dict[str, Any]:
 
 
 def _contains(secret: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    """Whether a Secret has the data and the token family of a body that was sent."""
+    """Whether a Secret has the data and the token family of a request body."""
     sent: dict[str, str] = body["data"]
     annotations: dict[str, str] = secret["metadata"].get("annotations") or {}
     has_family = annotations.get(TOKEN_FAMILY_ANNOTATION) == body["metadata"]["annotations"][TOKEN_FAMILY_ANNOTATION]

@@ -16,9 +16,9 @@ _MAX_STALE_ENTRIES = 1000
 _RESERVED = 8
 # Longer than most reconciliations take. A tenant can cause slower ones, for example with a slow issuer.
 _SLOW_SECONDS = 0.25
-# While reconciliations are slow, up to this many times as many are in progress.
-_MOST_WORKERS = 4
-# A round is as long as a short reconciliation.
+# While reconciliations are slow, up to this many times as many workers are busy.
+_MAX_WORKERS_FACTOR = 4
+# About as long as a short reconciliation takes.
 _ROUND_SECONDS = 0.05
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 
@@ -44,12 +44,16 @@ class WorkQueue:
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
     reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
     expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
-    count as expired, would delay others until their credentials expire. A reconciliation that takes longer counts as
-    several rounds, up to the time when it becomes a slow one. Otherwise many namespaces with longer reconciliations
-    would leave to another one only few short ones.
+    count as expired, would delay others until their credentials expire.
+
+    A reconciliation counts as one more round for each 0.05 s that it takes, up to 0.25 s, when it becomes a slow one.
+    Otherwise a namespace with short reconciliations would have few of them while many namespaces have longer ones.
+
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
-    all. So do additional workers, up to four times as many in all, while reconciliations are slow. Many or slow
-    requests delay only their own namespace. Time is an argument: the queue has no clock.
+    all. So do additional workers, up to four times as many in total, while reconciliations are slow. Many or slow
+    requests delay only their own namespace.
+
+    Due times are arguments; only the duration of a reconciliation is measured, with the clock of the event loop.
     """
 
     def __init__(self, workers: int) -> None:
@@ -64,7 +68,6 @@ class WorkQueue:
         # The reconciliations that take long, and the timers that notice this.
         self._slow: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._started: dict[str, float] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._loads: dict[str, _Load] = {}
@@ -107,7 +110,7 @@ class WorkQueue:
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
         in_progress = len(self._busy) - len(self._without_worker)
-        if in_progress - min(len(self._slow), (_MOST_WORKERS - 1) * self.workers) >= self.workers:
+        if in_progress - min(len(self._slow), (_MAX_WORKERS_FACTOR - 1) * self.workers) >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -138,7 +141,7 @@ class WorkQueue:
         """Release the worker of a reconciliation that may take forever. The reconciliation itself continues."""
         if uid in self._busy and uid not in self._without_worker:
             self._without_worker.add(uid)
-            self._stop_timer(uid, self._busy[uid])
+            self._stop_timer(uid)
             self._change_load(self._busy[uid], -1, 1)
             self.changed.set()
 
@@ -158,9 +161,7 @@ class WorkQueue:
 
     def start_timer(self, uid: str) -> None:
         """Measure how long a reconciliation takes, and notice if it takes long."""
-        loop = asyncio.get_running_loop()
-        self._started[uid] = loop.time()
-        self._timers[uid] = loop.call_later(_SLOW_SECONDS, self.note_slow, uid)
+        self._timers[uid] = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self.note_slow, uid)
 
     def note_slow(self, uid: str) -> None:
         """Allow one more worker, for a namespace that has none, because this reconciliation takes long."""
@@ -168,18 +169,20 @@ class WorkQueue:
             self._slow.add(uid)
             self.changed.set()
 
-    def _stop_timer(self, uid: str, namespace: str) -> None:
+    def _stop_timer(self, uid: str) -> None:
+        """Add the time that a busy reconciliation has taken to the rounds of its namespace."""
         self._slow.discard(uid)
         if timer := self._timers.pop(uid, None):
             timer.cancel()
-            seconds = asyncio.get_running_loop().time() - self._started.pop(uid)
+            remaining_seconds = max(0.0, timer.when() - asyncio.get_running_loop().time())
+            namespace = self._busy[uid]
             if namespace in self._rounds:
-                self._rounds[namespace] += min(seconds, _SLOW_SECONDS) / _ROUND_SECONDS
+                self._rounds[namespace] += (_SLOW_SECONDS - remaining_seconds) / _ROUND_SECONDS
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
+        self._stop_timer(uid)
         namespace = self._busy.pop(uid)
-        self._stop_timer(uid, namespace)
         if uid in self._without_worker:
             self._without_worker.discard(uid)
             self._change_load(namespace, 0, -1)

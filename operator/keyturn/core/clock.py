@@ -31,7 +31,7 @@ def measure_skew(date: str | None, now: datetime) -> timedelta:
     """
     try:
         return parsedate_to_datetime(date or "") - now
-    except (TypeError, ValueError, OverflowError):  # OverflowError: a number with 20 digits
+    except (TypeError, ValueError, OverflowError):  # OverflowError: a year of 20 digits
         return timedelta()
 
 

@@ -149,9 +149,9 @@ def longest_wait(request: Request, reason: str, remaining_lifetime: timedelta) -
 
 
 def _longest_throttling(remaining_lifetime: timedelta) -> timedelta:
-    """Return the longest wait that a service may require: half of the remaining lifetime, between 1 min and an hour.
+    """Return the longest wait that a service may require: half of the remaining lifetime, between 1 min and 1 hour.
 
-    After the expiry it is 5 min. Some issuers state Retry-After in milliseconds.
+    After the expiry it is 5 min. Some issuers state Retry-After in milliseconds, which reads as a much longer wait.
     """
     if remaining_lifetime <= timedelta():
         return _LONGEST_LIMIT

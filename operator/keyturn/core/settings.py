@@ -106,7 +106,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
             ge=1,
             le=64,
             description="Maximum number of concurrent requests to one token URL. Others wait in the work queue."
-            " A namespace without a request may always send one, up to 16 times as many in all."
+            " A namespace that has none in progress may send one above the limit, up to 16 times the limit in total."
             " Increase it if many TokenRequests with the same issuer are renewed late.",
         ),
     ] = 2

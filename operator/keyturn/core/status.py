@@ -151,7 +151,7 @@ def invalid(previous: Status, generation: int, message: str, now: datetime) -> S
 
 
 def expired(previous: Status, now: datetime, note: str = "they are being renewed") -> Status | None:
-    """Return the status of credentials that have expired before they were renewed. `note` ends the message.
+    """Return the status of credentials that expired before they were renewed. The message ends with `note`.
 
     None if they have not expired, or if the status does not report that they are usable.
     """

@@ -147,7 +147,10 @@ class _HttpsPool(AWSHTTPSConnectionPool):
 
 
 def _drop_unusable_lifetime(response_dict: dict[str, Any], **_: object) -> None:
-    """Handle botocore's event before-parse: a lifetime that is no number must not lose the tokens next to it."""
+    """Handle botocore's event before-parse: remove a lifetime that is not a number.
+
+    botocore would fail to parse the response, and the tokens in it would be lost.
+    """
     members = decode_object(response_dict["body"]) or {}
     lifetime = members.get("expiresIn", 0)
     if not (isinstance(lifetime, int) or (isinstance(lifetime, float) and math.isfinite(lifetime))):

@@ -15,7 +15,7 @@ from keyturn.core.errors import ThrottledError
 _MAX_LENGTH = 512 * 1024
 _POLL_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 15
 _RETRY_AFTER = timedelta(seconds=5)
-# Longer than a request to an issuer takes. After that, a context that the garbage collector has not found is ignored.
+# Longer than a request to an issuer takes: a context that still exists then only waits for the garbage collector.
 _LONGEST_SECONDS = 60
 
 
@@ -35,8 +35,8 @@ class _Use:
 class BundleMemory:
     """The bundles in use, by namespace. A single bundle is always allowed.
 
-    Until the issuer has responded, OpenSSL needs up to 20 bytes for each byte of a certificate that consists of tiny
-    extensions, and the TokenRequests of one tenant can occupy almost all workers with slow issuers.
+    OpenSSL needs up to 20 bytes of memory for each byte of a certificate that consists of tiny extensions. It needs
+    them until the issuer has responded, and one tenant can occupy almost all workers with slow issuers.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -45,10 +45,10 @@ class BundleMemory:
 
     @asynccontextmanager
     async def reserve(self, namespace: str, length: int) -> AsyncIterator[Callable[[SSLContext], None]]:
-        """Reserve memory for a bundle of so many characters. Yields a function to call with its context.
+        """Reserve memory for a bundle of `length` characters. Yields a function to call with the context of the bundle.
 
-        The memory is released with the context, or if an exception is raised before. Raises ThrottledError if too much
-        is still in use after 15 s.
+        The memory is released when the context is deleted, or if the block raises an exception. Raises ThrottledError
+        if too much memory is still in use after 15 s.
         """
         started = self._monotonic()
         while not self._has_room(namespace, length):

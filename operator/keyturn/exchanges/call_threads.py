@@ -44,10 +44,11 @@ class CallThreads:
         return sum(name == owner for name, _ in self._overdue) >= _MAX_OVERDUE
 
     def has_share(self, owner: str) -> bool:
-        """Whether an owner may start another call, so that enough threads remain for other owners.
+        """Whether enough threads remain for other owners if this one starts another call.
 
-        One without calls always may. Otherwise, many owners with calls that continue after their timeout would occupy
-        all threads. While no call does, the number of workers keeps each owner below its share.
+        An owner without calls may always start one. Without this rule, many owners with calls that continue after their
+        timeout could occupy all threads. While no call does that, no owner reaches its share, because there are fewer
+        workers.
         """
         self._running = [(name, work) for name, work in self._running if not work.done()]
         number = sum(name == owner for name, _ in self._running)

@@ -22,7 +22,7 @@ from keyturn.core.bounded_json import decode_object
 from keyturn.core.der import PRIVATE_KEY, describe_der
 
 _MAX_KEY_LENGTH, _MAX_KEY_BITS = 8192, 4096
-# Generators of keys choose primes of equal length, and the exponent 65537.
+# Key generators choose primes of equal length, and the exponent 65537.
 _MAX_DIFFERENCE_BITS, _MAX_EXPONENT_BITS = 64, 64
 # Slightly more than a number of 4096 bits takes in base64url.
 _MAX_NUMBER_LENGTH = 700
@@ -181,10 +181,10 @@ def _checked(key: PrivateKeyTypes) -> PrivateKeyTypes:
         if max(key.key_size, *(number.bit_length() for number in numbers)) > _MAX_KEY_BITS:
             raise UnusableKeyError("an RSA key of more than 4096 bits")
         public, largest = private.public_numbers, max(private.p, private.q).bit_length()
-        # Larger numbers make a signature take up to 75 ms.
+        # With larger numbers, a signature takes up to 75 ms.
         is_usual = largest <= key.key_size // 2 + _MAX_DIFFERENCE_BITS and public.e.bit_length() <= _MAX_EXPONENT_BITS
         if not is_usual or private.p * private.q != public.n:
-            raise UnusableKeyError("an RSA key whose numbers do not belong together")
+            raise UnusableKeyError("an RSA key with inconsistent or unusually large numbers")
     return key
 
 

@@ -30,7 +30,7 @@ class ExchangeContext:
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
     audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
     operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change. `cpu_limiter`
-    runs long computations on values that users provide, `bundle_memory` limits the CA bundles that are in use.
+    runs long computations on values that users provide. `bundle_memory` limits the memory of CA bundles.
     """
 
     aws: Aws

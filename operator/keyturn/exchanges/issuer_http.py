@@ -31,7 +31,7 @@ from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
 _MAX_BODY_BYTES = 64 * 1024
-# With aiohttp's own limits, a token would be lost because of a long cookie or policy in a header.
+# With aiohttp's default limits, a long cookie or policy in a header would lose the token in the body.
 _HEADER_LIMITS: Mapping[str, Any] = {"max_line_size": 64 * 1024, "max_field_size": 64 * 1024, "max_headers": 1000}
 # How much longer than its own timeout a thread may take before its caller stops waiting.
 _MARGIN_SECONDS = 2
@@ -312,21 +312,21 @@ def _incomplete(request: IssuerRequest, error: Exception) -> UnavailableError:
 async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
     """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB.
 
-    If the connection breaks or times out after the end of an object, the object is returned: it may contain a token.
+    If the connection breaks or times out after a complete object, the object is returned: it may contain a token.
     """
-    body, broken = b"", None
+    body, interruption = b"", None
     try:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
                 return None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        broken = error
+        interruption = error
     # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. Because of a character in another
     # encoding, for example in a description, a token that was received must not be lost.
     members = decode_object(body.decode("utf-8-sig", "replace").encode())
-    if broken and members is None:
-        raise broken
+    if interruption and members is None:
+        raise interruption
     if members is not None or not (response.content_type == _FORM or b"access_token=" in body):
         return members
     try:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -13,10 +14,9 @@ from typing import Any, TypeVar
 from keyturn.exchanges.call_threads import CallThreads
 
 _NICENESS = 10
-# For each of IPv4 and IPv6. aiohttp tries all addresses of a name, those that are left once more after each failure.
-# With the thousands that a response can contain, a few threads would keep the event loop of the process waiting.
+# For IPv4 and IPv6 each. If all addresses of a name fail, aiohttp drops the first ones and tries all others again. With
+# the thousands that a DNS response can contain, a few threads would slow down the event loop of the process.
 _MAX_ADDRESSES = 8
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _Result = TypeVar("_Result")
 
 
@@ -64,10 +64,15 @@ class _Loop(asyncio.SelectorEventLoop):
             await asyncio.sleep(0.001)
 
     async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
-        addresses = socket.getaddrinfo(host, port, **options)
-        # In the order of the resolver, which begins with the better family.
-        firsts = [[it for it in addresses if it[0] == family][:_MAX_ADDRESSES] for family in _FAMILIES]
-        return [it for it in addresses if any(it in first for first in firsts)]
+        numbers: Counter[int] = Counter()
+        kept = []
+        # The order is kept: the resolver begins with the preferred family.
+        for address in socket.getaddrinfo(host, port, **options):
+            family = address[0]
+            numbers[family] += 1
+            if numbers[family] <= _MAX_ADDRESSES:
+                kept.append(address)
+        return kept
 
 
 def _run(request: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:

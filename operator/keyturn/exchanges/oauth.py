@@ -142,5 +142,5 @@ async def _own_assertion(call: Call, spec: OauthTokenSpec) -> str:
     def sign() -> str:
         return signed_assertion(spec, key, certificate_text, call.context.issuer_client.now())
 
-    # With a crafted RSA key, a signature takes 75 ms, and all workers could sign in one iteration of the event loop.
+    # With a crafted RSA key, a signature takes up to 24 ms, and all workers could sign in one iteration of the loop.
     return await call.context.cpu_limiter.run(call.namespace, sign)

@@ -11,7 +11,7 @@ from keyturn.core.renewal_time import LONGEST_RETRY_AFTER
 _MIN_RATE, _MAX_RATE = 0.5, 200.0  # calls per second; at the maximum nothing is limited
 _MAX_WAIT_SECONDS = 5.0
 _BURST_SECONDS = 1.0
-# A TokenRequest waits as long as the service requires. Others try the service again after this time.
+# The TokenRequest whose call was throttled waits as long as the service requires, others at most this long.
 _LONGEST_PAUSE_SECONDS = 60.0
 # How much later than planned a call may return: no worker may be free, and the minimum interval applies if the attempt
 # repeats other exchanges.
@@ -21,8 +21,8 @@ _MAX_RETURN_SECONDS = 30.0
 _LONGEST_ABSENCE_SECONDS = 60.0
 # An invited call starts as soon as a worker is free. If its TokenRequest was deleted, its slot becomes free again.
 _INVITATION_SECONDS = 0.5
-# Up to this many times the limit, a namespace without a call may start one.
-_MOST_CALLS = 16
+# A namespace without a call may start one above the limit, up to this many times the limit.
+_MAX_CALLS_FACTOR = 16
 _MAX_LIMITERS = 1024
 
 
@@ -67,7 +67,7 @@ class RateLimiter:
         return wait_seconds + _MAX_WAIT_SECONDS if has_slot and do_others_wait and not is_soon else wait_seconds
 
     def throttled(self, now: float, retry_after: timedelta) -> None:
-        """Reduce the rate to 70% of the recent rate of calls, after the pause that the service requires."""
+        """Reduce the rate to 70% of the recent rate of calls, after a pause of `retry_after`, but at most a minute."""
         pause = min(retry_after.total_seconds(), _LONGEST_PAUSE_SECONDS)
         self._free_at = max(self._free_at, now + max(pause, 1 / self.rate))
         if now - self._reduced_at < _BURST_SECONDS:
@@ -86,8 +86,9 @@ class RateLimiter:
 class ConcurrencyLimiter:
     """Limits the number of calls in progress. A call above the limit is rejected and must be made again later.
 
-    A namespace without a call in progress may start one above the limit, up to `most` in all, so that it does not
-    depend on the calls of others.
+    A namespace without a call in progress may start one above the limit, up to `most` in total, so that it need not
+    wait for the calls of others.
+
     When a call ends, the limiter invites a rejected one: it calls `resume` with the uid of its TokenRequest, and keeps
     a slot for it for half a second, unless `resume` returns False because the TokenRequest does not exist. Namespaces
     alternate, so a namespace with many calls delays another one by at most one call. Rejected calls also return without
@@ -157,7 +158,7 @@ class ConcurrencyLimiter:
         return None
 
     def _is_free(self, namespace: str, invited: int, *, has_invited: bool = False) -> bool:
-        """Whether a slot is free for a namespace, besides those for invited calls."""
+        """Whether a slot is free for a namespace, besides the `invited` ones that are kept for invited calls."""
         number = self._in_progress.total() + invited
         is_idle = not self._in_progress[namespace] and not has_invited
         return number < (self._most if is_idle else self._limit)
@@ -197,10 +198,8 @@ class ConcurrencyLimiters:
 
     def get(self, endpoint: Hashable) -> ConcurrencyLimiter:
         """Return the limiter of an endpoint. It is created if it does not exist."""
-        limiter = self._limiters.get(endpoint)
-        return limiter or self._limiters.setdefault(
-            endpoint, ConcurrencyLimiter(self._limit, self._resume, _MOST_CALLS * self._limit)
-        )
+        limiter = ConcurrencyLimiter(self._limit, self._resume, _MAX_CALLS_FACTOR * self._limit)
+        return self._limiters.setdefault(endpoint, limiter)
 
     def drop_unused(self, now: float) -> None:
         """Drop the limiters that no call uses."""

@@ -38,7 +38,7 @@ from keyturn.metrics import Metrics
 
 _MAX_INTENTS = 10_000
 _MAX_UNSAVED = 8  # in a namespace
-# Of one source. There should be one; anyone who may write Secrets can create more.
+# For each source. There should be only one, but anyone who may write Secrets can create more.
 _MAX_TOKEN_SECRETS = 16
 _POLL_SECONDS = 1.0
 _T = TypeVar("_T")
@@ -103,8 +103,8 @@ class Prepare(Protocol):
 class TokenLocks:
     """The locks of sources and token Secrets, and what this process has observed in the token Secrets.
 
-    That is for how long each intent has been unchanged, and which source each token belongs to. `is_dead` returns True
-    if the holder of an intent has certainly terminated, so that no wait is needed.
+    It observes for how long each intent has been unchanged, and to which source each token Secret belongs. `is_dead`
+    returns True if the holder of an intent has certainly terminated, so that no wait is needed.
     """
 
     monotonic: Callable[[], float]
@@ -156,7 +156,7 @@ class TokenLocks:
                 del self._source_ids[namespace]
 
     def other_token_secrets(self, request: Request) -> list[str]:
-        """Return the names of token Secrets with the same source as the one of the request, at most 16."""
+        """Return the names of at most 16 other token Secrets with the source of the request."""
         (namespace, own), consumption = token_secret_name(request), request.spec.consumption
         if consumption is None:
             return []
@@ -166,7 +166,7 @@ class TokenLocks:
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:
-    """Return the names of the locks, in the order in which everyone acquires them."""
+    """Return the names of the locks, in the order in which they must be acquired to avoid a deadlock."""
     consumption = request.spec.consumption
     return [(request.namespace, "source", consumption.source_id), token_secret_name(request)] if consumption else []
 
@@ -183,8 +183,8 @@ class PendingTokens:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._pending: dict[str, tuple[asyncio.Task[Any], float]] = {}
-        self._unsaved: dict[str, str] = {}
-        self._with_failed_save: set[str] = set()
+        # Why a save failed, if it has to be reported, otherwise "".
+        self._failed_saves: dict[str, str] = {}
         self._has_stopped_waiting = False
 
     def __contains__(self, name: str) -> bool:
@@ -195,20 +195,18 @@ class PendingTokens:
 
     def unsaved(self, name: str) -> str | None:
         """Return why the new token of a token Secret cannot be saved, or None if nothing has to be reported."""
-        return self._unsaved.get(name)
+        return self._failed_saves.get(name) or None
 
     def note_failed_save(self, name: str, why: str = "") -> None:
         """Record that an attempt to save the new token of a token Secret failed, and `why` if it has to be reported."""
-        self._with_failed_save.add(name)
-        if why:
-            self._unsaved[name] = why
+        self._failed_saves[name] = why or self._failed_saves.get(name, "")
 
     def has_many_unsaved(self, namespace: str) -> bool:
         """Whether so many saves in a namespace have failed that no other token should be exchanged there.
 
-        Anyone who may write token Secrets could otherwise exhaust the memory with tokens that cannot be saved.
+        Otherwise, anyone who may write token Secrets could exhaust the memory with tokens that cannot be saved.
         """
-        return sum(name.partition("/")[0] == namespace for name in self._with_failed_save) >= _MAX_UNSAVED
+        return sum(name.startswith(f"{namespace}/") for name in self._failed_saves) >= _MAX_UNSAVED
 
     async def complete(self, name: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` for the token Secret `name` to its end. A cancellation of this task takes effect only after that.
@@ -220,8 +218,7 @@ class PendingTokens:
 
         def end(_: object) -> None:
             del self._pending[name]
-            self._unsaved.pop(name, None)
-            self._with_failed_save.discard(name)
+            self._failed_saves.pop(name, None)
             if not task.cancelled():
                 # Retrieved, because asyncio would otherwise log it, and the message of a bug may contain a secret.
                 task.exception()
@@ -334,7 +331,8 @@ def _exchange_context(  # noqa: PLR0913 - each is a dependency
     workers: Workers,
     proxies: Proxies,
 ) -> Iterator[ExchangeContext]:
-    # More threads, because there may be additional workers while reconciliations are slow.
+    # While reconciliations are slow, the work queue has up to four times as many workers. IssuerClient needs fewer
+    # threads for each of them, because it also limits the share of each namespace.
     threads, ambient = 4 * workers.number, bool(settings.sources.ambient)
     aws = Aws(settings.aws, metrics, clock, health, threads, allow_ambient=ambient, proxies=proxies)
     issuers = IssuerClient(

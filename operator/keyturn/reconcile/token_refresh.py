@@ -66,9 +66,9 @@ async def consume(
 
 
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
-    """Raise RefusedError (TargetConflict) if a TokenRequest with another token Secret has used the source's token.
+    """Raise RefusedError (TargetConflict) if the token in the source was already used with another token Secret.
 
-    For example, source.token.saveTo was changed after the issuer had replaced the token.
+    This is the case if source.token.saveTo was changed after the issuer had replaced the token.
     """
     if stored.issued_token is not None or stored.is_consumed:
         return
@@ -78,7 +78,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
         if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
             raise RefusedError(
                 "TargetConflict",
-                f"the token in the source was already used, and Secret {name} contains what replaced it: set"
+                f"the token in the source was already used, and Secret {name} contains the token that replaced it: set"
                 f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
             )
 

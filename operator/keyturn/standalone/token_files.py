@@ -32,7 +32,7 @@ NO_STATE_DIR = (
 _UID = "file"
 # A response is at most 64 KiB, and the token family grows by one fingerprint.
 _RESERVED_BYTES = 66 * 1024
-# The token Secrets that are read when the process starts.
+# How many token files are read when the process starts.
 _MAX_FILES = 1_000
 # Suffixes of hidden files, which cannot be confused with Secrets: their names do not begin with a dot. The dry run
 # allocates the reserved file, and the save overwrites it.

@@ -54,13 +54,13 @@ async def post(response: bytes, *, closes: bool = True) -> IssuerResponse:
         "no length, and no end": (OK + b"\r\n" + BODY, False),
     },
 )
-async def test_token_in_an_odd_response_is_read(response: bytes, *, closes: bool) -> None:
+async def test_token_in_a_malformed_response_is_read(response: bytes, *, closes: bool) -> None:
     assert (await post(response, closes=closes)).members == {"refresh_token": "next"}
 
 
 @pytest.mark.parametrize("closes", [True, False])
 @pytest.mark.parametrize("body", [BODY[:-1], b"refresh_token=next", b""])
-async def test_part_of_a_response_is_none(body: bytes, *, closes: bool) -> None:
+async def test_incomplete_body_leaves_the_outcome_unknown(body: bytes, *, closes: bool) -> None:
     with pytest.raises(UnavailableError, match="no complete response") as raised:
         await post(TOO_LONG + body, closes=closes)
 

@@ -10,7 +10,7 @@ from keyturn.controller.api_client import ApiClient
 from keyturn.controller.app import NoClusterError, Options, load_configuration
 from keyturn.core.proxies import Proxies, Proxy
 from keyturn.core.service_health import ServiceHealth
-from tests.support.api_endpoints import FOUND, SECRET
+from tests.support.api_endpoints import FOUND, SECRET, listening
 
 
 def options(lease_namespace: str | None) -> Options:
@@ -93,7 +93,7 @@ def test_lease_namespace_is_the_option_or_default(option: str | None, namespace:
 
 
 async def test_requests_in_progress_leave_a_connection_for_the_lease(tmp_path: Path) -> None:
-    """Each watched namespace has two watches. With 50 of them, the Lease was not renewed."""
+    """Each watched namespace has two watches. Those of 50 would use the 100 connections that are the default."""
     in_progress, is_over = 0, asyncio.Event()
 
     async def respond(http_request: web.Request) -> web.Response:
@@ -103,24 +103,18 @@ async def test_requests_in_progress_leave_a_connection_for_the_lease(tmp_path: P
             await is_over.wait()
         return web.Response(text=FOUND)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", respond)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        async with KubernetesClient(await load_configuration(kubeconfig(tmp_path, address), Proxies())) as client:
+    async with listening(respond) as address:
+        configuration = await load_configuration(kubeconfig(tmp_path, address), Proxies())
+        async with KubernetesClient(configuration) as client:
             api = ApiClient(client, ServiceHealth())
             hanging = [asyncio.create_task(api.request("PATCH", SECRET, {})) for _ in range(150)]
-            async with asyncio.timeout(5):
-                while in_progress < 100:  # noqa: ASYNC110 - there is no event for the start of a request
-                    await asyncio.sleep(0.01)
-                response = await api.request("GET", SECRET)
-            is_over.set()
+            try:
+                async with asyncio.timeout(5):
+                    while in_progress < 100:  # noqa: ASYNC110 - there is no event for the start of a request
+                        await asyncio.sleep(0.01)
+                    response = await api.request("GET", SECRET)
+            finally:
+                is_over.set()
             await asyncio.gather(*hanging)
-    finally:
-        is_over.set()
-        await runner.cleanup()
 
     assert (response.status, in_progress) == (200, 150)

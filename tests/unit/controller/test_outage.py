@@ -97,24 +97,24 @@ class Simulation:
 
 
 @pytest.mark.parametrize(
-    ("failure_seconds", "calls", "in_flight", "urgent_share"),
+    ("failure_seconds", "calls", "in_flight", "first"),
     [
-        pytest.param(0.05, 12 * NUMBER, 1.0, 0.7, id="fails immediately"),
-        # Most namespaces have a call in progress, which must end first, in any order.
-        pytest.param(10.0, 3 * NUMBER, 11.0, 0.0, id="hangs for 10 s: every worker is in a call when the outage ends"),
+        pytest.param(0.05, 12 * NUMBER, 1.0, NUMBER // 10, id="fails immediately"),
+        # Most namespaces have a call in progress, which must end first, in any order. So the first renewals are random.
+        pytest.param(10.0, 3 * NUMBER, 11.0, NUMBER // 2, id="hangs for 10 s: every worker is busy when it ends"),
     ],
 )
 def test_recovery_renews_the_soonest_to_expire_first_and_loses_none(
-    failure_seconds: float, calls: int, in_flight: float, urgent_share: float
+    failure_seconds: float, calls: int, in_flight: float, first: int
 ) -> None:
     simulation = Simulation(failure_seconds)
     with asyncio.Runner(loop_factory=VirtualTime) as runner:
         failed = runner.run(simulation.run(ENDS + 15))
     after = [renewal for renewal in simulation.renewals if renewal.at >= ENDS]
-    urgent = sorted(renewal.previous_expires for renewal in after)[NUMBER // 10 - 1]
+    urgent = sorted(renewal.previous_expires for renewal in after)[first - 1]
 
     assert sum(BEGINS <= at < ENDS for at in simulation.calls) <= calls
     assert failed == 0
     assert len(after) > 0.9 * NUMBER
-    assert sum(renewal.previous_expires <= urgent for renewal in after[: NUMBER // 10]) >= urgent_share * NUMBER // 10
+    assert sum(renewal.previous_expires <= urgent for renewal in after[:first]) > 0.65 * first
     assert [renewal for renewal in after if renewal.at > renewal.previous_expires > ENDS + in_flight] == []

@@ -172,7 +172,7 @@ async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
 
 @pytest.mark.parametrize("path", [BILLING, f"{BILLING}?watch=true", "/apis"])
 @pytest.mark.parametrize("status", [302, 429])
-async def test_kopf_neither_waits_as_long_as_required_nor_follows(path: str, status: int) -> None:
+async def test_kopf_neither_obeys_retry_after_nor_follows_redirects(path: str, status: int) -> None:
     async with connected(FakeApi({path: status, ALL: page("a")})) as kopf_client:
         kopf_client.secrets_listed["billing"].set()
         with pytest.raises(aiohttp.ClientConnectionError, match=f"HTTP {status}"):

@@ -160,8 +160,15 @@ def test_object_that_is_too_large_alone_is_left_out(caplog: pytest.LogCaptureFix
     assert caplog.messages == [f"mallory/huge of {PATH} is ignored: large"]
 
 
-def test_item_that_is_no_secret_does_not_hide_the_others() -> None:
-    page = Page((msgspec.Raw(b'{"metadata":null}'), *listed("b").items), "1", "")
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param(None, id="no metadata"),
+        pytest.param(item("a")["metadata"] | {"labels": [1] * 100_000}, id="large metadata with unreadable labels"),
+    ],
+)
+def test_item_that_is_no_secret_does_not_hide_the_others(metadata: object) -> None:
+    page = Page((msgspec.Raw(msgspec.json.encode({"metadata": metadata})), *listed("b").items), "1", "")
 
     assert events(WatchServer([page], [])) == ["+b"]
 

@@ -1,6 +1,7 @@
 """Simulates the queue: some namespaces have many short-lived requests or slow ones, others have a few."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -56,6 +57,18 @@ class Cluster:
         await asyncio.sleep(HOUR_SECONDS - 60)
         running.cancel()
 
+    async def delays_of_another(
+        self, run_one: Callable[[str], Awaitable[None]], number: int, interval_seconds: float
+    ) -> list[timedelta]:
+        """Add requests of another namespace at intervals, and return how late they and their renewals were."""
+        running = asyncio.create_task(run(self.work_queue, run_one, self.now, lambda _: None))
+        for index in range(number):
+            await asyncio.sleep(interval_seconds)
+            self.add(f"other/{index}", self.now(), self.now() + SHORT)
+        await asyncio.sleep(1)
+        running.cancel()
+        return [late for uid, late in self.late if uid.startswith("other")]
+
 
 @pytest.fixture(
     scope="module",
@@ -93,17 +106,12 @@ async def test_slow_requests_of_a_tenant_delay_others_by_less_than_a_second() ->
             await asyncio.sleep(47)
         await cluster.run_one(uid)
 
-    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
     for number in range(50):
         cluster.add(f"tenant/{number}", cluster.now(), cluster.now() + SHORT)
-    for number in range(HOUR_SECONDS // 10):
-        await asyncio.sleep(10)
-        cluster.add(f"other-{number % 2}/{number}", cluster.now(), cluster.now() + LONG)
-    running.cancel()
-    others = [late for uid, late in cluster.late if uid.startswith("other")]
+    delays = await cluster.delays_of_another(run_one, HOUR_SECONDS // 10, 10)
 
-    assert len(others) > 300
-    assert max(others) < timedelta(seconds=1)
+    assert len(delays) > 300
+    assert max(delays) < timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("call_seconds", [0.05, 0.25, 0.45, 1.0, 4.9, 12.0])
@@ -121,16 +129,10 @@ async def test_slow_requests_of_many_tenants_do_not_delay_others(call_seconds: f
 
     for number in range(4000):
         cluster.add(f"tenant-{number % 20}/{number}", cluster.now(), cluster.now())
-    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
-    for number in range(500):
-        await asyncio.sleep(0.2)
-        cluster.add(f"other/{number}", cluster.now(), cluster.now() + SHORT)
-    await asyncio.sleep(1)
-    running.cancel()
-    others = [late for uid, late in cluster.late if uid.startswith("other")]
+    delays = await cluster.delays_of_another(run_one, 500, 0.2)
 
-    assert len(others) == 500
-    assert max(others) < timedelta(seconds=1)
+    assert len(delays) == 500
+    assert max(delays) < timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("call_seconds", [0.2, 0.24, 5.0])
@@ -159,13 +161,7 @@ async def test_calls_of_many_tenants_to_an_issuer_do_not_delay_others(call_secon
     for number in range(100):
         for tenant in range(20):
             cluster.add(f"tenant-{tenant}/{number}", cluster.now(), cluster.now())
-    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
-    for number in range(100):
-        await asyncio.sleep(1)
-        cluster.add(f"other/{number}", cluster.now(), cluster.now() + SHORT)
-    await asyncio.sleep(1)
-    running.cancel()
-    others = [late for uid, late in cluster.late if uid.startswith("other")]
+    delays = await cluster.delays_of_another(run_one, 100, 1)
 
-    assert len(others) == 100
-    assert max(others) < timedelta(seconds=1)
+    assert len(delays) == 100
+    assert max(delays) < timedelta(seconds=1)

@@ -238,20 +238,20 @@ async def test_save_writes_to_a_secret_that_was_emptied_meanwhile() -> None:
 
 
 @cases("dry_run", {"a dry run": True, "the intent": False})
-async def test_response_without_what_was_sent_is_no_success(*, dry_run: bool) -> None:
+async def test_response_without_the_change_is_not_a_success(*, dry_run: bool) -> None:
     """For example, a webhook that changes the data, or a proxy that returns an earlier version."""
     server, tokens, stored = await cluster()
     server.responses[f"PATCH {TOKEN}"] = ApiResponse(200, dict(server.objects[TOKEN]))
 
-    with pytest.raises(UnavailableError, match="lacks what was sent"):
+    with pytest.raises(UnavailableError, match="does not contain what was sent"):
         await tokens.update(REQUEST, replace(stored, family=KNOWN), dry_run=dry_run)
 
 
-async def test_save_that_changed_nothing_is_repeated() -> None:
+async def test_save_whose_response_lacks_the_token_can_be_repeated() -> None:
     server, tokens, stored = await cluster()
     save = tokens.prepare_save(REQUEST, replace(NEXT, uid=stored.uid, version=stored.version))
     server.responses[f"PATCH {TOKEN}"] = ApiResponse(200, dict(server.objects[TOKEN]))
-    with pytest.raises(UnavailableError, match="lacks what was sent"):
+    with pytest.raises(UnavailableError, match="does not contain what was sent"):
         await save()
     server.responses.clear()
     await save()

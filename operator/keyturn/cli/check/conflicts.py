@@ -36,11 +36,11 @@ def conflicts(requests: Iterable[CheckedRequest], locate: Locate) -> Iterator[tu
     """Yield the conflicts of each TokenRequest with the first one that writes a Secret; `locate` names a position.
 
     TokenRequests without a namespace are in the same one. The same TokenRequest in two files is no conflict: the files
-    may be for two clusters. TokenRequests may share the token of one source.
+    may be for two clusters. TokenRequests may share the token of one source, and then must store it in one Secret.
     """
     objects: dict[tuple[object, object], Manifest] = {}
     claims: dict[tuple[object, str], list[_Claim]] = defaultdict(list)
-    sources: dict[tuple[object, str], _Claim] = {}
+    first_uses: dict[tuple[object, str], _Claim] = {}
     for checked in requests:
         manifest = checked.manifest
         namespace, name = str(manifest.meta.get("namespace", "")), manifest.meta.get("name")
@@ -50,11 +50,11 @@ def conflicts(requests: Iterable[CheckedRequest], locate: Locate) -> Iterator[tu
             yield manifest, Problem(message, "metadata.name")
             continue
         for claim in _claims(checked):
-            stored_in = sources.setdefault((namespace, claim.source_id), claim) if claim.source_id else claim
-            if stored_in.secret != claim.secret:
-                position = locate(stored_in.manifest, stored_in.path)
-                message = f"{stored_in.manifest.name} ({position}) stores the token of this source in another Secret"
-                yield manifest, Problem(f"{message}: use {stored_in.secret} in both", claim.path)
+            use = first_uses.setdefault((namespace, claim.source_id), claim) if claim.source_id else claim
+            if use.secret != claim.secret and not _is_same_object(use, claim):
+                position = locate(use.manifest, use.path)
+                message = f"{use.manifest.name} ({position}) stores the token of this source in another Secret"
+                yield manifest, Problem(f"{message}: use {use.secret} in both", claim.path)
             others = claims[namespace, claim.secret]
             other = next((other for other in others if _is_conflict(other, claim)), None)
             if other:
@@ -66,10 +66,13 @@ def conflicts(requests: Iterable[CheckedRequest], locate: Locate) -> Iterator[tu
             others.append(claim)
 
 
-def _is_conflict(earlier: _Claim, later: _Claim) -> bool:
+def _is_same_object(earlier: _Claim, later: _Claim) -> bool:
     name = later.manifest.meta.get("name")
-    is_same_object = earlier.manifest is later.manifest or (name and name == earlier.manifest.meta.get("name"))
-    return not is_same_object and not (earlier.source_id and earlier.source_id == later.source_id)
+    return earlier.manifest is later.manifest or bool(name and name == earlier.manifest.meta.get("name"))
+
+
+def _is_conflict(earlier: _Claim, later: _Claim) -> bool:
+    return not _is_same_object(earlier, later) and not (earlier.source_id and earlier.source_id == later.source_id)
 
 
 def _claims(checked: CheckedRequest) -> Iterator[_Claim]:

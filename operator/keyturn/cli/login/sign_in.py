@@ -92,7 +92,7 @@ class SignIn:
                 "the authorization endpoint is not known: set --authorization-endpoint, or --issuer to read it from the"
                 " issuer's metadata"
             )
-        # Of another URL, the browser's command could take a part as an option, and other programs could open it.
+        # The browser's command could read another URL as an option, or another program could open it.
         if not self.endpoints.authorization.startswith("https://"):
             raise LoginError(f"the authorization endpoint {self.endpoints.authorization} is not an https URL")
         request = AuthorizationRequest({"client_id": self.plan.client_id, **self._request}, self.endpoints.issuer)
