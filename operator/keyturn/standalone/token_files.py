@@ -47,9 +47,9 @@ class TokenFiles:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._lock_id = _lock_id(directory)
+        self._id, self._lock_id = _file_ids(directory)
         # As long as it is open, Linux finds the directory after it was moved.
-        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._lock_id else -1
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._id else -1
         self._original = Path(f"/proc/self/fd/{descriptor}")
 
     def clean_up(self) -> None:
@@ -150,8 +150,12 @@ class TokenFiles:
         return replace(token, uid=_UID, version=_version(content))
 
     def _is_in_place(self) -> bool:
-        """Whether the directory at the path is the one that was locked."""
-        return _lock_id(self._directory) == self._lock_id
+        """Whether the directory at the path is the one that was locked.
+
+        Removing the lock file changes nothing, but another one may have been locked by another process.
+        """
+        directory_id, lock_id = _file_ids(self._directory)
+        return directory_id == self._id and lock_id in (None, self._lock_id)
 
     def _replace(self, request: Request, token: StoredToken) -> StoredToken:
         path, content = self._path(request), _encode(request, token)
@@ -165,13 +169,18 @@ class TokenFiles:
         return self._directory / f"{token_secret_name(request)[1]}.json"
 
 
-def _lock_id(directory: Path | None) -> tuple[int, int] | None:
-    """Identify the lock file; None if it does not exist. On another volume, its inode can have the same number."""
+def _file_ids(directory: Path | None) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Identify a directory and its lock file; None for what does not exist."""
+    return (_file_id(directory), _file_id(directory / LOCK)) if directory else (None, None)
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Identify a file. On another volume, an inode can have the same number."""
     try:
-        status = (directory / LOCK).stat() if directory else None
+        status = path.stat()
     except OSError:
         return None
-    return (status.st_dev, status.st_ino) if status else None
+    return status.st_dev, status.st_ino
 
 
 def _write_unless_gone(path: Path, content: bytes, reported_path: Path) -> bool:

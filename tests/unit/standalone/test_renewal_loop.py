@@ -315,11 +315,12 @@ async def test_renewals_continue_while_the_file_system_does_not_respond(
     def recover(run: StandaloneRun) -> None:
         assert run.calls == 2 * 3
         assert run.condition("Ready") == ("True", "Renewed")
+        assert sum("does not respond" in message for message in caplog.messages) == 1
         run.write_manifest(suspend=True)
         responds.set()
 
     monkeypatch.setattr(ManifestFile, "has_changed", hang)
-    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.002)
+    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
     run = StandaloneRun(tmp_path, {5 * MINUTE: recover})
     run.outside.aws.life = 3 * MINUTE
     try:
@@ -330,7 +331,6 @@ async def test_renewals_continue_while_the_file_system_does_not_respond(
 
     # The file system responds again, and the new manifest is used.
     assert (run.calls, cache.failure) == (2 * 3, "spec.suspend is set: nothing is renewed")
-    assert sum("does not respond" in message for message in caplog.messages) == 1
 
 
 def store_with_bug(method: str) -> type[FileStore]:

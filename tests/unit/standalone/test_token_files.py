@@ -274,6 +274,16 @@ async def test_replaced_state_directory_is_refused(
         assert loaded.value == NEXT.value
 
 
+async def test_only_another_lock_file_stops_the_use_of_a_directory(tmp_path: Path) -> None:
+    with locked_directory(tmp_path, 0o700):
+        tokens, created = await stored(tmp_path)
+        (tmp_path / LOCK).rename(tmp_path / "..old-lock")
+        assert await tokens.read(REQUEST) == created
+        (tmp_path / LOCK).touch()
+        with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
+            await tokens.read(REQUEST)
+
+
 async def test_another_volume_is_not_taken_for_the_state_directory(tmp_path: Path) -> None:
     """The first file of a new volume always has the same inode number."""
     state = tmp_path / "state"
