@@ -42,7 +42,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
 _PAUSES = (0.2, 1.0)
-# Larger bodies are decoded one at a time: a tenant can make objects huge, and all workers may read them at once.
+# Larger bodies are encoded and decoded one at a time: a tenant can make them huge, and all workers may use them.
 _SMALL_BODY_BYTES = 128 * 1024
 _TIMEOUT_SECONDS = 10
 # After a timeout. The API server ends a write after 34 s, so admission webhooks may take that long, and a list after
@@ -110,7 +110,7 @@ class _Call:
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: object = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     is_list: bool = False
 
     @property
@@ -158,8 +158,10 @@ class ApiClient:
             )
 
         try:
-            headers = {"Content-Type": kind, "Accept": accept}
-            return await self._send(_Call(method, path, query or {}, headers, body), decode)
+            headers, encoded = {"Content-Type": kind, "Accept": accept}, await self._encode(path, body, kind)
+            # Not kept during the request: with the data of a Secret it may take more than a megabyte.
+            del body
+            return await self._send(_Call(method, path, query or {}, headers, encoded), decode)
         except UnreadableBodyError as error:
             raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
 
@@ -209,9 +211,7 @@ class ApiClient:
         timeout = _timeout(timeout_seconds)
         try:
             headers = await self._headers(call.headers)
-            async with self._open(
-                call.method, call.path, call.query, headers, _encoded(call), timeout=timeout
-            ) as response:
+            async with self._open(call.method, call.path, call.query, headers, call.body, timeout=timeout) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 content = b"" if is_temporary else await read_body(response.content, limit)
@@ -224,6 +224,11 @@ class ApiClient:
         if len(content) <= _SMALL_BODY_BYTES:
             return decode(status, content)
         return await self._limiter.run(namespace_in(call.path), partial(decode, status, content))
+
+    async def _encode(self, path: str, body: object, kind: str) -> bytes | None:
+        if _characters(body) <= _SMALL_BODY_BYTES:
+            return _encoded(body, kind)
+        return await self._limiter.run(namespace_in(path), partial(_encoded, body, kind))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
@@ -296,15 +301,23 @@ class ApiClient:
         )
 
 
+def _characters(body: object) -> int:
+    """Return how many characters the data and annotations of a manifest have."""
+    if not isinstance(body, Mapping):
+        return 0
+    texts = {**body.get("data", {}), **(body.get("metadata", {}).get("annotations") or {})}
+    return sum(len(text) for text in texts.values() if text)
+
+
 def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=10)
 
 
-def _encoded(call: _Call) -> bytes | None:
-    if call.body is None:
+def _encoded(body: object, kind: str) -> bytes | None:
+    if body is None:
         return None
-    content = msgspec.json.encode(call.body)
-    if call.headers["Content-Type"] != APPLY:
+    content = msgspec.json.encode(body)
+    if kind != APPLY:
         return content
     return _NOT_IN_YAML.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), content)
 

@@ -13,8 +13,8 @@ Visit = Callable[[str], None]
 class Batches:
     """Visits the TokenRequests that a change affects: at once if there are few, otherwise in the background.
 
-    A tenant can keep changing a Secret that thousands of its TokenRequests use. In the background, changes with the
-    same key count as one, and are handled at most once a second.
+    A tenant can keep changing a Secret that thousands of its TokenRequests use, or let the issuer of all of them fail
+    and recover. In the background, changes with the same key count as one, and are handled at most once a second.
     """
 
     def __init__(self, report: Callable[[Exception], object]) -> None:

@@ -54,7 +54,7 @@ class Controller:
         self._scope = conflict_reporter.scope
         self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
-        self.batches = Batches(functools.partial(report_bug, deps.metrics, "a change of a Secret"))
+        self.batches = Batches(functools.partial(report_bug, deps.metrics, "a change that concerns many TokenRequests"))
         self._store.check_existence(self.index.entries.__contains__)
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
@@ -120,17 +120,25 @@ class Controller:
     def on_service_recovered(self, service: str) -> None:
         """Retry the requests that failed because of a service that has recovered."""
         now = self._deps.now()
-        for uid in self.index.failed_because_of(service):
-            state = self.index.entries[uid].state
-            if state.failure:
-                self.index.update(uid, state=replace(state, failure=replace(state.failure, next_attempt_time=now)))
+
+        def retry(uid: str) -> None:
+            entry = self.index.entries.get(uid)
+            if entry and entry.failed_service == service and (failure := entry.state.failure):
+                self.index.update(uid, state=replace(entry.state, failure=replace(failure, next_attempt_time=now)))
                 self._work_queue.expedite(uid, now)
+
+        uids = functools.partial(self.index.failed_because_of, service)
+        self.batches.visit(("recovered", service), uids, retry)
 
     def on_namespace_free(self, namespace: str) -> None:
         """Resume the requests in a namespace, or in all if it is empty, that another installation has released."""
-        for uid in self.index.uids(namespace):
-            if due := self._first_due(self.index.entries[uid]):
+
+        def resume(uid: str) -> None:
+            if (entry := self.index.entries.get(uid)) and (due := self._first_due(entry)):
                 self._work_queue.expedite(uid, due)
+
+        uids = functools.partial(self.index.uids, namespace)
+        self.batches.visit(("free", namespace), uids, resume)
 
     def on_clock_set(self, step: timedelta) -> None:
         """Retry the requests whose failure may be due to a wrong clock.

@@ -55,10 +55,11 @@ class Entry:
 
 
 class RequestIndex:
-    """The TokenRequests that exist, by uid, by target, by source, and by the service because of which they failed."""
+    """The TokenRequests that exist, by uid, namespace, target, source, and the service that failed."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self._by_namespace: defaultdict[str, set[str]] = defaultdict(set)
         self._by_secret: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_service: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -66,6 +67,7 @@ class RequestIndex:
         """Add or replace an entry."""
         self.drop(entry.request.uid)
         self._store(entry)
+        self._by_namespace[entry.request.namespace].add(entry.request.uid)
         for name in _secrets(entry.request):
             self._by_secret[name].add(entry.request.uid)
 
@@ -84,13 +86,14 @@ class RequestIndex:
 
     def uids(self, namespace: str) -> set[str]:
         """Return the uids of all requests in a namespace, or in all namespaces."""
-        return {uid for uid, entry in self.entries.items() if namespace in ("", entry.request.namespace)}
+        return set(self._by_namespace.get(namespace, ()) if namespace else self.entries)
 
     def drop(self, uid: str) -> Entry | None:
         """Remove a request, and its metrics with it."""
         entry = self.entries.pop(uid, None)
         if entry:
             _discard(self._by_service, entry.failed_service, uid)
+            _discard(self._by_namespace, entry.request.namespace, uid)
             for name in _secrets(entry.request):
                 _discard(self._by_secret, name, uid)
         return entry

@@ -121,8 +121,11 @@ class SecretStore:
                 # The watch may have shown a Secret of somebody else during the exchanges. It need not have a field in
                 # common with ours, so an apply could succeed.
                 if known is None or is_ours(request, known):
-                    manifest = self._manifest(request, issuance, data, known)
-                    response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
+                    # Not in a variable, which would keep it in memory until the response arrives.
+                    response = await self._api.request(
+                        "PATCH", path, self._manifest(request, issuance, data, known),
+                        kind=APPLY, query=query, accept=ONE,
+                    )  # fmt: skip
                 if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
                     response, known = await self._force(request, issuance, data)
                 if response.is_error:

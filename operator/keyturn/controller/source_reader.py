@@ -114,12 +114,13 @@ async def read_value(
 class ServiceAccounts:
     """Requests ServiceAccount tokens for audiences other than the API server.
 
-    Verifies once for each set of audiences that the API server itself does not accept the token.
+    Verifies once for each ServiceAccount and set of audiences that the API server itself does not accept the token. Not
+    once for all ServiceAccounts: anyone who deletes one before its token is verified makes the API server refuse it.
     """
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
-        self._checked: LruDict[tuple[str, ...], bool] = LruDict(_MAX_AUDIENCES)
+        self._checked: LruDict[tuple[str, str, tuple[str, ...]], bool] = LruDict(_MAX_AUDIENCES)
 
     async def make_token(self, namespace: str, name: str, audiences: tuple[str, ...], seconds: int) -> str:
         """Request a token (the token subresource of a ServiceAccount).
@@ -141,7 +142,8 @@ class ServiceAccounts:
             message = f"no token could be requested for ServiceAccount {name}: {response.message}"
             raise RefusedError("SourceNotFound", message)
         token = str(response.body["status"]["token"])
-        if not self._checked.get(audiences):
+        key = (namespace, name, audiences)
+        if not self._checked.get(key):
             if await self._api.user_of(token) == f"system:serviceaccount:{namespace}:{name}":
                 accepted = ", ".join(audiences)
                 raise RefusedError(
@@ -150,7 +152,7 @@ class ServiceAccounts:
                     " the audiences of serviceAccount to an audience that only the recipient accepts and that the"
                     " operator's settings (sources.audiences) allow",
                 )
-            self._checked.put(audiences, value=True)
+            self._checked.put(key, value=True)
         return token
 
 

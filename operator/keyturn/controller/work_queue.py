@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ _RESERVED = 8
 _SLOW_SECONDS = 0.25
 # While reconciliations are slow, up to this many times as many workers are busy.
 _MAX_WORKERS_FACTOR = 4
+# A namespace that has had a longer one recently gets only one of these workers.
+_LONG_SECONDS, _HALF_LIFE_SECONDS = 1.0, 30.0
 # About as long as a short reconciliation takes.
 _ROUND_SECONDS = 0.05
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
@@ -50,8 +53,9 @@ class WorkQueue:
     Otherwise a namespace with short reconciliations would have few of them while many namespaces have longer ones.
 
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
-    all. So do additional workers, up to four times as many in total, while reconciliations are slow. Many or slow
-    requests delay only their own namespace.
+    all. Additional workers replace those with slow reconciliations, up to four times as many in total. They serve
+    namespaces that have no busy worker, and those whose recent reconciliations were all short. Many or slow requests
+    delay only their own namespace.
 
     Due times are arguments; only the duration of a reconciliation is measured, with the clock of the event loop.
     """
@@ -67,6 +71,9 @@ class WorkQueue:
         self._without_worker: set[str] = set()
         # The reconciliations that take long, and the timers that notice this.
         self._slow: set[str] = set()
+        # By namespace: how many of them there are, and how long the longest recent one took, and when it ended.
+        self._slow_in: Counter[str] = Counter()
+        self._longest: dict[str, tuple[float, float]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
@@ -110,7 +117,9 @@ class WorkQueue:
     def get(self, now: datetime) -> str | None:
         """Return the request to reconcile now, if one is due and a worker is free. Call `done` afterwards."""
         in_progress = len(self._busy) - len(self._without_worker)
-        if in_progress - min(len(self._slow), (_MAX_WORKERS_FACTOR - 1) * self.workers) >= self.workers:
+        # The workers that are not replaced by additional ones.
+        occupied = in_progress - min(len(self._slow), (_MAX_WORKERS_FACTOR - 1) * self.workers)
+        if occupied >= self.workers:
             return None
         while self._delayed and self._delayed[0][0] <= now:
             _, serial, uid = heapq.heappop(self._delayed)
@@ -122,7 +131,8 @@ class WorkQueue:
                     self._rounds[queued.namespace] = max(self._round, self._rounds.get(queued.namespace, 0))
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
-        item = self._next(only_idle=in_progress >= self.workers - self.workers // _RESERVED)
+        shared = self.workers - self.workers // _RESERVED
+        item = self._next(only_idle=occupied >= shared, only_short=in_progress >= shared)
         if item is None:
             return None
         _, _, uid, namespace = item
@@ -164,20 +174,39 @@ class WorkQueue:
         self._timers[uid] = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self.note_slow, uid)
 
     def note_slow(self, uid: str) -> None:
-        """Allow one more worker, for a namespace that has none, because this reconciliation takes long."""
-        if uid in self._busy and uid not in self._without_worker:
+        """Allow one more worker, for another namespace, because this reconciliation takes long."""
+        if uid in self._busy and uid not in self._without_worker | self._slow:
             self._slow.add(uid)
+            self._slow_in[self._busy[uid]] += 1
             self.changed.set()
 
     def _stop_timer(self, uid: str) -> None:
-        """Add the time that a busy reconciliation has taken to the rounds of its namespace."""
-        self._slow.discard(uid)
+        """Add the time that a busy reconciliation has taken to the rounds of its namespace, and note if it was long."""
+        namespace = self._busy[uid]
+        if uid in self._slow:
+            self._slow.discard(uid)
+            self._slow_in[namespace] -= 1
+            self._slow_in = +self._slow_in
         if timer := self._timers.pop(uid, None):
             timer.cancel()
-            remaining_seconds = max(0.0, timer.when() - asyncio.get_running_loop().time())
-            namespace = self._busy[uid]
+            ended = asyncio.get_running_loop().time()
+            seconds = ended - timer.when() + _SLOW_SECONDS
+            if seconds > max(_LONG_SECONDS, self._longest_seconds(namespace)):
+                self._longest[namespace] = (seconds, ended)
+                if len(self._longest) > _MAX_STALE_ENTRIES:
+                    del self._longest[min(self._longest, key=self._longest_seconds)]
             if namespace in self._rounds:
-                self._rounds[namespace] += (_SLOW_SECONDS - remaining_seconds) / _ROUND_SECONDS
+                self._rounds[namespace] += min(seconds, _SLOW_SECONDS) / _ROUND_SECONDS
+
+    def _longest_seconds(self, namespace: str) -> float:
+        if namespace not in self._longest:
+            return 0.0
+        seconds, ended = self._longest[namespace]
+        return seconds * float(0.5 ** ((asyncio.get_running_loop().time() - ended) / _HALF_LIFE_SECONDS))
+
+    def _is_short(self, namespace: str) -> bool:
+        """Whether no reconciliation of a namespace takes long, or has taken very long recently."""
+        return not self._slow_in[namespace] and self._longest_seconds(namespace) <= _LONG_SECONDS
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
@@ -249,11 +278,23 @@ class WorkQueue:
             self._first = [self._place(name, items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 
-    def _next(self, *, only_idle: bool) -> _Waiting | None:
+    def _next(self, *, only_idle: bool, only_short: bool) -> _Waiting | None:
         """Remove and return the next request; entries that were replaced by another `_offer` are dropped.
 
-        With `only_idle`, it must be of a namespace without a busy worker.
+        With `only_idle`, it must be of a namespace without a busy worker; with `only_short`, of such a namespace or one
+        whose reconciliations are short.
         """
+        skipped: list[tuple[_Load, float, _Waiting]] = []
+        try:
+            return self._search(skipped, only_idle=only_idle, only_short=only_short)
+        finally:
+            # At most one for each namespace with a busy worker.
+            for place in skipped:
+                heapq.heappush(self._first, place)
+
+    def _search(
+        self, skipped: list[tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool
+    ) -> _Waiting | None:
         while self._first:
             place = load, _, item = self._first[0]
             _, serial, uid, namespace = item
@@ -263,6 +304,9 @@ class WorkQueue:
                 return None
             heapq.heappop(self._first)
             if ready is None or not is_valid:
+                continue
+            if only_short and load[0] and not self._is_short(namespace):
+                skipped.append(place)
                 continue
             if self._is_current(serial, uid):
                 self._end_round(namespace)

@@ -1,10 +1,11 @@
 """Recognizes binary keys and certificates (DER, ITU-T X.690) by their first elements, without decoding them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_ID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
-_INDEFINITE = 0x80
+_INDEFINITE, _CONSTRUCTED = 0x80, 0x20
 _JAVA_KEYSTORE = b"\xfe\xed\xfe\xed"
 PRIVATE_KEY = "a private key"
 # The tags of the first two elements; for an integer, also its value: the version of the structure.
@@ -53,6 +54,23 @@ def is_element(content: bytes) -> bool:
     except IndexError:
         return False
     return end == len(content) and content[1] != _INDEFINITE
+
+
+def count_elements(content: bytes, limit: int) -> int:
+    """Return the number of elements at any depth, also in octet strings, but at most `limit`."""
+    number, ranges = 0, [(0, len(content))]
+    while ranges and number < limit:
+        position, end = ranges.pop()
+        with suppress(IndexError):
+            for tag, start, following in _elements(content, position):
+                if following > end:
+                    break
+                number += 1
+                if tag & _CONSTRUCTED or tag == _OCTET_STRING:
+                    ranges.append((start, following))
+                if following == end or number >= limit:
+                    break
+    return number
 
 
 def _elements(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:

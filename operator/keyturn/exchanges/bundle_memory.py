@@ -35,8 +35,8 @@ class _Use:
 class BundleMemory:
     """The bundles in use, by namespace. A single bundle is always allowed.
 
-    OpenSSL needs up to 20 bytes of memory for each byte of a certificate that consists of tiny extensions. It needs
-    them until the issuer has responded, and one tenant can occupy almost all workers with slow issuers.
+    OpenSSL needs about 8 bytes of memory for each character of usual certificates. It needs them until the issuer has
+    responded, and one tenant can occupy almost all workers with slow issuers.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -6,12 +6,14 @@ import ssl
 from functools import partial
 
 from keyturn.api.source import ValueRef
-from keyturn.core.der import is_element
+from keyturn.core.der import count_elements, is_element
 from keyturn.core.errors import RefusedError
 from keyturn.exchanges.context import Call
 
 # The bundle of all public certificate authorities, as Mozilla and AWS publish it, has 150 certificates in 220 KB.
 _MAX_BUNDLE_LENGTH, _MAX_CERTIFICATES = 512 * 1024, 300
+# The elements of DER, of which these certificates have 70 on average. For each, OpenSSL needs up to 120 bytes.
+_MAX_ELEMENTS, _ELEMENT_LENGTH = 30_000, 16
 # How many certificates are loaded at once. A key on the curve secp224r1 takes up to a millisecond.
 _BATCH = 4
 _LABEL = "(?:X509 )?CERTIFICATE-----"
@@ -26,8 +28,11 @@ async def load_ca_bundle(call: Call, ref: ValueRef) -> ssl.SSLContext:
     Raises RefusedError, and ThrottledError if the namespace uses too many large bundles.
     """
     bundle, run = await call.secret(ref, _MAX_BUNDLE_LENGTH), partial(call.context.cpu_limiter.run, call.namespace)
-    async with call.context.bundle_memory.reserve(call.namespace, len(bundle)) as hold:
-        certificates = await run(partial(_certificates, bundle))
+    certificates = await run(partial(_certificates, bundle))
+    elements = await run(partial(_count_elements, certificates))
+    # An element counts as so many characters of usual certificates.
+    length = max(len(bundle), elements * _ELEMENT_LENGTH)
+    async with call.context.bundle_memory.reserve(call.namespace, length) as hold:
         batches = [b"".join(certificates[start : start + _BATCH]) for start in range(0, len(certificates), _BATCH)]
         try:
             context = await run(partial(ssl.create_default_context, cadata=batches[0]))
@@ -39,6 +44,19 @@ async def load_ca_bundle(call: Call, ref: ValueRef) -> ssl.SSLContext:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         hold(context)
     return context
+
+
+def _count_elements(certificates: list[bytes]) -> int:
+    """Return how many elements the certificates have. Raises RefusedError (InvalidSpec) if they are too many."""
+    number = 0
+    for certificate in certificates:
+        number += count_elements(certificate, _MAX_ELEMENTS + 1 - number)
+    if number > _MAX_ELEMENTS:
+        problem = (
+            f"caBundleFrom contains certificates with more than {_MAX_ELEMENTS} names, extensions and other elements"
+        )
+        raise RefusedError("InvalidSpec", problem)
+    return number
 
 
 def _certificates(bundle: str) -> list[bytes]:

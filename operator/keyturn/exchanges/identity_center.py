@@ -169,6 +169,8 @@ async def get_role_credentials(
         "accessToken": require_safe(values.current_token.value, "the access token"),
     }
     operation = _GET_ROLE_CREDENTIALS.for_resource(f"{spec.role_name} in account {spec.account_id}")
-    response = await call.context.aws.call(operation, call.region, parameters, quota_owner=spec.account_id)
+    response = await call.context.aws.call(
+        operation, call.region, parameters, quota_owner=spec.account_id, namespace=call.namespace
+    )
     credentials = response.credentials(operation, _CREDENTIALS)
     return replace(values, credentials=credentials, principal="", request_id=response.request_id)

@@ -262,6 +262,10 @@ async def _return_at_once(_: str) -> None:
     pass
 
 
+async def _compute_at_once(_: str, compute: Callable[[], Any]) -> Any:
+    return compute()
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """The stores, the exchanges, the clocks and `rand` (in [0, 1)).
@@ -269,6 +273,7 @@ class Dependencies:
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` reserves a slot for an exchange, or raises ThrottledError if Keyturn's own limit has been reached.
     `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
+    `compute` runs a function that may take some milliseconds, in the order of namespaces that CpuLimiter describes.
     `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
     it continues.
     """
@@ -286,6 +291,7 @@ class Dependencies:
     check_lease: Callable[[float], None] = lambda _: None
     free_worker: Callable[[str], None] = lambda _: None
     regain_worker: Callable[[str], Awaitable[None]] = _return_at_once
+    compute: Callable[[str, Callable[[], Any]], Awaitable[Any]] = _compute_at_once
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     min_interval: timedelta = timedelta(seconds=10)
@@ -379,4 +385,5 @@ def build_dependencies(  # noqa: PLR0913 - the composition root: each is a depen
             check_lease=check_lease,
             free_worker=workers.free,
             regain_worker=workers.regain,
+            compute=context.cpu_limiter.run,
         )

@@ -280,6 +280,21 @@ async def test_token_is_exchanged_for_role_credentials(client: Aws, emulator: Em
     assert {values.credentials.secret_access_key, values.credentials.session_token} <= {*emulator.secrets()}
 
 
+async def test_namespaces_that_share_an_account_share_its_rate() -> None:
+    class Recorder:
+        namespace = ""
+
+        async def call(self, *_: object, namespace: str = "", **__: object) -> None:
+            self.namespace = namespace
+            raise UnavailableError("Unavailable", "recorded")
+
+    recorder: Any = Recorder()
+    with pytest.raises(UnavailableError, match="recorded"):
+        await get_role_credentials(recorder, "token")
+
+    assert recorder.namespace == "billing"
+
+
 @pytest.mark.parametrize("changes", [{"roleName": "Admin"}, {"accountId": "999999999999"}])
 async def test_unassigned_permission_set_is_denied(changes: dict[str, str], client: Aws, emulator: Emulator) -> None:
     with pytest.raises(KeyturnError) as raised:

@@ -228,6 +228,10 @@ async def test_ca_bundle_may_contain_comments(comment: str, issuer: OauthIssuer,
             "a certificate that is damaged",
         ),
         "too many": (PEM.format("") * 301, "301 certificates; at most 300 are allowed"),
+        "names without end": (
+            PEM.format(base64.b64encode(b"\x30\x82\xf2\x30" + 31_000 * b"\x82\0").decode()),
+            "certificates with more than 30000 names, extensions and other elements",
+        ),
         "slow to decode": (
             crafted_certificate(1),
             "a certificate with explicit elliptic curve parameters; use one with a named curve",

@@ -3,7 +3,7 @@ import base64
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
@@ -103,6 +103,23 @@ async def test_large_response_is_decoded_alone(size: int, namespaces: list[str])
         response = await api.request("GET", SECRET)
 
     assert select(response.body["data"], ["token"]) == data
+    assert limiter.namespaces == namespaces
+
+
+@pytest.mark.parametrize(
+    ("body", "namespaces"),
+    [
+        ({"data": {"token": "x" * 1000}}, []),
+        ({"data": {"token": "x" * 200_000}}, ["billing"]),
+        ({"metadata": {"annotations": {"example.com/note": "x" * 200_000}}}, ["billing"]),
+    ],
+)
+async def test_large_manifest_is_encoded_alone(body: dict[str, Any], namespaces: list[str]) -> None:
+    limiter, responses = RecordingLimiter(), Responses(200)
+    async with served(responses.response, limiter=limiter) as api:
+        await api.request("PATCH", SECRET, body, kind=APPLY)
+
+    assert [json.loads(sent) for *_, sent in responses.requests] == [body]
     assert limiter.namespaces == namespaces
 
 

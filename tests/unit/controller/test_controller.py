@@ -233,9 +233,7 @@ async def test_source_of_many_requests_is_handled_in_the_background() -> None:
     operator.outside.now = later
     operator.controller.on_source_secret(meta, _alive=True)
     assert operator.work_queue.get(later) is None
-    work = asyncio.create_task(operator.controller.batches.run())
-    await asyncio.sleep(0.1)
-    work.cancel()
+    await work_in_the_background(operator)
 
     assert await operator.reconcile_due() == 1000
 
@@ -348,6 +346,41 @@ async def test_recovered_service_retries_its_failed_requests(
     operator.controller.on_service_recovered(system)
 
     assert await operator.reconcile_due(NOW + SECOND) == reconciliations
+
+
+async def test_recovery_of_many_requests_is_handled_in_the_background() -> None:
+    operator = Operator()
+    operator.outside.rand = 0.9
+    operator.aws.failures = [unreachable("sts")] * 200
+    for number in range(200):
+        await operator.controller.on_request(manifest(f"acme-{number}"), alive=True)
+    await operator.reconcile_due()
+    operator.outside.now = later = NOW + SECOND
+
+    operator.controller.on_service_recovered("sts")
+    assert operator.work_queue.get(later) is None
+    await work_in_the_background(operator)
+
+    assert await operator.reconcile_due() == 200
+
+
+async def test_release_of_a_large_namespace_is_handled_in_the_background() -> None:
+    operator = Operator()
+    for number in range(200):
+        await operator.controller.on_request(manifest(f"acme-{number}"), alive=True)
+        operator.work_queue.add(f"acme-{number}-0001", None, None, "billing")
+
+    operator.controller.on_namespace_free("billing")
+    assert operator.work_queue.get(operator.outside.now) is None
+    await work_in_the_background(operator)
+
+    assert await operator.reconcile_due() == 200
+
+
+async def work_in_the_background(operator: Operator) -> None:
+    work = asyncio.create_task(operator.controller.batches.run())
+    await asyncio.sleep(0.1)
+    work.cancel()
 
 
 def change_region(operator: Operator, region: str) -> Checkpoint:

@@ -90,7 +90,9 @@ class Simulation:
             path = f"/apis/keyturn.dev/v1alpha1/namespaces/{namespace}/tokenrequests/{number}"
             server.put(path, metadata=body["metadata"])
             await controller.on_request(body, alive=True)
-        running = asyncio.create_task(run(work_queue, controller.run_one, self.now, lambda _: None))
+        running = asyncio.gather(
+            run(work_queue, controller.run_one, self.now, lambda _: None), controller.batches.run()
+        )
         await asyncio.sleep(until)
         running.cancel()
         return sum(entry.state.failure is not None for entry in controller.index.entries.values())

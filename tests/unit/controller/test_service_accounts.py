@@ -50,6 +50,18 @@ async def test_token_that_the_api_server_accepts_is_refused() -> None:
         assert "planted" not in refused.value.message
 
 
+async def test_audience_is_checked_for_each_service_account() -> None:
+    """The ServiceAccount of a tenant is deleted before its token is verified, so the API server refuses the token."""
+    server = Server("")
+    server.responses[PATH.replace("billing", "tenant")] = server.responses[PATH]
+    accounts = ServiceAccounts(server)
+    await accounts.make_token("tenant", *ARGUMENTS[1:])
+    server.user = USER
+
+    with pytest.raises(RefusedError, match="accepts tokens for sts"):
+        await accounts.make_token(*ARGUMENTS)
+
+
 async def test_review_that_returns_another_user_is_ignored() -> None:
     assert await ServiceAccounts(Server("system:admin")).make_token(*ARGUMENTS) == "planted"
 

@@ -135,6 +135,33 @@ async def test_slow_requests_of_many_tenants_do_not_delay_others(call_seconds: f
     assert max(delays) < timedelta(seconds=1)
 
 
+@pytest.mark.parametrize("call_seconds", [1.5, 5.0, 12.0])
+@in_virtual_time
+async def test_slow_requests_leave_more_than_one_worker_to_others(call_seconds: float) -> None:
+    """Another namespace has more renewals than one worker can make: four in a second, each of which takes 0.4 s."""
+    cluster = Cluster(call_seconds=0.4, work_queue=WorkQueue(16))
+
+    async def run_one(uid: str) -> None:
+        if uid.startswith("tenant"):
+            await asyncio.sleep(call_seconds)
+            cluster.add(uid, cluster.now(), cluster.now())
+        else:
+            await cluster.run_one(uid)
+
+    for number in range(100):
+        cluster.add(f"tenant-{number % 20}/{number}", cluster.now(), cluster.now())
+    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
+    for number in range(240):
+        await asyncio.sleep(0.25)
+        cluster.add(f"other/{number}", cluster.now(), cluster.now() + SHORT)
+    await asyncio.sleep(2)
+    running.cancel()
+    others = [late for uid, late in cluster.late if uid.startswith("other")]
+
+    assert len(others) == 240
+    assert max(others) < timedelta(seconds=1)
+
+
 @pytest.mark.parametrize("call_seconds", [0.2, 0.24, 5.0])
 @in_virtual_time
 async def test_calls_of_many_tenants_to_an_issuer_do_not_delay_others(call_seconds: float) -> None:

@@ -1,4 +1,4 @@
-from keyturn.core.der import describe_der, is_element
+from keyturn.core.der import count_elements, describe_der, is_element
 from tests.support.cases import cases
 from tests.support.client_key_forms import BINARY
 
@@ -22,3 +22,20 @@ def test_binary_key_or_certificate_is_recognized(content: bytes, description: st
 )
 def test_single_element_is_recognized(content: bytes, *, expected: bool) -> None:
     assert is_element(content) is expected
+
+
+@cases(
+    "content, number",
+    {
+        "one element": (b"\x02\x01\x07", 1),
+        "a sequence of two": (b"\x30\x04\x05\x00\x05\x00", 3),
+        "names in an extension": (b"\x30\x0b\x06\x01\x2a\x04\x06\x30\x04\x82\x00\x82\x00", 6),
+        "a sequence of indefinite length": (b"\x30\x80\x05\x00\x05\x00\x00\x00", 4),
+        "an incomplete element": (b"\x30\x04\x05\x00\x05", 0),
+        "an element that is longer than its sequence": (b"\x30\x02\x05\x02", 1),
+        "nothing": (b"", 0),
+        "more than the limit": (b"\x30\x14" + 10 * b"\x05\x00", 8),
+    },
+)
+def test_elements_at_any_depth_are_counted(content: bytes, number: int) -> None:
+    assert count_elements(content, 8) == number

@@ -1,11 +1,13 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace as replace_struct
 
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID, data_hash
+from keyturn.core.state import ReconcileState
 from tests.support.dependencies import (
     ACCESS_TOKEN,
     HOUR,
@@ -14,6 +16,7 @@ from tests.support.dependencies import (
     ROLE,
     SECOND,
     FakeEnvironment,
+    attempt,
     environment,
     issued,
     request,
@@ -39,6 +42,20 @@ async def test_first_issue_is_dry_run_and_then_written_once() -> None:
     assert outcome.reason == "SecretMissing"
     assert env.store.calls == {"read_target": 1, "read_source": 1, "dry_run": 1, "write": 1}
     assert env.aws.calls == ["licenseManagerGetAccessToken", "assumeRoleWithWebIdentity"]
+
+
+async def test_data_is_rendered_in_the_order_of_the_limiter() -> None:
+    """An issuer could otherwise release its responses to all workers in one iteration of the event loop."""
+    env, rendered = environment(), list[tuple[str, str]]()
+
+    async def compute(namespace: str, render: Callable[[], Any]) -> Any:
+        issuance, data = render()
+        rendered.append((namespace, data["AWS_ACCESS_KEY_ID"]))
+        return issuance, data
+
+    await attempt(replace(env.deps, compute=compute), request(), ReconcileState())
+
+    assert rendered == [("billing", env.secrets.data("acme")["AWS_ACCESS_KEY_ID"])]
 
 
 async def test_written_data_is_the_result_of_the_last_exchange() -> None:
