@@ -34,13 +34,14 @@ class CpuLimiter:
         The next computation starts after a pause that is as long as this computation.
         """
         await self._acquire(namespace)
-        started = time.monotonic()
+        # Not the time that passes: on a busy machine, the pauses would become longer, too.
+        started = time.thread_time()
         try:
             return compute()
         finally:
-            ended = time.monotonic()
-            self._add(namespace, ended - started, ended)
-            asyncio.get_running_loop().call_later(ended - started, self._release)
+            seconds = time.thread_time() - started
+            self._add(namespace, seconds, time.monotonic())
+            asyncio.get_running_loop().call_later(seconds, self._release)
 
     async def _acquire(self, namespace: str) -> None:
         if not self._is_running:
