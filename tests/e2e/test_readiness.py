@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cluster.api_proxy import ApiProxy
 from tests.support.cluster.operator import Operator, running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -49,3 +50,14 @@ def test_operator_that_may_not_list_secrets_is_not_ready(
         installed.kubectl("create", "clusterrolebinding", "limited-secrets", "--clusterrole=limited-secrets", account)
         # Other tests may have left the Lease of another installation, which /readyz mentions.
         until(lambda: readiness(operator).startswith("ok\n"), seconds=30)
+
+
+def test_operator_that_may_not_read_its_lease_is_not_ready(
+    installed: ControlPlane, aws: Emulator, tmp_path: Path
+) -> None:
+    with ApiProxy.running(installed) as proxy:
+        proxy.add_fault("leases/keyturn$", 403, '{"kind": "Status", "apiVersion": "v1", "message": "no right"}')
+        with running_operator(proxy, aws, tmp_path) as operator:
+            until(lambda: "no right" in readiness(operator))
+            proxy.clear_faults()
+            until(lambda: readiness(operator).startswith("ok\n"), seconds=30)

@@ -3,10 +3,12 @@
 import asyncio
 import copy
 from collections import ChainMap
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.cluster_scope import ClusterScope
+from keyturn.controller.leader_election import Lease
 from keyturn.controller.scope import NamespacedScope, Scope
 from keyturn.metrics import Metrics
 from tests.support.api_server import ApiServer
@@ -32,6 +34,9 @@ class FakeScope(Scope):
 
     async def claim(self, namespace: str) -> str:
         return self.conflict(namespace) or self.refusal
+
+    def leases(self) -> Sequence[Lease]:
+        return []
 
     def problem(self) -> str:
         return ""

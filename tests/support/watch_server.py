@@ -73,10 +73,12 @@ class WatchServer(ApiClient):
             yield one
 
 
-def events(server: WatchServer, metrics: Metrics | None = None, *, broken: str = "") -> list[str]:
+def events(
+    server: WatchServer, metrics: Metrics | None = None, *, broken: str = "", restored_at: str = ""
+) -> list[str]:
     """Watch until the server sends nothing more; return "+name" for each object and "-name" for each deletion.
 
-    The callback raises for the object `broken`.
+    The callback raises for the object `broken`. At the object `restored_at`, a Lease shows that etcd was restored.
     """
     reported: list[str] = []
 
@@ -84,10 +86,13 @@ def events(server: WatchServer, metrics: Metrics | None = None, *, broken: str =
         if meta.name == broken:
             raise OverflowError
         reported.append(f"{'+' if alive else '-'}{meta.name}")
+        if alive and meta.name == restored_at:
+            watch.on_restored()
 
-    async def watch() -> None:
-        boundary = Boundary("secret_watch", f"the watch of {PATH}", metrics or Metrics())
-        watch = SecretWatch(server, PATH, "a=b", on_secret, boundary)
+    boundary = Boundary("secret_watch", f"the watch of {PATH}", metrics or Metrics())
+    watch = SecretWatch(server, PATH, "a=b", on_secret, boundary)
+
+    async def run() -> None:
         async with asyncio.timeout(100_000), asyncio.TaskGroup() as tasks:
             task = tasks.create_task(watch.run())
             await server.finished.wait()
@@ -96,7 +101,7 @@ def events(server: WatchServer, metrics: Metrics | None = None, *, broken: str =
 
     loop = VirtualTime()
     try:
-        loop.run_until_complete(watch())
+        loop.run_until_complete(run())
     finally:
         loop.close()
     return reported

@@ -101,5 +101,7 @@ def fail(message: str) -> NoReturn:
 def exit_immediately(code: int) -> NoReturn:
     """Exit without waiting for threads: calls to AWS that hang would delay a normal exit by up to half a minute."""
     logging.shutdown()
-    sys.stdout.flush()
+    # None if the process was started with a closed stdout.
+    if sys.stdout:
+        sys.stdout.flush()
     os._exit(code)

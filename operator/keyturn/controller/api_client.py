@@ -17,6 +17,7 @@ import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.config import ConfigException
 
+from keyturn.controller.ca_file import trust_new_ca
 from keyturn.controller.response_body import (
     LIST,
     MAX_BYTES,
@@ -43,7 +44,10 @@ JSON = "application/json"
 _PAUSES = (0.2, 1.0)
 # Larger bodies are encoded and decoded one at a time: a tenant can make them huge, and all workers may use them.
 _SMALL_BODY_BYTES = 128 * 1024
-_TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=10)
+_TIMEOUT_SECONDS = 10
+# After a timeout. The API server ends a write after 34 s, so admission webhooks may take that long, and a list after
+# 60 s: to find the objects with a label, it may have to read all objects of the cluster.
+_LONGEST_WRITE_SECONDS, _LONGEST_LIST_SECONDS = 40, 65
 # Short, because each watch starts with a check that etcd was not restored.
 WATCH_SECONDS = 60
 # Only for dead connections: the server ends a watch earlier than this.
@@ -85,6 +89,10 @@ class ForbiddenError(UnavailableError):
     """The operator lacks the right to list."""
 
 
+class _NoResponseError(UnavailableError):
+    """The API server did not respond in time. It may need longer."""
+
+
 def secrets_path(namespace: str, name: str = "") -> str:
     """Return the path of a Secret, of all Secrets in a namespace or, if that is empty, in all namespaces."""
     place = f"/namespaces/{namespace}" if namespace else ""
@@ -103,6 +111,13 @@ class _Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
+    is_list: bool = False
+
+    @property
+    def longest_seconds(self) -> float:
+        if self.is_list:
+            return _LONGEST_LIST_SECONDS
+        return _TIMEOUT_SECONDS if self.method == "GET" else _LONGEST_WRITE_SECONDS
 
 
 class ApiClient:
@@ -167,33 +182,42 @@ class ApiClient:
             error = ForbiddenError if status == HTTPStatus.FORBIDDEN else UnavailableError
             raise error("Unavailable", f"listing {path}: {ApiResponse(status, body).message}")
 
-        return await self._send(_Call("GET", path, query, {"Accept": accept}), decode, limit)
+        return await self._send(_Call("GET", path, query, {"Accept": accept}, is_list=True), decode, limit)
 
     async def _send(self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
+        # Not the longest time at first: a connection may be broken, and the next one works.
+        timeout_seconds: float = _TIMEOUT_SECONDS
         for pause in (*_PAUSES, None):
             if call.method != "GET" and not self.may_write(call.path):
                 raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
-                decoded = await self._attempt(call, decode, limit)
+                decoded = await self._attempt(call, decode, limit, timeout_seconds)
             except UnavailableError as error:
                 if pause is None:
                     if error.service:
                         self._service_health.failed(SYSTEM)
                     raise
+                if isinstance(error, _NoResponseError):
+                    timeout_seconds = call.longest_seconds
                 await asyncio.sleep(pause)
             else:
                 self._service_health.worked(SYSTEM, time.monotonic())
                 return decoded
         raise AssertionError
 
-    async def _attempt(self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int) -> _Decoded:
+    async def _attempt(
+        self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int, timeout_seconds: float
+    ) -> _Decoded:
+        timeout = _timeout(timeout_seconds)
         try:
             headers = await self._headers(call.headers)
-            async with self._open(call.method, call.path, call.query, headers, call.body) as response:
+            async with self._open(call.method, call.path, call.query, headers, call.body, timeout=timeout) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 content = b"" if is_temporary else await read_body(response.content, limit)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                trust_new_ca(self._client.rest_client.ssl_context, self._client.configuration.ssl_ca_cert)
             raise _unreachable(error, service=SYSTEM) from None
         if is_temporary:
             raise UnavailableError("Unavailable", f"the API server returned HTTP {status}", service=SYSTEM)
@@ -217,7 +241,7 @@ class ApiClient:
         headers = {"Content-Type": JSON, "Accept": JSON, "User-Agent": "keyturn", "Authorization": f"Bearer {token}"}
         data = msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
         try:
-            async with self._open("POST", path, {}, headers, data) as response:
+            async with self._open("POST", path, {}, headers, data, timeout=_timeout(_TIMEOUT_SECONDS)) as response:
                 status, content = response.status, await read_body(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableBodyError) as error:
             raise _unreachable(error) from None
@@ -258,7 +282,7 @@ class ApiClient:
         headers: Mapping[str, str],
         data: bytes | None = None,
         *,
-        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+        timeout: aiohttp.ClientTimeout,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         rest = self._client.rest_client
         if rest.pool_manager is None:
@@ -283,6 +307,10 @@ def _characters(body: object) -> int:
         return 0
     texts = {**body.get("data", {}), **(body.get("metadata", {}).get("annotations") or {})}
     return sum(len(text) for text in texts.values() if text)
+
+
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=10)
 
 
 def _encoded(body: object, kind: str) -> bytes | None:
@@ -327,4 +355,5 @@ def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         why = f"the proxy returned HTTP {error.status}"
-    return UnavailableError("Unreachable", f"the API server did not respond ({why})", service=service)
+    kind = _NoResponseError if isinstance(error, TimeoutError) else UnavailableError
+    return kind("Unreachable", f"the API server did not respond ({why})", service=service)

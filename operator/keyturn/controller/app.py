@@ -105,6 +105,7 @@ class Operator:
         self._metrics = Metrics()
         self._service_health = ServiceHealth()
         self._lists: list[Callable[[], str]] = []
+        self._on_restored: list[Callable[[], None]] = []
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
         self._pending_tokens = PendingTokens(time.monotonic)
         self._is_stopping = False
@@ -122,6 +123,8 @@ class Operator:
             boundary = Boundary("lease", "keeping the Lease", self._metrics)
             lease = Lease(electing, options.election_namespace, options.lease_name, self._instance, self._now, boundary)
             scope = self._scope(electing)
+            for each in (lease, *scope.leases()):
+                each.on_restored = self._list_again
             self._metrics.leader.set(0)
             if not options.leader_elect:
                 lease.held_until = math.inf
@@ -147,6 +150,10 @@ class Operator:
                         await task
                 finally:
                     await self._pending_tokens.wait()
+
+    def _list_again(self) -> None:
+        for notify in self._on_restored:
+            notify()
 
     def _scope(self, api: ApiClient) -> Scope:
         options = self._options
@@ -177,7 +184,7 @@ class Operator:
             return key_secret.problem
         if not lease.responded.is_set():
             return "the API server has not responded yet"
-        return "; ".join(problem for each in (scope.problem, *self._lists) if (problem := each()))
+        return "; ".join(problem for each in (lambda: lease.denied, scope.problem, *self._lists) if (problem := each()))
 
     async def _start(
         self, lease: Lease, key_secret: IssuanceKeySecret, work: Callable[[], Coroutine[None, None, None]]
@@ -270,6 +277,7 @@ class Operator:
         )
         all_watches = list(itertools.chain(*watches.values()))
         self._lists = [*(watch.unlisted for watch in all_watches), responses.unlisted]
+        self._on_restored = [*(watch.on_restored for watch in all_watches), responses.on_restored]
         async with asyncio.TaskGroup() as tasks:
             for run in background:
                 tasks.create_task(run())

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
 from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
-from keyturn.controller.leader_election import LEASES, RETRY_SECONDS, Lease, holder_of
+from keyturn.controller.leader_election import ATTEMPT_SECONDS, LEASES, Lease, holder_of
 from keyturn.controller.object_list import PageSize, list_pages
 from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, label_of
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
@@ -123,6 +123,10 @@ class ClusterScope(Scope):
                     _log.warning("nothing is renewed in namespace %s: %s", namespace, self._failures[namespace])
             return "" if namespace in self._claimed else self._failures[namespace]
 
+    def leases(self) -> Sequence[Lease]:
+        """Return the Lease that shows that this installation is alive."""
+        return [self._own]
+
     def problem(self) -> str:
         """Return the message about a missing right, or ""."""
         return self._denied or self._own.denied
@@ -172,7 +176,7 @@ class ClusterScope(Scope):
         self._rival = ""
         if self._usable_from is None:
             # A younger installation that is already active stops as soon as it has read our Lease.
-            self._usable_from = read_at + (RETRY_SECONDS + self._hold_seconds if rivals else 0)
+            self._usable_from = read_at + (ATTEMPT_SECONDS + self._hold_seconds if rivals else 0)
         await self._read_namespaces(read_at)
 
     async def _read_namespaces(self, read_at: float) -> None:

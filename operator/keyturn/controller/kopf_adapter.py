@@ -16,6 +16,7 @@ from kubernetes.aio.client import Configuration
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL, VERSION
 from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
+from keyturn.controller.ca_file import trust_new_ca
 from keyturn.controller.request_responses import RequestResponses
 from keyturn.controller.streams import Backoff
 from keyturn.core.errors import UnavailableError
@@ -188,11 +189,21 @@ def kopf_session(
 
     context = info.as_ssl_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in app.load_configuration
+
+    async def trust_ca_file(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorCertificateError:
+            trust_new_ca(context, configuration.ssl_ca_cert)
+            raise  # kopf retries a lost connection.
+
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         headers=info.as_http_headers(),
         # The proxy's credentials are not in its URL: kopf logs the repr of exceptions, which contains the URL.
-        middlewares=(responses, authenticate_to_proxy) if configuration.proxy else (responses,),
+        middlewares=(responses, trust_ca_file, *((authenticate_to_proxy,) if configuration.proxy else ())),
         proxy=configuration.proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)

@@ -17,12 +17,15 @@ from keyturn.controller.streams import Boundary
 from keyturn.core.errors import LeaseLostError, UnavailableError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
+# How long an attempt may take, as in client-go: an API server that is overloaded, or an admission webhook, may be slow.
+ATTEMPT_SECONDS = 10
 # A standby tries more often: due requests wait during the handover of an upgrade.
 STANDBY_SECONDS = 1
 # Longer than an exchange takes. Only the save of a token can take longer, even forever if the API server refuses it.
 STOP_SECONDS = 30
 # Another candidate, or a tenant who may write the Lease, can set any duration.
 _MAX_DURATION_SECONDS = 600.0
+_SHORTEST_PAUSE = 1.0
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -33,7 +36,8 @@ class Lease:
 
     `held_until` is when our hold expires, in monotonic seconds, counted from the start of the request that renewed it.
     `responded` is set by the first response. `holder` is the other candidate that holds the Lease, `denied` the message
-    about a missing right, and `spec` the last spec that was written.
+    about a missing right, and `spec` the last spec that was written. `on_restored` is called if the Lease is older than
+    the one that this process has written, because etcd was restored from a backup.
     """
 
     def __init__(  # noqa: PLR0913 - they are independent
@@ -62,12 +66,14 @@ class Lease:
         self.holder = ""
         self.denied = ""
         self.spec: dict[str, Any] = {}
+        self.on_restored: Callable[[], None] = lambda: None
+        self._version = 0
 
-    async def acquire_or_renew(self) -> bool:
+    async def acquire_or_renew(self, limit_seconds: float = ATTEMPT_SECONDS) -> bool:
         """Acquire or renew the Lease if nobody else holds it. A lost or slow response is a failed attempt."""
         before = self.monotonic()
         try:
-            async with asyncio.timeout(RETRY_SECONDS):
+            async with asyncio.timeout(min(limit_seconds, ATTEMPT_SECONDS)):
                 acquired = await self._try_to_acquire()
         except Exception as error:  # noqa: BLE001 - no response ends the process
             self._boundary.report(error)
@@ -139,6 +145,10 @@ class Lease:
         if response.is_error:
             return self._has_written(response)
         lease, holder = response.body, holder_of(response.body)
+        before, self._version = self._version, int(lease["metadata"]["resourceVersion"])
+        if self._version < before:
+            _log.warning("the Lease %s is older than before: etcd was restored", self._name)
+            self.on_restored()
         if not self.is_free(lease):
             self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
             return False
@@ -154,6 +164,7 @@ class Lease:
             _log.warning("the Lease is forbidden: %s", response.message)
         if not response.is_error:
             self.holder, self.spec = "", response.body["spec"]
+            self._version = int(response.body["metadata"]["resourceVersion"])
         return not response.is_error
 
     def _spec(self, *, acquired: bool) -> dict[str, Any]:
@@ -205,8 +216,15 @@ async def lead(
 
 async def _keep(lease: Lease) -> None:
     """Renew the Lease until renewals fail for DEADLINE_SECONDS. Its remaining time is for the last write."""
-    while time.monotonic() < lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS):
-        await asyncio.sleep(RETRY_SECONDS)
+    attempted_at = lease.held_until - LEASE_SECONDS
+    while _seconds_to_deadline(lease) > 0:
+        # Slow attempts follow each other, because there is little time for a second one.
+        await asyncio.sleep(max(_SHORTEST_PAUSE, attempted_at + RETRY_SECONDS - lease.monotonic()))
         if not lease.is_held():
             return  # The process was frozen, and another operator may have held and released the Lease since.
-        await lease.acquire_or_renew()
+        attempted_at = lease.monotonic()
+        await lease.acquire_or_renew(_seconds_to_deadline(lease))
+
+
+def _seconds_to_deadline(lease: Lease) -> float:
+    return lease.held_until - (LEASE_SECONDS - DEADLINE_SECONDS) - lease.monotonic()

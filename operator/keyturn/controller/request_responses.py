@@ -34,8 +34,9 @@ from keyturn.core.errors import UnavailableError
 _MAX_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 2**16
 # The time limit for the headers of a page, and again for its body. With kopf's own timeout, a connection that hangs
-# would delay a list, and therefore all renewals after a start, by five minutes.
-_PAGE_SECONDS = 10
+# would delay a list, and therefore all renewals after a start, by five minutes. After a timeout, the next limit is
+# longer, because the API server may need longer.
+_PAGE_SECONDS, _LONGEST_PAGE_SECONDS = 10, 50
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
@@ -153,8 +154,12 @@ class RequestResponses:
         self.boundary = boundary
         self._unlisted = f"{PLURAL}.{GROUP} have not been listed yet"
         self._page_size = PageSize()
+        # The paths whose last list timed out.
+        self._slow: set[str] = set()
         self._uids: dict[str, set[str]] = {}
         self._versions: defaultdict[str, int] = defaultdict(int)
+        # The paths to list again, because etcd was restored.
+        self._outdated: set[str] = set()
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         # The longest pause before the next request, by path: a watch that ends at once must not be requested in a loop.
         self._pauses: dict[str, float] = {}
@@ -162,6 +167,10 @@ class RequestResponses:
     def unlisted(self) -> str:
         """Return why there has been no full list yet, or ""."""
         return self._unlisted
+
+    def on_restored(self) -> None:
+        """List all objects again, at the latest when the current watch ends: etcd was restored from a backup."""
+        self._outdated.update(self._versions)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -183,14 +192,15 @@ class RequestResponses:
     async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         path = request.url.path
         await self._secrets_listed(namespace_in(path))
+        seconds = _LONGEST_PAGE_SECONDS if path in self._slow else _PAGE_SECONDS
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
-            async with asyncio.timeout(_PAGE_SECONDS):
+            async with self._limited(path, seconds):
                 response = await handler(request)
             if response.status != HTTPStatus.OK:
                 return await self._refused(response)
             try:
-                async with asyncio.timeout(_PAGE_SECONDS):
+                async with self._limited(path, seconds):
                     content = await read_body(response.content, _MAX_BYTES)
                 page = decode_page(content, _API_VERSION, f"{KIND}List")
             except TimeoutError:
@@ -209,7 +219,17 @@ class RequestResponses:
             body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": [],
                     "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
             response.content = _Body(msgspec.json.encode(body))
+            self._slow.discard(path)
             return response
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, path: str, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            self._slow.add(path)
+            raise
 
     def _read_all(self, page: Page) -> Iterator[_Request]:
         for item in page.items:
@@ -240,7 +260,9 @@ class RequestResponses:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         path = request.url.path
-        if is_restored := await was_restored(self._api, path, self._versions[path]):
+        is_restored = path in self._outdated or await was_restored(self._api, path, self._versions[path])
+        if is_restored:
+            self._outdated.discard(path)
             self._on_list(frozenset(), namespace_in(path))
         response = await handler(request)
         if response.status == HTTPStatus.GONE:

@@ -26,7 +26,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.status import Status
 from keyturn.api.token_request import InvalidRequest
 from keyturn.controller.api_client import ApiClient, namespace_in
-from keyturn.controller.leader_election import RETRY_SECONDS, Lease, holder_of
+from keyturn.controller.leader_election import ATTEMPT_SECONDS, RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.request_index import Entry
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
@@ -72,6 +72,10 @@ class Scope(ABC):
     @abstractmethod
     async def claim(self, namespace: str) -> str:
         """Return "" if a renewal may start in a namespace, or why not."""
+
+    @abstractmethod
+    def leases(self) -> Sequence[Lease]:
+        """Return the Leases that this installation renews."""
 
     @abstractmethod
     def problem(self) -> str:
@@ -189,6 +193,10 @@ class NamespacedScope(Scope):
             return f"the Lease {namespace}/{LEASE_NAME} is not held: {lease.denied or 'no response'}"
         return ""
 
+    def leases(self) -> Sequence[Lease]:
+        """Return the Lease of each namespace."""
+        return list(self._leases.values())
+
     def problem(self) -> str:
         """Return the message about a missing right, or ""."""
         return next((lease.denied for lease in self._leases.values() if lease.denied and not lease.is_held()), "")
@@ -215,7 +223,7 @@ class _NamespaceLease(Lease):
         is_restarted = kind == HANDOVER and not self.usable_from
         if is_restarted or (is_foreign and kind in (CLUSTER, HANDOVER)):
             # Counted from the end of the request, because it may be processed as late as that.
-            self.usable_from = self.monotonic() + RETRY_SECONDS + self.seconds
+            self.usable_from = self.monotonic() + ATTEMPT_SECONDS + self.seconds
         return {"labels": {LABEL: HANDOVER if self.monotonic() < self.usable_from else NAMESPACED}}
 
 

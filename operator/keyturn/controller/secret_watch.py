@@ -155,6 +155,7 @@ class SecretWatch:
         self._boundary = boundary
         self._page_size = PageSize()
         self._version = 0
+        self._is_outdated = False
         # The objects that were reported, to detect those that are missing from the next list.
         self._reported: dict[str, tuple[str, str]] = {}
         self.listed = asyncio.Event()
@@ -163,6 +164,10 @@ class SecretWatch:
     def unlisted(self) -> str:
         """Return why there has been no list yet, or ""."""
         return "" if self.listed.is_set() else self._problem
+
+    def on_restored(self) -> None:
+        """List all objects again, at the latest when the current watch ends: etcd was restored from a backup."""
+        self._is_outdated = True
 
     async def run(self) -> None:
         """Watch until cancelled. A broken watch is resumed; after any other error, all objects are listed again.
@@ -173,8 +178,8 @@ class SecretWatch:
         while True:
             longest_pause = LONGEST_PAUSE_SECONDS
             try:
-                if self._version and await was_restored(self._api, self._path, self._version):
-                    self._version = 0
+                if self._version and (self._is_outdated or await was_restored(self._api, self._path, self._version)):
+                    self._version, self._is_outdated = 0, False
                     self._report_deleted(set())
                 if not self._version:
                     await self._list()

@@ -217,8 +217,9 @@ class WorkQueue:
             self._change_load(namespace, 0, -1)
         else:
             self._change_load(namespace, -1, 0)
-        if uid in self._queued:
-            self._queue(uid, self._queued[uid])
+        if queued := self._queued.get(uid):
+            # It may have been added before it was expedited, for example because its spec changed.
+            self.add(uid, queued.due, queued.expires, queued.namespace)
         self.changed.set()
 
     def next_due(self) -> datetime | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
@@ -23,20 +23,28 @@ AWS_KEYS = (*REQUIRED_AWS_KEYS, "AWS_SESSION_TOKEN")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token. `expires_at` is None if its expiration time is unknown."""
+    """A bearer token. `expires_at` is None if its expiration time is unknown.
+
+    `clock_lag` is by how much the local clock is behind the one by which `expires_at` was stated.
+    """
 
     value: str = field(repr=False)
     expires_at: datetime | None = None
+    clock_lag: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """AWS credentials. Long-lived access keys have neither a session token nor an expiration time."""
+    """AWS credentials. Long-lived access keys have neither a session token nor an expiration time.
+
+    `clock_lag`: see Token.
+    """
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(repr=False, default=None)
     expires_at: datetime | None = None
+    clock_lag: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,17 @@ class SourceValues:
 
 @dataclass(frozen=True, slots=True)
 class RegistryLogin:
-    """The login of a container registry. `host` is the host in its image names, `more_hosts` are additional hosts."""
+    """The login of a container registry. `host` is the host in its image names, `more_hosts` are additional hosts.
+
+    `clock_lag`: see Token.
+    """
 
     host: str
     username: str
     password: str = field(repr=False)
     expires_at: datetime | None = None
     more_hosts: tuple[str, ...] = ()
+    clock_lag: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)

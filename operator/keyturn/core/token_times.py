@@ -63,7 +63,7 @@ def token_expiry(
 ) -> datetime | None:
     """Return when an access token expires: by its response (within 366 days), else the `exp` of a JWT, else as assumed.
 
-    The response cannot make a JWT valid for longer than from `iat` to `exp`, which is independent of the local clock.
+    A JWT is not valid for longer than from `iat` to `exp`, whatever the response and the local clock say.
     An `exp` that is already past is returned only if nothing else is known: the most likely cause is a wrong clock.
     """
     issued_at, expires_at = jwt_times(token)
@@ -71,7 +71,7 @@ def token_expiry(
         longest = expires_at - issued_at if issued_at and expires_at else _LONGEST_LIFETIME
         return min(stated, requested_at + min(longest, _LONGEST_LIFETIME))
     if expires_at and expires_at > requested_at:
-        return expires_at
+        return min(expires_at, requested_at + (expires_at - issued_at)) if issued_at else expires_at
     return requested_at + assumed_lifetime if assumed_lifetime else expires_at
 
 

@@ -13,7 +13,7 @@ from botocore.model import ListShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
 from keyturn.api.times import rfc3339, whole_seconds
-from keyturn.core.clock import clock_skew_error, measure_skew
+from keyturn.core.clock import SIGNIFICANT_SKEW, clock_skew_error, measure_skew
 from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
 from keyturn.core.pipeline_values import MAX_SESSION_TOKEN_LENGTH, Credentials, require_safe
 from keyturn.core.proxies import NO_PROXIES, Proxies
@@ -46,6 +46,11 @@ class AwsResponse:
     requested_at: datetime
     clock_skew: timedelta = timedelta()
 
+    @property
+    def clock_lag(self) -> timedelta:
+        """By how much the local clock is behind AWS's. AWS does not refuse unsigned calls because of it."""
+        return self.clock_skew if self.clock_skew >= SIGNIFICANT_SKEW else timedelta()
+
     def credentials(self, operation: AwsOperation, names: CredentialNames) -> Credentials:
         """Read temporary credentials that have not expired.
 
@@ -61,7 +66,7 @@ class AwsResponse:
         )
         expires_at = expiration(operation, fields, parts[3])
         self.require_unexpired(operation, "credentials", expires_at)
-        return Credentials(key_id, secret, session_token, expires_at)
+        return Credentials(key_id, secret, session_token, expires_at, self.clock_lag)
 
     def require_unexpired(self, operation: AwsOperation, what: str, expires_at: datetime | None) -> None:
         """Raise an error if AWS returned something that had already expired when it was requested.

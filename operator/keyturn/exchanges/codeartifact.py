@@ -65,7 +65,7 @@ async def get_authorization_token(
     response.require_unexpired(operation, "a token", expires_at)
     return replace(
         values,
-        access_token=Token(token, expires_at),
+        access_token=Token(token, expires_at, response.clock_lag),
         package_endpoints=(*values.package_endpoints, *endpoints),
         request_id=response.request_id,
     )

@@ -49,6 +49,7 @@ async def get_authorization_token(
     logins = [_login(operation, authorization) for authorization in ([data] if spec.public else data)]
     for login in logins:
         response.require_unexpired(operation, "a token", login.expires_at)
+    logins = [replace(login, clock_lag=response.clock_lag) for login in logins]
     if spec.hosts:
         logins[:1] = [replace(login, more_hosts=spec.hosts) for login in logins[:1]]
     by_host = {login.host: login for login in (*values.registry_logins, *logins)}

@@ -136,7 +136,8 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
 
 
 def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime:
-    expires = expiry(request.spec.formats, values)
+    # Renewals and the status depend on the local clock, even if it is behind.
+    expires = expiry(request.spec.formats, values, is_local=True)
     if expires is None:
         raise UnknownExpiryError(_unknown_expiry(request))
     if expires <= now:

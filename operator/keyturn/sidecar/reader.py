@@ -44,6 +44,8 @@ class Reader:
             else:
                 self._last_read, cache.failure = fingerprint, ""
                 if credentials.expires_at <= cache.now():
+                    # Retry at the next poll: the clock may be wrong.
+                    self._last_read = None
                     cache.failure = f"the credentials in {self._secret.directory} expired at {credentials.expiration}"
                 else:
                     cache.publish(credentials)

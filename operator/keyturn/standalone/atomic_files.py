@@ -81,14 +81,17 @@ def locked_directory(directory: Path, mode: int, flock: Callable[[int, int], Non
 
     The kernel releases the lock when the process ends, even if it is killed.
     """
-    try:
-        directory.mkdir(mode=mode, parents=True, exist_ok=True)
-        file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StartupError(f"{directory} cannot be used: {error.strerror or error}") from None
+    descriptors: list[int] = []
     try:
         try:
-            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            descriptors.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            descriptors.append(os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StartupError(f"{directory} cannot be used: {error.strerror or error}") from None
+        try:
+            flock(descriptors[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_inode(descriptors[0], flock)
         except BlockingIOError:
             raise StartupError(f"another process uses {directory}: give each process its own directory") from None
         except OSError as error:
@@ -98,7 +101,18 @@ def locked_directory(directory: Path, mode: int, flock: Callable[[int, int], Non
             ) from None
         yield
     finally:
-        os.close(file)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _lock_inode(directory: int, flock: Callable[[int, int], None]) -> None:
+    """Lock the directory itself, because someone may remove the lock file. NFS does not support this."""
+    try:
+        flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
 
 
 class AtomicDir:

@@ -23,6 +23,8 @@ from keyturn.standalone.manifest_file import ManifestFile
 # The interval at which the files and the clock are checked.
 _POLL_SECONDS = 1.0
 _PAUSE_AFTER_BUG_SECONDS = 5.0
+# How long a check of the files delays a renewal: a file system may not respond.
+_CHECK_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +48,8 @@ class RenewalLoop:
         self._monotonic = monotonic
         self._clock_steps = ClockSteps(deps.now(), monotonic())
         self._state = ReconcileState()
+        self._check: asyncio.Future[object] | None = None
+        self._is_check_late = False
         self.status = self._logged_status = Status()
 
     async def run(self) -> None:
@@ -55,8 +59,7 @@ class RenewalLoop:
                 due = await self.reconcile()
                 self._log_changes()
                 await self._wait(due)
-                await asyncio.to_thread(self._expedite)
-                await asyncio.to_thread(self._read_manifest)
+                await self._check_files(self._apply_changes)
             except Exception as bug:  # noqa: BLE001 - a bug must stop neither the renewals nor the endpoint
                 report_bug(self._deps.metrics, self._request.namespaced_name, bug)
                 await self._deps.sleep(_PAUSE_AFTER_BUG_SECONDS)
@@ -93,8 +96,28 @@ class RenewalLoop:
             has_changed = (
                 bool(step)
                 or now < previous
-                or await asyncio.to_thread(lambda: self._manifest.has_changed() or self._store.has_changed())
+                or await self._check_files(lambda: self._manifest.has_changed() or self._store.has_changed())
             )
+
+    async def _check_files(self, check: Callable[[], object]) -> bool:
+        """Run a check of the files in a thread, and return whether its result is true.
+
+        If the file system does not respond, this returns False after a while, so that renewals continue. No other check
+        is started until the thread has ended.
+        """
+        self._check = self._check or asyncio.get_running_loop().run_in_executor(None, check)
+        await asyncio.wait({self._check}, timeout=_CHECK_SECONDS)
+        was_late, self._is_check_late = self._is_check_late, not self._check.done()
+        if self._is_check_late:
+            if not was_late:
+                _log.warning("a file system does not respond: no change to the files is noticed until it does")
+            return False
+        done, self._check = self._check, None
+        return bool(done.result())
+
+    def _apply_changes(self) -> None:
+        self._expedite()
+        self._read_manifest()
 
     def _read_manifest(self) -> None:
         """Read the manifest if it has changed. If this process cannot use it, log why and keep the previous one."""

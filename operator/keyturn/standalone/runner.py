@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import secrets
 import socket
 import time
@@ -72,8 +73,7 @@ def open_renewal_loop(
                 output.clean_up()
         except RefusedError as error:
             raise StartupError(error.message) from None
-        # Not the process ID: in a container every process has the same one.
-        holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        holder = holder_name()
         store = FileStore(sources, output, publisher.publish)
         projected = ProjectedToken(files.service_account_token_file, sources, environment.now)
         with build_dependencies(
@@ -92,6 +92,12 @@ def open_renewal_loop(
             loop = RenewalLoop(deps, store, manifest, request, publisher)
             metrics.export(loop.series, dict)
             yield loop
+
+
+def holder_name() -> str:
+    """Return a name for this process that no other process has. It contains only ASCII, as an intent requires."""
+    # Not the process ID: in a container every process has the same one.
+    return f"{re.sub(r'[^!-~]', '?', socket.gethostname())}-{secrets.token_hex(4)}"
 
 
 def exclusive_token_locks(holder: str, tokens: TokenFiles, namespace: str) -> TokenLocks:

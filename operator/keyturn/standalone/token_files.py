@@ -47,9 +47,9 @@ class TokenFiles:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._lock_inode = _lock_inode(directory)
+        self._id, self._lock_id = _file_ids(directory)
         # As long as it is open, Linux finds the directory after it was moved.
-        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._lock_inode else -1
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._id else -1
         self._original = Path(f"/proc/self/fd/{descriptor}")
 
     def clean_up(self) -> None:
@@ -93,7 +93,7 @@ class TokenFiles:
 
     def _read(self, request: Request) -> StoredToken | None:
         path = self._path(request)
-        if _lock_inode(self._directory) != self._lock_inode:
+        if not self._is_in_place():
             # For example, the volume was unmounted: with an empty directory, a consumed token would be sent again.
             raise UnavailableError("Unavailable", f"{self._directory} is no longer the directory locked at startup")
         try:
@@ -136,21 +136,26 @@ class TokenFiles:
             _log.warning("overwriting the stored token: %s", error)
             stored = None
         path = self._path(request)
-        if _is_missing(path.parent):
-            path = self._original / path.name
         if stored and stored.family and token.family and is_superseded(token.family, stored.family):
             _log.warning("%s already contains a newer token than the one to save", path)
             return stored
-        with reporting_write_errors(path):
-            try:
-                replace_file(path, content, _hidden(path, _RESERVED))
-            except OSError as error:
-                if error.errno == _DEVICE_GONE or _is_missing(path.parent):
-                    problem = f"{self._directory} no longer exists"
-                    advice = "sign in again (keyturn login)"
-                    raise StorageGoneError("WriteDenied", f"{problem}; {advice}") from None
-                raise
+        is_saved = not _is_missing(self._original) and _write_unless_gone(self._original / path.name, content, path)
+        if not (is_saved and self._is_in_place()):
+            # Another directory may be at the path, for example because the volume was unmounted. Nobody knows which of
+            # the two the next process will use.
+            is_saved = _write_unless_gone(path, content, path) or is_saved
+        if not is_saved:
+            problem, advice = f"{self._directory} no longer exists", "sign in again (keyturn login)"
+            raise StorageGoneError("WriteDenied", f"{problem}; {advice}")
         return replace(token, uid=_UID, version=_version(content))
+
+    def _is_in_place(self) -> bool:
+        """Whether the directory at the path is the one that was locked.
+
+        Removing the lock file changes nothing, but another one may have been locked by another process.
+        """
+        directory_id, lock_id = _file_ids(self._directory)
+        return directory_id == self._id and lock_id in (None, self._lock_id)
 
     def _replace(self, request: Request, token: StoredToken) -> StoredToken:
         path, content = self._path(request), _encode(request, token)
@@ -164,11 +169,30 @@ class TokenFiles:
         return self._directory / f"{token_secret_name(request)[1]}.json"
 
 
-def _lock_inode(directory: Path | None) -> int | None:
+def _file_ids(directory: Path | None) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Identify a directory and its lock file; None for what does not exist."""
+    return (_file_id(directory), _file_id(directory / LOCK)) if directory else (None, None)
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Identify a file. On another volume, an inode can have the same number."""
     try:
-        return (directory / LOCK).stat().st_ino if directory else None
+        status = path.stat()
     except OSError:
         return None
+    return status.st_dev, status.st_ino
+
+
+def _write_unless_gone(path: Path, content: bytes, reported_path: Path) -> bool:
+    """Write a token into the reserved space. Return whether the directory exists; raises RefusedError."""
+    with reporting_write_errors(reported_path):
+        try:
+            replace_file(path, content, _hidden(path, _RESERVED))
+        except OSError as error:
+            if error.errno == _DEVICE_GONE or _is_missing(path.parent):
+                return False
+            raise
+    return True
 
 
 def _is_missing(directory: Path) -> bool:

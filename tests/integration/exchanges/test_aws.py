@@ -9,6 +9,7 @@ from botocore.exceptions import NoCredentialsError
 
 from keyturn import __version__
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
+from keyturn.core.formats.context import require_credentials
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.metrics import Metrics
@@ -214,6 +215,17 @@ async def test_credentials_that_have_expired_at_receipt(
     assert raised.value.reason == reason
     assert raised.value.message.startswith(f"STS {STS} for {ROLE_ARN} returned credentials that expired at 20")
     assert raised.value.message.endswith(message)
+
+
+@pytest.mark.parametrize(("offset", "lag"), [(90 * MINUTE, 90 * MINUTE), (-HOUR / 2, timedelta())])
+async def test_expiry_by_the_local_clock_is_known(
+    offset: timedelta, lag: timedelta, client: Aws, emulator: Emulator
+) -> None:
+    emulator.settings(clock_offset_seconds=offset.total_seconds())
+    access_token = (await get_access_token(client, emulator.refresh_token())).current_token
+    credentials = require_credentials(await assume_role(client, access_token.value))
+
+    assert credentials.clock_lag.total_seconds() == pytest.approx(lag.total_seconds(), abs=5)
 
 
 async def test_cancelled_call_is_not_counted_as_success(emulator: Emulator) -> None:

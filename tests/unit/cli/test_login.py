@@ -186,6 +186,15 @@ def test_application_of_identity_center_needs_an_authorization_endpoint() -> Non
         prepare(plan, LoginOptions(), Issuer(), READER)
 
 
+def test_code_is_stored_after_its_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that finds a new code sends it at once, with the verifier that is stored then."""
+    plan = LoginPlan({"code": SOURCE, "code_verifier": SOURCE}, client_id=APPLICATION)
+    sign_in = prepare(plan, LoginOptions(authorization_endpoint=f"{ISSUER}/auth"), Issuer(), READER)
+    monkeypatch.setattr(SignIn, "_authorize", lambda _: ("code-1", REQUEST, ""))
+
+    assert list(sign_in.run().items()) == [("code_verifier", REQUEST.code_verifier), ("code", "code-1")]
+
+
 @cases(
     "url, token_url",
     {

@@ -55,3 +55,13 @@ def test_sigterm_ends_a_process_with_a_thread_that_hangs() -> None:
             assert process.wait(timeout=10) == 0
         finally:
             process.kill()
+
+
+def test_process_without_stdout_exits_with_its_code() -> None:
+    command = 'exec "$0" -c "from keyturn.cli.process import exit_immediately; exit_immediately(0)" >&-'
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], stderr=subprocess.PIPE, text=True, env=variables, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")

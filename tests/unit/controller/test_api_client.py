@@ -1,7 +1,8 @@
+import asyncio
 import base64
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -10,6 +11,7 @@ from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 
+from keyturn.controller import api_client
 from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import select
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
@@ -20,6 +22,14 @@ from tests.support import tls
 from tests.support.api_endpoints import FOUND, SECRET, served
 
 T = TypeVar("T")
+LISTED = json.dumps(
+    {
+        "apiVersion": "meta.k8s.io/v1",
+        "kind": "PartialObjectMetadataList",
+        "metadata": {"resourceVersion": "1"},
+        "items": [],
+    }
+)
 REFUSED = '{"kind": "Status", "apiVersion": "v1", "message": "no"}'
 
 
@@ -135,6 +145,30 @@ async def test_temporary_error_is_retried(status: int) -> None:
         response = await api.request("GET", SECRET)
 
     assert (response.status, len(responses.requests)) == (200, 2)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        pytest.param(lambda api: api.request("PATCH", SECRET, {}), id="write that a webhook delays"),
+        pytest.param(lambda api: api.list_page("/api/v1/secrets", {}), id="list of many objects"),
+    ],
+)
+async def test_slow_response_is_awaited_longer_the_second_time(
+    send: Callable[[ApiClient], Awaitable[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+
+    async def respond_slowly(request: web.Request) -> web.Response:
+        requests.append(request.method)
+        await asyncio.sleep(0.3)
+        return web.Response(text=FOUND if request.method == "PATCH" else LISTED)
+
+    monkeypatch.setattr(api_client, "_TIMEOUT_SECONDS", 0.1)
+    async with served(respond_slowly) as api:
+        await send(api)
+
+    assert len(requests) == 2
 
 
 async def test_untrusted_certificate_is_reported() -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
@@ -30,6 +31,8 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.metrics import Metrics
 from tests.support import tls
 from tests.support.api_endpoints import served
+from tests.support.certificates import issue_loopback_certificate
+from tests.support.clock import real_now
 from tests.support.proxy import running_proxy
 
 GROUPS = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [{"name": "keyturn.dev"}]}
@@ -142,6 +145,28 @@ async def test_kopf_never_shows_the_password_of_the_proxy() -> None:
     encoded = parse_proxy("http://user:planted@proxy.example", "HTTPS_PROXY").authorization
     for error in (refused.value, unreachable.value):
         assert not any(part in repr(error) for part in ("planted", encoded))
+
+
+async def test_new_ca_of_the_api_server_is_trusted(tmp_path: Path) -> None:
+    async def response(_: web.Request) -> web.Response:
+        return web.json_response(KINDS)
+
+    ca = tmp_path / "ca.crt"
+    ca.write_text(issue_loopback_certificate(real_now()).ca)
+    async with tls.served(response) as server:
+        configuration = Configuration(server.url(), ssl_ca_cert=str(ca))
+        responses = RequestResponses(
+            ApiClient(cast("Any", None), ServiceHealth()), _ignore_request, _ignore, Boundary("a", "b", Metrics())
+        )
+        session = kopf_session(await kopf_connection(configuration), configuration, responses).aiohttp_session
+        async with KubernetesClient(configuration) as client, session:
+            ca.write_text(tls.CERTIFICATE.ca)
+            response_of_client = await ApiClient(client, ServiceHealth()).request("GET", "/version")
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await session.get(server.url())
+            assert await (await session.get(server.url())).json() == KINDS
+
+    assert response_of_client.status == HTTPStatus.OK
 
 
 async def test_refusal_of_the_proxy_is_reported() -> None:

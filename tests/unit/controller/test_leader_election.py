@@ -1,17 +1,19 @@
 import asyncio
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from keyturn.controller import leader_election
 from keyturn.controller.api_client import ApiResponse
-from keyturn.controller.leader_election import DEADLINE_SECONDS, LEASE_SECONDS, Lease, lead
+from keyturn.controller.leader_election import ATTEMPT_SECONDS, DEADLINE_SECONDS, LEASE_SECONDS, Lease, lead
 from keyturn.controller.streams import Boundary
 from keyturn.core.errors import LeaseLostError, UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
+from tests.support.virtual_time import in_virtual_time
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/keyturn/leases/keyturn"
 
@@ -81,6 +83,22 @@ async def test_deleted_lease_is_not_acquired_while_its_holder_may_still_write() 
     assert await standby.acquire_or_renew()
     server.delete(LEASE)
     assert await new.acquire_or_renew()
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+async def test_lease_shows_that_etcd_was_restored(*, is_restored: bool) -> None:
+    server, calls = ApiServer(), list[int]()
+    candidate = lease(server)
+    candidate.on_restored = lambda: calls.append(1)
+    await candidate.acquire_or_renew()
+    backup = copy.deepcopy(server.objects[LEASE])
+    await candidate.acquire_or_renew()
+    if is_restored:
+        server.objects[LEASE] = backup
+    for _ in range(3):
+        await candidate.acquire_or_renew()
+
+    assert len(calls) == is_restored
 
 
 async def test_lease_for_years_is_taken_over() -> None:
@@ -204,11 +222,28 @@ async def test_error_of_the_work_is_raised() -> None:
         await lead(lease(ApiServer()), work)
 
 
+class SlowServer(ApiServer):
+    """Takes 4.5 s for each response, as an overloaded API server or one with an admission webhook does."""
+
+    async def _respond(self, method: str, path: str, body: object, kind: str, query: Mapping[str, str]) -> ApiResponse:
+        await asyncio.sleep(4.5)
+        return await super()._respond(method, path, body, kind, query)
+
+
+@in_virtual_time
+async def test_lease_is_kept_although_responses_are_slow() -> None:
+    async def work() -> None:
+        await asyncio.sleep(3600)
+
+    async with asyncio.timeout(3700):
+        await lead(lease(SlowServer(), clock=asyncio.get_running_loop().time), work)
+
+
 class LateLease(Lease):
     """A Lease that is past its renewal deadline as soon as it is acquired."""
 
-    async def acquire_or_renew(self) -> bool:
-        await super().acquire_or_renew()
+    async def acquire_or_renew(self, limit_seconds: float = ATTEMPT_SECONDS) -> bool:
+        await super().acquire_or_renew(limit_seconds)
         self.held_until = time.monotonic() + LEASE_SECONDS - DEADLINE_SECONDS
         return True
 

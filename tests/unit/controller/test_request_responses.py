@@ -79,6 +79,7 @@ class Recorder:
         self.secrets_listed = {"": asyncio.Event(), "billing": asyncio.Event()}
         self.secrets_listed[""].set()
         self.unlisted: Callable[[], str]
+        self.on_restored: Callable[[], None]
 
     async def on_request(self, body: dict[str, Any], *, alive: bool) -> None:
         assert alive
@@ -123,7 +124,7 @@ async def connected(api: FakeApi) -> AsyncIterator[Recorder]:
         )
         async with kopf_session(info, Configuration(), responses).aiohttp_session as recorder.session:
             recorder.session._base_url = URL(info.server)
-            recorder.unlisted = responses.unlisted
+            recorder.unlisted, recorder.on_restored = responses.unlisted, responses.on_restored
             yield recorder
 
 
@@ -204,6 +205,22 @@ async def test_list_that_hangs_is_requested_again(monkeypatch: pytest.MonkeyPatc
             await kopf_client.session.get(ALL)
         assert await kopf_client.uids(ALL) == ["a"]
         ends.set()
+
+
+async def test_slow_list_is_awaited_longer_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_responses, "_PAGE_SECONDS", 0.1)
+    api = FakeApi({ALL: page("a")})
+    respond = api.response
+
+    async def respond_slowly(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.3)
+        return await respond(request)
+
+    api.response = respond_slowly  # type: ignore[assignment,method-assign]
+    async with connected(api) as kopf_client:
+        with pytest.raises(TimeoutError):
+            await kopf_client.session.get(ALL)
+        assert await kopf_client.uids(ALL) == ["a"]
 
 
 async def test_missing_right_is_reported_until_there_is_a_list() -> None:
@@ -307,6 +324,17 @@ async def test_etcd_that_was_restored_is_listed_again_as_if_new() -> None:
         received = await kopf_client.watched(watch)
 
     assert received == EXPIRED
+    assert kopf_client.lists == [({"a"}, ""), (set(), "")]
+
+
+async def test_restore_that_only_a_lease_shows_is_listed_again() -> None:
+    watch = f"{ALL}?watch=true&resourceVersion=5"
+    async with connected(FakeApi({ALL: page("a"), watch: f"{event('ADDED', 'c', 6)}\n"})) as kopf_client:
+        await kopf_client.uids(ALL)
+        kopf_client.on_restored()
+        received = [await kopf_client.watched(watch), await kopf_client.watched(watch)]
+
+    assert (received[0], received[1][0]["type"]) == (EXPIRED, "ADDED")
     assert kopf_client.lists == [({"a"}, ""), (set(), "")]
 
 

@@ -180,6 +180,15 @@ def test_etcd_that_was_restored_is_listed_again_as_if_new() -> None:
     assert server.queries[-1]["resourceVersion"] == "50"
 
 
+def test_restore_that_only_a_lease_shows_is_listed_again() -> None:
+    server = WatchServer([listed("a", version=90), listed("b", version=95)], [[line("ADDED", "c", 91)], []])
+
+    reported = events(server, restored_at="c")
+
+    assert (reported[:2], sorted(reported[2:4]), reported[4:]) == (["+a", "+c"], ["-a", "-c"], ["+b"])
+    assert server.queries[-1]["resourceVersion"] == "95"
+
+
 def test_event_with_a_lower_version_is_checked_before_it_is_believed() -> None:
     server = WatchServer([listed("a", version=90)], [[line("ADDED", "b", 60)], []], current=[95])
 

@@ -215,6 +215,17 @@ def test_expedited_request_in_progress_runs_again_once(reconciliations: int, uid
     assert queue.get(NOW) == uid
 
 
+def test_request_that_was_changed_and_then_expedited_runs_when_it_is_done() -> None:
+    """For example, the spec was edited during an exchange, and then the clock was set back."""
+    queue = work_queue("a")
+    queue.get(NOW)
+    queue.add("a", NOW + HOUR, NOW + DAY, "billing")
+    queue.expedite("a", NOW)
+    queue.done("a")
+
+    assert queue.get(NOW) == "a"
+
+
 def test_removed_request_is_not_returned() -> None:
     queue = work_queue("a", "b")
     queue.remove("a")

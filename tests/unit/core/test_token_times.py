@@ -126,6 +126,11 @@ def test_impossible_lifetime_of_a_refresh_token_means_no_expiry(value: object) -
         "a time in two years": ("opaque", {"expires_at": SECONDS + 730 * 86400}, NOW + 366 * DAY),
         "at most 366 days": ("opaque", {"expires_in": 2**31 - 1}, NOW + 366 * DAY),
         "a JWT that expires later": (signed(expires=NOW + 3660 * DAY), {}, NOW + 3660 * DAY),
+        "the whole life of a JWT, if the local clock is behind": (
+            signed(issued=NOW + DAY, expires=LATER + DAY),
+            {},
+            LATER,
+        ),
         "an exp that is over, if nothing else is known": (signed(expires=BEFORE), {}, BEFORE),
         "nothing": ("opaque", {"ext_expires_in": 3600, "issued_at": "1726000000000"}, None),
     },

@@ -67,8 +67,8 @@ async def test_many_short_computations_wait_for_few_long_ones() -> None:
     for task in tenants:
         task.cancel()
 
-    # For example, the batches of a CA bundle.
-    assert others <= 2
+    # For example, the batches of a CA bundle. If namespaces alternated, there would be about ten others for each of them.
+    assert others <= 10
 
 
 async def test_only_the_namespaces_that_used_most_time_are_remembered() -> None:

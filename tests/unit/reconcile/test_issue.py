@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from keyturn.api.exchanges.registry import StepSpec
+from keyturn.api.times import rfc3339
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, read_issuance
@@ -162,3 +163,17 @@ def test_source_with_odd_times_has_a_record_that_can_be_read(claims: dict[str, A
     issuance, _ = issue(request(exchanges=[ACCESS_TOKEN]), values, IssueContext("source", None, 1, 0.5, NOW))
 
     assert read_issuance({ISSUANCE_ANNOTATION: issuance.encoded()}) == issuance
+
+
+def test_renewal_follows_the_local_clock_and_the_data_that_of_aws() -> None:
+    """The operator's clock is behind by 90 minutes. Pods on other nodes read the expiry that AWS stated."""
+    expires = NOW + 150 * MINUTE
+    values = PipelineValues(credentials=Credentials("ASIA1", "key", "session", expires, clock_lag=90 * MINUTE))
+    formats: dict[str, Any] = {
+        "formats": [{"credentialProcess": {}}, {"template": {"key": "a", "text": "{{accessKeyId}}"}}]
+    }
+    issuance, data = issue(request(target=formats), values, IssueContext("", None, 1, 0.0, NOW))
+
+    assert (issuance.expires, issuance.renew) == (NOW + HOUR, NOW + 40 * MINUTE)
+    assert data["expiration"] == rfc3339(expires)
+    assert rfc3339(expires) in data["credentials.json"]

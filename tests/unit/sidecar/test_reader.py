@@ -162,3 +162,14 @@ def test_failed_read_is_retried_without_a_file_change(pod: Pod) -> None:
 
     assert "Too many open files" in pod.cache.failure
     assert pod.served_key_after_two_polls() == "ASIA1"
+
+
+def test_credentials_read_while_the_clock_was_ahead_are_published_later(pod: Pod) -> None:
+    swap(pod.directory, process(1, NOW + HOUR))
+    pod.now = NOW + 2 * HOUR
+    pod.reader.poll()
+    assert "expired at" in pod.cache.failure
+    pod.now = NOW
+
+    assert pod.served_key_after_two_polls() == "ASIA1"
+    assert pod.cache.failure == ""

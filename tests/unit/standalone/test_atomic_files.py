@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError
 from keyturn.standalone.atomic_files import (
+    LOCK,
     AtomicDir,
     StartupError,
     locked_directory,
@@ -87,6 +89,24 @@ def test_directory_is_locked_for_one_process(tmp_path: Path) -> None:
 
     with locked_directory(tmp_path / "state", 0o700):
         assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_directory_stays_locked_if_the_lock_file_is_removed(tmp_path: Path) -> None:
+    with locked_directory(tmp_path, 0o700):
+        (tmp_path / LOCK).unlink()
+        with pytest.raises(StartupError, match="another process uses"), locked_directory(tmp_path, 0o700):
+            pass
+    with locked_directory(tmp_path, 0o700):
+        pass
+
+
+def test_file_system_that_locks_no_directories_is_used(tmp_path: Path) -> None:
+    def flock(file: int, _operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with locked_directory(tmp_path, 0o700, flock):
+        pass
 
 
 def test_directory_without_lock_support_is_refused(tmp_path: Path) -> None:

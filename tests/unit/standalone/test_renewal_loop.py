@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -300,6 +301,36 @@ async def test_bug_is_logged_and_cached_credentials_are_served(
     assert any("internal error: PlantedError in exchange dependencies.py" in message for message in caplog.messages)
     assert (run.condition("Ready"), run.condition("Renewed")) == (("True", "Issued"), ("False", "InternalError"))
     assert "planted-secret" not in caplog.text
+
+
+async def test_renewals_continue_while_the_file_system_does_not_respond(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responds, has_changed = threading.Event(), ManifestFile.has_changed
+
+    def hang(manifest: ManifestFile) -> bool:
+        responds.wait()
+        return has_changed(manifest)
+
+    def recover(run: StandaloneRun) -> None:
+        assert run.calls == 2 * 3
+        assert run.condition("Ready") == ("True", "Renewed")
+        assert sum("does not respond" in message for message in caplog.messages) == 1
+        run.write_manifest(suspend=True)
+        responds.set()
+
+    monkeypatch.setattr(ManifestFile, "has_changed", hang)
+    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
+    run = StandaloneRun(tmp_path, {5 * MINUTE: recover})
+    run.outside.aws.life = 3 * MINUTE
+    try:
+        async with asyncio.timeout(30):
+            cache = await run.run(8 * MINUTE)
+    finally:
+        responds.set()
+
+    # The file system responds again, and the new manifest is used.
+    assert (run.calls, cache.failure) == (2 * 3, "spec.suspend is set: nothing is renewed")
 
 
 def store_with_bug(method: str) -> type[FileStore]:

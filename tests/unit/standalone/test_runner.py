@@ -1,4 +1,5 @@
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,11 @@ import pytest
 import yaml
 
 from keyturn.core.settings import Settings
+from keyturn.core.token_family import Intent, TokenFamily, read_family
 from keyturn.reconcile.dependencies import PendingTokens
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import StartupError, locked_directory
-from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, open_renewal_loop
+from keyturn.standalone.runner import StandaloneEnvironment, StandaloneFiles, holder_name, open_renewal_loop
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, manifest
 from tests.support.mounts import names
 
@@ -33,6 +35,15 @@ def test_directories_are_created_and_locked(tmp_path: Path) -> None:
     assert names(tmp_path / "out" / "write") == names(tmp_path / "state") == ["..lock"]
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("out/write", "state")] == [0o750, 0o700]
     start(files(tmp_path, output_dir="out/write", state_dir="state"))
+
+
+@pytest.mark.parametrize("host", ["m\u00fcller", "m\udcffller", "m\n"])
+def test_intent_with_any_host_name_can_be_read(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    intent = Intent(holder=holder_name(), consumes="1", start=NOW, give_up_seconds=30)
+    family = TokenFamily(source_id="license/token", initial_tokens=("1",), live="1", intent=intent)
+
+    assert read_family(family.encoded()) == family
 
 
 async def test_metrics_do_not_include_leadership(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily
-from keyturn.standalone.atomic_files import locked_directory
+from keyturn.standalone.atomic_files import LOCK, locked_directory
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ASSUME_ROLE, NOW, REFRESH, request, rotating
 from tests.support.disk import full, limited_file_size, read_only, small_disk
@@ -263,7 +263,35 @@ async def test_replaced_state_directory_is_refused(
         state.mkdir()
         with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
             await tokens.read(REQUEST)
-        # A token that was received is saved where the next process reads it.
+        # A token that was received is saved wherever the next process may read it.
         await tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))()
 
         assert names(state) == ["license-keyturn.json"]
+        state.rename(tmp_path / "other")
+        (tmp_path / "away").rename(state)
+        loaded = await tokens.read(REQUEST)
+        assert loaded
+        assert loaded.value == NEXT.value
+
+
+async def test_only_another_lock_file_stops_the_use_of_a_directory(tmp_path: Path) -> None:
+    with locked_directory(tmp_path, 0o700):
+        tokens, created = await stored(tmp_path)
+        (tmp_path / LOCK).rename(tmp_path / "..old-lock")
+        assert await tokens.read(REQUEST) == created
+        (tmp_path / LOCK).touch()
+        with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
+            await tokens.read(REQUEST)
+
+
+async def test_another_volume_is_not_taken_for_the_state_directory(tmp_path: Path) -> None:
+    """The first file of a new volume always has the same inode number."""
+    state = tmp_path / "state"
+    with small_disk(state), locked_directory(state, 0o700):
+        tokens, _ = await stored(state)
+        before = (state / LOCK).stat().st_ino
+        with small_disk(state):
+            (state / LOCK).touch()
+            assert (state / LOCK).stat().st_ino == before
+            with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
+                await tokens.read(REQUEST)

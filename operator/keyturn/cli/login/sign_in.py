@@ -53,7 +53,8 @@ class SignIn:
         """Return the value of each result that the plan stores."""
         if not self.plan.exchanges_code:
             code, request, _ = self._authorize()
-            return {"code": code, "code_verifier": request.code_verifier}
+            # The code is stored last: a process that sees it uses it at once.
+            return {"code_verifier": request.code_verifier, "code": code}
         can_use_device = bool(self.endpoints.device_authorization)
         if self.options.device or (can_use_device and not self.endpoints.authorization):
             response = self._with_device()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from keyturn.api.base import Kind
@@ -16,8 +16,9 @@ from keyturn.core.formats.aws import aws_config, credential_process, credentials
 from keyturn.core.formats.context import FormatContext, registry_logins, require_credentials
 from keyturn.core.formats.packages import docker_config_json, maven, npm, pip
 from keyturn.core.formats.template import template, template_values
-from keyturn.core.pipeline_values import PipelineValues
+from keyturn.core.pipeline_values import Credentials, PipelineValues, RegistryLogin, Token
 
+_Expiring = Token | Credentials | RegistryLogin
 # RFC 6749 appendix A.12, without white space at either end, which clients remove from a file.
 _TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
@@ -51,15 +52,20 @@ def _size(data: Mapping[str, str]) -> int:
     return sum(len(key) + len(value.encode()) for key, value in data.items())
 
 
-def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues) -> datetime | None:
-    """Return the earliest expiration time among the values that the formats contain; None if none expires."""
-    times: list[datetime | None] = []
+def expiry(formats: tuple[FormatSpec, ...], values: PipelineValues, *, is_local: bool = False) -> datetime | None:
+    """Return the earliest expiration time among the values that the formats contain; None if none expires.
+
+    With `is_local` it is the time by the local clock, otherwise by the clock of the service that stated it, which is
+    correct for those who read the Secret on other nodes.
+    """
+    expiring: list[_Expiring] = []
     for format_spec in formats:
         if format_spec.template:
-            times += [value.expires_at for value in template_values(format_spec.template, values)]
+            expiring += template_values(format_spec.template, values)
         else:
-            times += [time for kind in format_spec.options.kinds for time in _EXPIRATION_TIMES[kind](values)]
-    return min((time for time in times if time), default=None)
+            expiring += [value for kind in format_spec.options.kinds for value in _EXPIRING[kind](values)]
+    times = ((it.expires_at, it.clock_lag if is_local else timedelta()) for it in expiring)
+    return min((expires_at - lag for expires_at, lag in times if expires_at), default=None)
 
 
 def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:
@@ -71,10 +77,10 @@ def _token(context: FormatContext[TokenFormat | WebIdentityTokenFormat]) -> str:
     return token
 
 
-_EXPIRATION_TIMES: Mapping[Kind, Callable[[PipelineValues], Iterable[datetime | None]]] = {
-    "credentials": lambda values: [require_credentials(values).expires_at],
-    "token": lambda values: [values.current_token.expires_at],
-    "registryLogins": lambda values: [login.expires_at for login in registry_logins(values)],
+_EXPIRING: Mapping[Kind, Callable[[PipelineValues], Iterable[_Expiring]]] = {
+    "credentials": lambda values: [require_credentials(values)],
+    "token": lambda values: [values.current_token],
+    "registryLogins": registry_logins,
     "packageEndpoints": lambda _: [],
 }
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.times import rfc3339
@@ -60,14 +60,17 @@ def _require(name: str, value: Token | None) -> Token:
     return value
 
 
-def _optional_token(value: str | None, expires_at: datetime | None = None) -> Token | None:
-    return Token(value, expires_at) if value else None
+def _optional_token(
+    value: str | None, expires_at: datetime | None = None, clock_lag: timedelta = timedelta()
+) -> Token | None:
+    return Token(value, expires_at, clock_lag) if value else None
 
 
 def _from_credentials(field: str) -> _Getter:
     def get(values: PipelineValues) -> Token | None:
-        credentials = values.credentials
-        return _optional_token(getattr(credentials, field), credentials.expires_at) if credentials else None
+        if not (source := values.credentials):
+            return None
+        return _optional_token(getattr(source, field), source.expires_at, source.clock_lag)
 
     return get
 
@@ -75,7 +78,9 @@ def _from_credentials(field: str) -> _Getter:
 def _from_login(field: str) -> _Getter:
     def get(values: PipelineValues) -> Token | None:
         logins = registry_logins(values)
-        return _optional_token(getattr(logins[0], field), logins[0].expires_at) if len(logins) == 1 else None
+        if len(logins) != 1:
+            return None
+        return _optional_token(getattr(logins[0], field), logins[0].expires_at, logins[0].clock_lag)
 
     return get
 
