@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-# After this time, half of the time that a namespace has used counts.
-_HALF_LIFE_SECONDS = 30.0
+# After this time, half of the time that a namespace has used counts. After a longer time, namespaces that have only
+# begun to compute would have priority for long over one that always computes a little.
+_HALF_LIFE_SECONDS = 5.0
 _MAX_NAMESPACES = 1024
 _Result = TypeVar("_Result")
 
