@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-# After this time, half of the time that a namespace has used counts.
-_HALF_LIFE_SECONDS = 30.0
+# After this time, half of the time that a namespace has used counts. After a longer time, namespaces that have only
+# begun to compute would have priority for long over one that always computes a little.
+_HALF_LIFE_SECONDS = 5.0
 _MAX_NAMESPACES = 1024
 _Result = TypeVar("_Result")
 
@@ -34,13 +35,14 @@ class CpuLimiter:
         The next computation starts after a pause that is as long as this computation.
         """
         await self._acquire(namespace)
-        started = time.monotonic()
+        # Not the time that passes: on a busy machine, the pauses would become longer, too.
+        started = time.thread_time()
         try:
             return compute()
         finally:
-            ended = time.monotonic()
-            self._add(namespace, ended - started, ended)
-            asyncio.get_running_loop().call_later(ended - started, self._release)
+            seconds = time.thread_time() - started
+            self._add(namespace, seconds, time.monotonic())
+            asyncio.get_running_loop().call_later(seconds, self._release)
 
     async def _acquire(self, namespace: str) -> None:
         if not self._is_running:

@@ -55,6 +55,8 @@ SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSED_RETRY = timedelta(seconds=10)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
+# To render longer templates takes up to 10 ms, and an issuer could release the responses to all workers at once.
+_LONG_TEXT = 2048
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
 
@@ -293,9 +295,9 @@ async def _finish(
     values = await _exchange(deps, request, inputs, rest, begun.values)
     check_lengths(values)
     try:
-        # To render 1 MiB takes 10 ms, and an issuer could release the responses to all workers at once.
         compute = functools.partial(issue, request, values, begun.context)
-        issuance, data = await deps.compute(request.namespace, compute)
+        is_long = sum(len(it.template.text) for it in request.spec.formats if it.template) > _LONG_TEXT
+        issuance, data = await deps.compute(request.namespace, compute) if is_long else compute()
     except UnknownExpiryError:
         if inputs.stored:
             await record_refusal(deps, request)

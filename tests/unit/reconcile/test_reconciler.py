@@ -44,18 +44,22 @@ async def test_first_issue_is_dry_run_and_then_written_once() -> None:
     assert env.aws.calls == ["licenseManagerGetAccessToken", "assumeRoleWithWebIdentity"]
 
 
-async def test_data_is_rendered_in_the_order_of_the_limiter() -> None:
+@pytest.mark.parametrize(
+    ("text", "namespaces"), [("{{accessKeyId}}", []), (f"{{{{accessKeyId}}}}{' ' * 3000}", ["billing"])]
+)
+async def test_long_templates_are_rendered_in_the_order_of_the_limiter(text: str, namespaces: list[str]) -> None:
     """An issuer could otherwise release its responses to all workers in one iteration of the event loop."""
-    env, rendered = environment(), list[tuple[str, str]]()
+    env, rendered = environment(), list[str]()
+    token_request = request(target={"formats": [{"template": {"key": "id", "text": text}}]})
 
     async def compute(namespace: str, render: Callable[[], Any]) -> Any:
-        issuance, data = render()
-        rendered.append((namespace, data["AWS_ACCESS_KEY_ID"]))
-        return issuance, data
+        rendered.append(namespace)
+        return render()
 
-    await attempt(replace(env.deps, compute=compute), request(), ReconcileState())
+    await attempt(replace(env.deps, compute=compute), token_request, ReconcileState())
 
-    assert rendered == [("billing", env.secrets.data("acme")["AWS_ACCESS_KEY_ID"])]
+    assert env.secrets.data("acme")["id"].startswith("ASIA")
+    assert rendered == namespaces
 
 
 async def test_written_data_is_the_result_of_the_last_exchange() -> None:
