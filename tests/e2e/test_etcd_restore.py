@@ -40,7 +40,7 @@ def test_requests_are_processed_after_etcd_was_restored(own_plane: ControlPlane,
 
         # When the watch ends that began before the Lease showed the restore.
         until(lambda: 'name="lost"' not in operator.get("/metrics"), seconds=90)
-        assert 'name="kept"' in operator.get("/metrics")
+        until(lambda: 'name="kept"' in operator.get("/metrics"))
         namespace.kubectl("delete", "secret", "kept")
         until(lambda: namespace.get("secret", "kept"))
         assert aws.calls("AssumeRoleWithWebIdentity") == exchanges + 2

@@ -254,6 +254,7 @@ class RequestResponses:
         else:
             self._on_list(uids, namespace_in(path))
             self._versions[path] = int(page.version)
+            self._outdated.discard(path)
             self._unlisted = ""
 
     async def _watch(
@@ -262,7 +263,8 @@ class RequestResponses:
         path = request.url.path
         is_restored = path in self._outdated or await was_restored(self._api, path, self._versions[path])
         if is_restored:
-            self._outdated.discard(path)
+            # Until there is a list: the watch may be refused while the API server starts, and kopf repeats only that.
+            self._outdated.add(path)
             self._on_list(frozenset(), namespace_in(path))
         response = await handler(request)
         if response.status == HTTPStatus.GONE:
