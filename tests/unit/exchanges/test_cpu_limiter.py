@@ -67,7 +67,7 @@ async def test_many_short_computations_wait_for_few_long_ones() -> None:
     for task in tenants:
         task.cancel()
 
-    # For example, the batches of a CA bundle. If namespaces alternated, about ten others would precede each of them.
+    # For example, the batches of a CA bundle. If namespaces alternated, there would be about ten others for each.
     assert others <= 10
 
 
