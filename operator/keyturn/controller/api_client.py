@@ -17,6 +17,8 @@ import msgspec
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.config import ConfigException
 
+from keyturn.api.base import GROUP
+from keyturn.api.token_request import PLURAL, VERSION
 from keyturn.controller.ca_file import trust_new_ca
 from keyturn.controller.response_body import (
     LIST,
@@ -97,6 +99,11 @@ def secrets_path(namespace: str, name: str = "") -> str:
     """Return the path of a Secret, of all Secrets in a namespace or, if that is empty, in all namespaces."""
     place = f"/namespaces/{namespace}" if namespace else ""
     return f"/api/v1{place}/secrets" + (f"/{name}" if name else "")
+
+
+def token_request_path(namespace: str, name: str) -> str:
+    """Return the path of a TokenRequest."""
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
 
 
 def namespace_in(path: str) -> str:

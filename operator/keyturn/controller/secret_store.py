@@ -8,9 +8,18 @@ from typing import Any
 
 import msgspec
 
-from keyturn.api.base import GROUP, NamespacedName
-from keyturn.api.token_request import OPAQUE, PLURAL, VERSION, Request
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.api.base import NamespacedName
+from keyturn.api.token_request import OPAQUE, Request
+from keyturn.controller.api_client import (
+    APPLY,
+    JSON,
+    MERGE,
+    ApiClient,
+    ApiResponse,
+    refusal,
+    secrets_path,
+    token_request_path,
+)
 from keyturn.controller.response_body import ONE
 from keyturn.controller.secret_cache import SecretCache, target_name
 from keyturn.controller.secret_manifest import (
@@ -153,7 +162,7 @@ class SecretStore:
             self.cache.invalidate(request)
 
     async def _check_alive(self, request: Request) -> None:
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{request.namespace}/{PLURAL}/{request.name}"
+        path = token_request_path(request.namespace, request.name)
         response = await self._api.request("GET", path, accept=ONE)
         metadata = response.body.get("metadata", {})
         if not response.is_found or metadata.get("uid", request.uid) != request.uid or "deletionTimestamp" in metadata:

@@ -11,8 +11,8 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.status import Condition, Status, read_status
 from keyturn.api.times import rfc3339
-from keyturn.api.token_request import KIND, PLURAL, VERSION, InvalidRequest, Request
-from keyturn.controller.api_client import MERGE, ApiClient
+from keyturn.api.token_request import KIND, VERSION, InvalidRequest, Request
+from keyturn.controller.api_client import MERGE, ApiClient, token_request_path
 from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 
@@ -45,7 +45,7 @@ class StatusWriter:
         Raises BeingDeletedError if it does not exist.
         """
         what = f"TokenRequest {request.namespaced_name}"
-        response = await self._api.request("GET", _path(request.namespace, request.name))
+        response = await self._api.request("GET", token_request_path(request.namespace, request.name))
         if not response.is_found:
             raise BeingDeletedError(f"{what} was deleted")
         if response.is_error:
@@ -64,7 +64,7 @@ class StatusWriter:
         # A field without a value must be null: otherwise a merge patch does not remove it.
         metadata = {"uid": uid} | ({"resourceVersion": version} if version else {})
         body = {"metadata": metadata, "status": msgspec.to_builtins(fields)}
-        response = await self._api.request("PATCH", f"{_path(namespace, name)}/status", body, kind=MERGE)
+        response = await self._api.request("PATCH", f"{token_request_path(namespace, name)}/status", body, kind=MERGE)
         if not response.is_found:
             raise BeingDeletedError(f"TokenRequest {namespace}/{name} was deleted")
         if response.status == HTTPStatus.CONFLICT:
@@ -98,10 +98,6 @@ class StatusWriter:
 
     def _link(self, reason: str) -> str:
         return f"; see {self._url}#{reason.lower()}" if self._url else ""
-
-
-def _path(namespace: str, name: str) -> str:
-    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}"
 
 
 def _is_problem(condition: Condition) -> bool:
