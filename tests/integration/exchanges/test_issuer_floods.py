@@ -19,6 +19,7 @@ from tests.support.cases import cases
 from tests.support.crafted_certificates import crafted_certificate
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import CLIENT_SECRET
+from tests.support.event_loop import counted_iterations
 from tests.support.exchange_steps import context, issuer_client, refresh_request
 from tests.support.tls import CERTIFICATE, served
 
@@ -74,43 +75,24 @@ async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
     crafted = replace(
         CERTIFICATE, certificate=CERTIFICATE.certificate + crafted_certificate(1) + crafted_certificate(2)
     )
-    iterations = 0
-
-    async def count() -> None:
-        nonlocal iterations
-        while True:
-            await asyncio.sleep(0.001)
-            iterations += 1
-
     client = issuer_client()
-    async with served(respond, crafted) as issuer, asyncio.TaskGroup() as tasks:
-        counting = tasks.create_task(count())
+    async with served(respond, crafted) as issuer, counted_iterations(0.001) as iterations:
         request = client.prepare(Form(issuer.url(), [], {}, TRUSTED))
         response = await client.post("oauthToken", request, Transmission())
-        counting.cancel()
 
     assert response.status == 200
     # In the event loop, OpenSSL decodes the certificates without a pause.
-    assert iterations > 50
+    assert iterations.number > 50
 
 
 async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Emulator) -> None:
-    token_request, iterations = refresh_request(emulator), 0
-
-    async def count() -> None:
-        nonlocal iterations
-        while True:
-            await asyncio.sleep(0)
-            iterations += 1
-
-    counting = asyncio.create_task(count())
+    token_request, values = refresh_request(emulator), PipelineValues(Token("planted"))
     secrets = {"client": CLIENT_SECRET, "ca": CERTIFICATE.ca * 40}
-    values = PipelineValues(Token("planted"))
-    await prepare(context(client, values=secrets), token_request, token_request.spec.exchanges[-1], values)
-    counting.cancel()
+    async with counted_iterations() as iterations:
+        await prepare(context(client, values=secrets), token_request, token_request.spec.exchanges[-1], values)
 
     # The bundle is decoded, and its 40 certificates are loaded in 10 batches.
-    assert iterations >= 10
+    assert iterations.number >= 10
 
 
 async def test_large_ca_bundles_in_use_are_limited(client: Aws, emulator: Emulator) -> None:

@@ -36,6 +36,7 @@ from tests.support.client_key_forms import (
 )
 from tests.support.clock import real_now
 from tests.support.dependencies import request, signed
+from tests.support.event_loop import counted_iterations
 from tests.support.exchange_steps import aws, context
 from tests.support.manifests.clients import pipeline, with_assertion, with_key
 from tests.support.manifests.parts import secret_at
@@ -276,16 +277,7 @@ async def test_signatures_of_many_requests_do_not_block_the_event_loop(client: A
     exchange = request(**with_key()).spec.exchanges[-1].exchange
     assert isinstance(exchange, OauthTokenSpec)
     call = Call(context(client, values={"key": PEM}), "billing", "us-east-1", "acme")
-    iterations = 0
+    async with counted_iterations() as iterations:
+        await asyncio.gather(*(authenticate_client(call, exchange, PipelineValues()) for _ in range(10)))
 
-    async def count() -> None:
-        nonlocal iterations
-        while True:
-            await asyncio.sleep(0)
-            iterations += 1
-
-    counting = asyncio.create_task(count())
-    await asyncio.gather(*(authenticate_client(call, exchange, PipelineValues()) for _ in range(10)))
-    counting.cancel()
-
-    assert iterations >= 10
+    assert iterations.number >= 10
