@@ -29,8 +29,8 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
 def _decode_leniently(text: bytes) -> dict[str, Any] | None:
     """Decode an object with values that msgspec refuses: a token next to them must not be lost.
 
-    NaN and Infinity become None. All other numbers become floats, which is infinite for 1e400. Control characters are
-    kept. Half of a surrogate pair, as in a name that was cut, becomes U+FFFD, because it cannot be stored.
+    NaN and Infinity become None. All other numbers become floats; 1e400 becomes infinite. Control characters are kept.
+    Half of a surrogate pair, as in a name that was cut, becomes U+FFFD, because it cannot be stored.
     """
     try:
         value = json.loads(text.decode(), parse_int=float, parse_constant=lambda _: None, strict=False)

@@ -10,8 +10,8 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import CLOCK_REASONS, KeyturnError
 from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged, moved
 
-# A row of repairs has six in its first half hour, and then one every half hour. If it starts again after three hours
-# without a repair, there are on average no more than two in an hour.
+# A series of repairs has six in its first half hour, and then one every half hour. If a new series can start only after
+# three hours without a repair, there are on average no more than two in an hour.
 _REPAIRS_END = timedelta(hours=3)
 # Nodes have slightly different clocks, and the leader may change.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
@@ -102,13 +102,13 @@ class ReconcileState:
         """Return the state after new credentials were issued, and before they are written to the target.
 
         If the write fails, the next attempt starts with a dry run, and the repair counts nevertheless: anyone who may
-        damage the Secret can also make the write fail. A renewal ends a row of repairs only after hours without one.
+        damage the Secret can also make the write fail. A renewal ends a series of repairs only after hours without one.
         Otherwise a client that damages the Secret after each renewal would cause several exchanges each time.
         """
         if is_repair:
             return replace(self, unwritten=True, repairs=self.repairs + 1, repaired_at=now)
-        is_in_row = self.repaired_at is not None and timedelta() <= now - self.repaired_at < _REPAIRS_END
-        return replace(self, unwritten=True, repairs=self.repairs if is_in_row else 0)
+        is_in_series = self.repaired_at is not None and timedelta() <= now - self.repaired_at < _REPAIRS_END
+        return replace(self, unwritten=True, repairs=self.repairs if is_in_series else 0)
 
     def with_written(self, issuance: Issuance) -> "ReconcileState":
         """Return the state after new credentials were written to the target."""

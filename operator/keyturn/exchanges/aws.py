@@ -121,8 +121,8 @@ class Aws:
         """Call an operation, signed by `signer`: `AMBIENT` is the operator itself, None means unsigned.
 
         `quota_owner` is the account or namespace whose quota AWS applies: throttling one must not delay others.
-        `namespace` is that of the TokenRequest. `transmission` begins after botocore has signed the request, and before
-        it sends the request, in up to `operation.attempts` attempts. Raises only KeyturnError.
+        `namespace` is that of the TokenRequest. `transmission` begins once there is a connection to AWS. The request is
+        sent in up to `operation.attempts` attempts. Raises only KeyturnError.
         """
         self._check_overdue(operation, region)
         service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
