@@ -12,6 +12,7 @@ from uuid import uuid4
 import aiohttp
 import kopf
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException
 
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL, VERSION
@@ -158,7 +159,7 @@ async def is_crd_served(api: ApiClient) -> bool:
 
 
 async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
-    """Return the connection data for the same API server; called again when a token is refused."""
+    """Return the connection data for the same API server, with the current token."""
     auth = (await configuration.auth_settings()).get("BearerToken", {})
     scheme, _, token = (auth.get("value") or "").partition(" ")
     return kopf.ConnectionInfo(
@@ -176,6 +177,16 @@ def kopf_session(
     info: kopf.ConnectionInfo, configuration: Configuration, responses: RequestResponses
 ) -> kopf.AiohttpSession:
     """Create the HTTP session as kopf does, but with our proxy and middleware."""
+
+    async def authenticate(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        # In each request, because the kubelet replaces the token of the service account each hour.
+        try:
+            request.headers.update((await kopf_connection(configuration)).as_http_headers())
+        except (ConfigException, OSError):
+            raise aiohttp.ClientConnectionError("the token of the service account could not be read") from None
+        return await handler(request)
 
     async def authenticate_to_proxy(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -201,9 +212,13 @@ def kopf_session(
 
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
-        headers=info.as_http_headers(),
         # The proxy's credentials are not in its URL: kopf logs the repr of exceptions, which contains the URL.
-        middlewares=(responses, trust_ca_file, *((authenticate_to_proxy,) if configuration.proxy else ())),
+        middlewares=(
+            responses,
+            trust_ca_file,
+            authenticate,
+            *((authenticate_to_proxy,) if configuration.proxy else ()),
+        ),
         proxy=configuration.proxy,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)

@@ -41,7 +41,11 @@ _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
 _NO_CAUSE = Exception()
-_REDIRECTS = range(300, 400)
+# The paths that kopf reads to find the resource, with what each of them must list.
+_SEARCHES = {"/apis": GROUP, f"/apis/{GROUP}/{VERSION}": PLURAL}
+# kopf retries a 403 and a 5xx like a lost connection. A 404 is a correct response to its search for resources.
+_RETRIED = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_SERVER_ERROR = 500
 
 
 class OnRequest(Protocol):
@@ -93,6 +97,15 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Found(msgspec.Struct):
+    groups: list[_Named] = []
+    resources: list[_Named] = []
+
+
 class _Body(EmptyStreamReader):
     """The content of a response that was already read."""
 
@@ -123,7 +136,8 @@ class _Lines(EmptyStreamReader):
 class RequestResponses:
     """Middleware for the API server's responses about TokenRequests.
 
-    Without it, kopf would keep entire objects in memory, and end at an unexpected response. The middleware passes on
+    Without it, kopf would keep entire objects in memory, and end at an unexpected response, or watch nothing if it does
+    not find the resource when it starts. The middleware passes on
     only the fields that are used, and requests lists in pages that are small enough. A 404, which is returned while the
     CRD does not exist, becomes a lost connection, which kopf retries. After an unexpected response, and after etcd was
     restored from a backup, it makes kopf list all objects again. kopf does not report which objects are missing from
@@ -177,6 +191,8 @@ class RequestResponses:
     ) -> aiohttp.ClientResponse:
         request.headers["Accept-Encoding"] = "identity"
         path = request.url.path
+        if path in _SEARCHES:
+            return await _search(request, handler, _SEARCHES[path])
         if not path.endswith(f"/{PLURAL}"):
             return _checked(await handler(request))
         if longest := self._pauses.pop(path, 0.0):
@@ -327,14 +343,36 @@ class RequestResponses:
 
 
 def _checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    """Return the response. Raises ClientConnectionError if it is a 429 or a redirect.
+    """Return the response. Raises ClientConnectionError if kopf would not simply send the request again within seconds.
 
-    kopf would wait as long as the 429 requires, even for days, and follow the redirect. After a lost connection, it
-    sends the request again within five seconds.
+    After a 401, kopf would log in again and again without a pause. It would wait as long as a 429 requires, even for
+    days, follow a redirect, and end at most other errors. After a lost connection, it sends the request again within
+    five seconds.
     """
-    if response.status == HTTPStatus.TOO_MANY_REQUESTS or response.status in _REDIRECTS:
+    if response.status != HTTPStatus.OK and response.status not in _RETRIED and response.status < _SERVER_ERROR:
         response.release()
         raise aiohttp.ClientConnectionError(f"the API server returned HTTP {response.status}")
+    return response
+
+
+async def _search(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, name: str
+) -> aiohttp.ClientResponse:
+    """Return the response to kopf's search for resources. Raises ClientConnectionError if it does not list `name`.
+
+    kopf searches only when it starts, and never watches a resource that is missing then. While an API server starts, or
+    if there are several, a CRD that one of them serves may be missing from the next response.
+    """
+    response = _checked(await handler(request))
+    try:
+        body = await read_body(response.content)
+        found = msgspec.json.decode(body, type=_Found)
+    except (UnreadableBodyError, msgspec.DecodeError, RecursionError):
+        found = _Found()
+    if _Named(name) not in (*found.groups, *found.resources):
+        response.close()
+        raise aiohttp.ClientConnectionError(f"{request.url.path} does not list {name} yet")
+    response.content = _Body(body)
     return response
 
 

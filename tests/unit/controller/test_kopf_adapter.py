@@ -85,6 +85,23 @@ async def test_kopf_connects_to_the_configured_api_server(
     assert (connection.scheme, connection.token, connection.insecure) == (scheme, token, False)
 
 
+async def test_each_request_has_the_current_token() -> None:
+    async def response(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers["Authorization"])
+
+    async with served(response) as api:
+        configuration = Configuration(api._client.configuration.host)
+        configuration.api_key = {"BearerToken": "Bearer first"}
+        responses = RequestResponses(api, _ignore_request, _ignore, Boundary("request_watch", "the watch", Metrics()))
+        info = await kopf_connection(configuration)
+        async with kopf_session(info, configuration, responses).aiohttp_session as session:
+            first = await (await session.get(configuration.host)).text()
+            configuration.api_key = {"BearerToken": "Bearer second"}
+            second = await (await session.get(configuration.host)).text()
+
+    assert (first, second) == ("Bearer first", "Bearer second")
+
+
 async def test_kopf_does_not_cancel_our_tasks_when_it_ends() -> None:
     task = asyncio.current_task()
 

@@ -22,6 +22,7 @@ from keyturn.metrics import Metrics
 from tests.support.api_endpoints import DEEP, served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
+KINDS = "/apis/keyturn.dev/v1alpha1"
 BILLING = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests"
 EXPIRED = [{"type": "ERROR", "object": {"code": 410}}]
 
@@ -171,9 +172,27 @@ async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
     assert kopf_client.lists == []
 
 
+@pytest.mark.parametrize(
+    ("path", "complete", "incomplete"),
+    [
+        pytest.param("/apis", {"groups": [{"name": "apps"}, {"name": "keyturn.dev"}]}, {"groups": []}, id="group"),
+        pytest.param(KINDS, {"resources": [{"name": "tokenrequests"}]}, {"resources": []}, id="version"),
+        pytest.param(KINDS, {"resources": [{"name": "tokenrequests"}]}, "404 page not found", id="text"),
+        pytest.param(KINDS, {"resources": [{"name": "tokenrequests"}]}, 404, id="no version"),
+    ],
+)
+async def test_kopf_searches_until_the_resource_is_found(path: str, complete: Any, incomplete: Any) -> None:
+    bodies = {path: incomplete}
+    async with connected(FakeApi(bodies)) as kopf_client:
+        with pytest.raises(aiohttp.ClientConnectionError, match="does not list"):
+            await kopf_client.session.get(path)
+        bodies[path] = complete
+        assert await (await kopf_client.session.get(path)).json() == complete
+
+
 @pytest.mark.parametrize("path", [BILLING, f"{BILLING}?watch=true", "/apis"])
-@pytest.mark.parametrize("status", [302, 429])
-async def test_kopf_neither_obeys_retry_after_nor_follows_redirects(path: str, status: int) -> None:
+@pytest.mark.parametrize("status", [302, 400, 401, 409, 429])
+async def test_kopf_sends_a_request_again_within_seconds(path: str, status: int) -> None:
     async with connected(FakeApi({path: status, ALL: page("a")})) as kopf_client:
         kopf_client.secrets_listed["billing"].set()
         with pytest.raises(aiohttp.ClientConnectionError, match=f"HTTP {status}"):
