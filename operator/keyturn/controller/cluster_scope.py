@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -15,7 +17,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.token_request import PLURAL
 from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
-from keyturn.controller.leader_election import ATTEMPT_SECONDS, LEASES, Lease, holder_of
+from keyturn.controller.leader_election import ATTEMPT_SECONDS, LEASES, RETRY_SECONDS, Lease, holder_of
 from keyturn.controller.object_list import PageSize, list_pages
 from keyturn.controller.scope import CLUSTER, HOLD_SECONDS, LABEL, LEASE_NAME, Scope, label_of
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
@@ -53,6 +55,15 @@ class _Spec(msgspec.Struct, rename="camel", omit_defaults=True):
 class _Listed(msgspec.Struct):
     metadata: _Metadata
     spec: _Spec = msgspec.field(default_factory=_Spec)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a namespace could not be claimed, and when that is tried again, in monotonic seconds."""
+
+    message: str
+    retry_at: float = math.inf
+    pause: float = 0.0
 
 
 class ClusterScope(Scope):
@@ -93,7 +104,7 @@ class ClusterScope(Scope):
         self._listed: dict[str, dict[str, Any]] = {}
         self._holders: dict[str, str] = {}
         self._claimed: set[str] = set()
-        self._failures: dict[str, str] = {}
+        self._refusals: dict[str, _Refusal] = {}
 
     def conflicts(self) -> dict[str, str]:
         """Return the other cluster-wide installation if it is active, or else the namespaced ones by namespace."""
@@ -116,12 +127,11 @@ class ClusterScope(Scope):
         if namespace in self._claimed:
             return ""
         async with self._creating.setdefault(namespace, asyncio.Lock()):
-            if namespace not in self._claimed and namespace not in self._failures:
-                # A failure is kept until the next check: a namespace may have many requests.
-                self._failures[namespace] = await self._create(namespace)
-                if self._failures[namespace]:
-                    _log.warning("nothing is renewed in namespace %s: %s", namespace, self._failures[namespace])
-            return "" if namespace in self._claimed else self._failures[namespace]
+            refusal = self._refusals.get(namespace)
+            if namespace not in self._claimed and (not refusal or self._monotonic() >= refusal.retry_at):
+                # Kept for a while: a namespace may have many requests.
+                self._refusals[namespace] = await self._create(namespace, refusal.pause if refusal else 0.0)
+            return "" if namespace in self._claimed else self._refusals[namespace].message
 
     def leases(self) -> Sequence[Lease]:
         """Return the Lease that shows that this installation is alive."""
@@ -192,7 +202,7 @@ class ClusterScope(Scope):
         self._holders = {namespace: holder_of(lease) for namespace, lease in foreign.items() if self._is_alive(lease)}
         listed = {namespace for namespace, lease in self._listed.items() if label_of(lease) == CLUSTER}
         self._claimed = listed | (self._claimed - claimed_before - self._holders.keys())
-        self._failures = {}
+        self._refusals = {}
         self._read_at = read_at
 
     async def _rivals(self) -> list[dict[str, Any]]:
@@ -248,8 +258,12 @@ class ClusterScope(Scope):
         self._seen = {key: seen for key, seen in self._seen.items() if key[1] != name or key[0] in listed}
         return leases
 
-    async def _create(self, namespace: str) -> str:
-        """Create the Lease in a namespace, or acquire it if it is free. Returns "", or why it failed."""
+    async def _create(self, namespace: str, pause: float) -> _Refusal:
+        """Create the Lease in a namespace, or acquire it if it is free.
+
+        If the API server is the cause of a failure, there are few further attempts before the next check, after pauses
+        that become longer. Another cause needs that check.
+        """
         spec = {"holderIdentity": self._own.identity, "acquireTime": None, "renewTime": None}
         body: dict[str, Any] = {"metadata": {"name": LEASE_NAME, "labels": {LABEL: CLUSTER}}, "spec": spec}
         path, lease = LEASES.format(namespace), f"the Lease {namespace}/{LEASE_NAME}"
@@ -259,16 +273,18 @@ class ClusterScope(Scope):
             if not response.is_found:
                 response = await self._api.request("POST", path, body)
             elif not response.is_error and response.body["metadata"]["resourceVersion"] != listed:
-                return f"{lease} was changed after the last check, or has no label {LABEL}"
+                return _refused(namespace, f"{lease} was changed after the last check, or has no label {LABEL}")
             elif not response.is_error:
                 body["metadata"]["resourceVersion"] = listed
                 response = await self._api.request("PATCH", f"{path}/{LEASE_NAME}", body, kind=MERGE)
+            problem = f"{lease} could not be written: {response.message}" if response.is_error else ""
         except KeyturnError as error:
-            return error.message
-        if response.is_error:
-            return f"{lease} could not be written: {response.message}"
+            problem = error.message
+        if problem:
+            pause = 2 * pause or RETRY_SECONDS
+            return _refused(namespace, problem, self._monotonic() + pause, pause)
         self._claimed.add(namespace)
-        return ""
+        return _Refusal("")
 
     async def _read_user(self) -> None:
         if not self._own.user:
@@ -292,3 +308,8 @@ def _raise_if_refused(response: ApiResponse, what: str) -> None:
     if response.is_error:
         error = RefusedError if response.status == HTTPStatus.FORBIDDEN else UnavailableError
         raise error("ScopeConflict", f"{what}: {response.message}")
+
+
+def _refused(namespace: str, message: str, retry_at: float = math.inf, pause: float = 0.0) -> _Refusal:
+    _log.warning("nothing is renewed in namespace %s: %s", namespace, message)
+    return _Refusal(message, retry_at, pause)

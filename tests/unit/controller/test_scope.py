@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from keyturn.controller.api_client import ApiResponse
+from keyturn.controller.leader_election import RETRY_SECONDS
 from keyturn.controller.response_body import Page
 from keyturn.controller.scope import HOLD_SECONDS
 from keyturn.core.errors import UnavailableError
@@ -217,6 +218,45 @@ async def test_lease_without_our_label_is_read_once_in_a_check() -> None:
     for _ in range(10):
         assert "has no label keyturn.dev/scope" in await wide.claim("web")
     assert [line for line in installations.server.requests if "/web/" in line] == [f"GET {LEASES.format('web')}"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(UnavailableError("Unavailable", "HTTP 503"), id="unavailable"),
+        pytest.param(ApiResponse(403, {"message": "leases is forbidden"}), id="forbidden"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@in_virtual_time
+async def test_claim_that_the_api_server_refused_is_repeated_before_the_next_check(
+    method: str, failure: ApiResponse | Exception
+) -> None:
+    installations = Installations()
+    wide = await installations.start("wide")
+    path = LEASES.format("web")
+    failing = f"{method} {path if method == 'GET' else path.rpartition('/')[0]}"
+    installations.server.responses[failing] = failure
+    for _ in range(2 * RETRY_SECONDS):
+        assert await wide.claim("web")
+        await asyncio.sleep(0.5)
+    assert installations.server.requests.count(failing) == 1
+    del installations.server.responses[failing]
+
+    assert await wide.claim("web") == ""
+
+
+@in_virtual_time
+async def test_claim_that_is_always_refused_is_seldom_repeated() -> None:
+    installations = Installations()
+    wide = await installations.start("wide")
+    failing = f"GET {LEASES.format('web')}"
+    installations.server.responses[failing] = ApiResponse(403, {"message": "leases is forbidden"})
+    for _ in range(FIVE_MINUTES):
+        assert "leases is forbidden" in await wide.claim("web")
+        await asyncio.sleep(1)
+
+    assert installations.server.requests.count(failing) <= 4 * (FIVE_MINUTES / 60 + 1)
 
 
 @pytest.mark.parametrize("name", ["keyturn-scope", "keyturn-cluster-scope"])
