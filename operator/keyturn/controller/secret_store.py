@@ -33,10 +33,12 @@ from keyturn.controller.secret_manifest import (
 from keyturn.controller.source_reader import SourceReader
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, IssuanceKeys, TargetSecret, field_manager, is_adopted, is_ours, may_delete
+from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import SourceValues
 from keyturn.core.renewal import check_ours
 
 _DRY_RUN_SECONDS = 10.0
+_MAX_NAMESPACES = 4096  # a tenant may create and delete namespaces in a loop
 # An apply with a wrong resourceVersion fails if the object exists, so no Secret is overwritten before it was read.
 _ABSENT = "1"
 _CONFLICT = ApiResponse(HTTPStatus.CONFLICT, {})
@@ -65,7 +67,7 @@ class SecretStore:
         self.sources = SourceReader(api, monotonic, require_label=require_label)
         self.watched = watched
         self._monotonic = monotonic
-        self._dry_run_passed: dict[str, tuple[str, float]] = {}
+        self._dry_run_passed: LruDict[str, tuple[str, float]] = LruDict(_MAX_NAMESPACES)
         self._exists: Callable[[str], bool] = lambda _: True
         self.cache = SecretCache(keys)
 
@@ -90,7 +92,7 @@ class SecretStore:
         dry run is skipped if one succeeded in the namespace within the last ten seconds, unless the request consumes a
         token. After a skipped dry run, the write itself reports a conflict, at the cost of one exchange.
         """
-        metadata_hash, passed_at = self._dry_run_passed.get(request.namespace, ("", 0.0))
+        metadata_hash, passed_at = self._dry_run_passed.get(request.namespace) or ("", 0.0)
         has_just_passed = metadata_hash == request.metadata_hash and self._monotonic() - passed_at < _DRY_RUN_SECONDS
         if self.cache.was_deleted(request):
             await self._check_alive(request)
@@ -101,7 +103,7 @@ class SecretStore:
         manifest = secret_manifest(request, None, {}, self._keys, owned=False)
         response = await self._api.request("PATCH", path, manifest, kind=APPLY, query=query, accept=ONE)
         if response.status == HTTPStatus.CREATED:
-            self._dry_run_passed[request.namespace] = (request.metadata_hash, self._monotonic())
+            self._dry_run_passed.put(request.namespace, (request.metadata_hash, self._monotonic()))
             return
         target, _ = await self._read(request)
         if target:
@@ -147,7 +149,7 @@ class SecretStore:
                     response = response if removal.is_error else removal
                 self.cache.was_written(name, target_secret(read_meta(request, response.body), self._keys))
         except (KeyturnError, BeingDeletedError):
-            self._dry_run_passed.pop(request.namespace, None)
+            self._dry_run_passed.remove(request.namespace)
             raise
         for former in self.cache.former_targets(request) - {name}:
             await self._release(request, former)

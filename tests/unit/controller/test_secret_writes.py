@@ -41,6 +41,15 @@ async def test_dry_run_for_a_deleted_secret_checks_the_request(uid: str, *, is_d
     assert server.requests == [f"GET {TOKEN_REQUEST}"] + ([] if is_deleted else [f"PATCH {TARGET}"])
 
 
+async def test_namespaces_that_are_created_in_a_loop_use_no_memory() -> None:
+    server, store = cluster()
+    for number in range(5000):
+        await store.dry_run(request(namespace=f"n{number}"))
+        server.requests.clear()
+
+    assert len(store._dry_run_passed) < 5000
+
+
 @pytest.mark.parametrize(
     ("second", "seconds", "dry_runs"),
     [
