@@ -76,6 +76,8 @@ def _failure(reason: str) -> tuple[str, ...]:
     if reason == TOKEN_UNSAVED:
         return _link(reason), conditions, actor, "within 15s", _meaning(reason)
     wait = f"after {human_duration(policy.retry_after)}" if policy.retry_after else "exponential backoff"
+    if policy.retries_early:
+        wait = wait.replace("after", "after 1s, then after up to")
     return _link(reason), conditions, actor, wait, _meaning(reason)
 
 

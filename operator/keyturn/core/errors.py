@@ -104,12 +104,14 @@ class ReasonPolicy:
     """How a failure with a reason is handled.
 
     `event` is recorded once in a series of failures. `retry_after` is the time until the next attempt; without it,
-    exponential backoff applies. `recheck_interval` is how often the cause is checked until then, without a call to AWS.
+    exponential backoff applies. With `retries_early`, the first attempts follow sooner: the cause may pass in a moment.
+    `recheck_interval` is how often the cause is checked until then, without a call to AWS.
     """
 
     event: str
     stalled: bool = False
     retry_after: timedelta | None = None
+    retries_early: bool = False
     recheck_interval: timedelta | None = None
 
 
@@ -137,7 +139,8 @@ REASONS = {
     "TargetConflict": _REFUSED,
     "SourceNotFound": ReasonPolicy("SourceNotFound", retry_after=_MINUTE),
     "SourceKeyEmpty": ReasonPolicy("SourceKeyEmpty", retry_after=_MINUTE),
-    "SourceForbidden": ReasonPolicy("Stalled", stalled=True, retry_after=_MINUTE),
+    # The API server refuses every ServiceAccount for a moment when it starts.
+    "SourceForbidden": ReasonPolicy("Stalled", stalled=True, retry_after=_MINUTE, retries_early=True),
     "ScopeConflict": ReasonPolicy("ScopeConflict", retry_after=_MINUTE),
     "WriteDenied": ReasonPolicy("WriteDenied", stalled=True),
     TOKEN_UNSAVED: ReasonPolicy(TOKEN_UNSAVED, stalled=True),

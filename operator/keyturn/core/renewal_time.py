@@ -114,10 +114,14 @@ def next_attempt_time(
     Exponential backoff with full jitter (`rand` in [0, 1)). Its limit is a quarter of the remaining lifetime,
     between 5 s and 5 min. After the expiry it is 1 min: shorter waits gain nothing then, and many requests may be
     waiting for the same service. If the reason has a `retry_after`, that is used instead, limited to the same quarter
-    if an attempt consumes nothing. A throttled call waits at least as long as the service requires, but not until the
-    credentials have expired (see _longest_throttling).
+    if an attempt consumes nothing; with `retries_early`, the waits before it are 1, 2, 4 s and so on. A throttled call
+    waits at least as long as the service requires, but not until the credentials have expired (see
+    _longest_throttling).
     """
-    wait = REASONS[error.reason].retry_after
+    policy = REASONS[error.reason]
+    wait = policy.retry_after
+    if wait and policy.retries_early:
+        wait = min(wait, timedelta(seconds=1) * 2 ** min(failed_attempts - 1, 10))
     if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
         wait = _AFTER_INTENT
     is_new = now - (request.created_at or now) < _IAM_PROPAGATION

@@ -47,6 +47,9 @@ ROTATING = rotating()
         "usually passes: 5 min": (TransientRefusalError("SourceInvalid", ""), 1, DAY, 0.5, 300),
         "a wrong clock: a minute": (UnavailableError("ClockSkew", ""), 9, HOUR, 0.5, 60),
         "no source: a minute": (RefusedError("SourceNotFound", ""), 1, HOUR, 0.5, 60),
+        "the API server refuses a read: a second": (RefusedError("SourceForbidden", ""), 1, HOUR, 0.5, 1),
+        "the API server refuses a read again": (RefusedError("SourceForbidden", ""), 4, HOUR, 0.5, 8),
+        "the API server refuses a read for long": (RefusedError("SourceForbidden", ""), 2000, HOUR, 0.5, 60),
         "the API server refuses: backoff": (RefusedError("WriteDenied", ""), 1, HOUR, 0.5, 2),
     },
 )
