@@ -283,7 +283,8 @@ class RequestResponses:
             self._outdated.add(path)
             self._on_list(frozenset(), namespace_in(path))
         response = await handler(request)
-        if response.status == HTTPStatus.GONE:
+        if response.status in (HTTPStatus.GONE, HTTPStatus.BAD_REQUEST):
+            # The version has expired, or means nothing to this API server.
             response.close()
             # kopf lists again only after an event of a watch, so a response that contains one is needed.
             request.url = request.url.with_query(limit=1)
