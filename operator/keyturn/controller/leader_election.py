@@ -8,13 +8,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, is_terminating
 from keyturn.controller.streams import Boundary
-from keyturn.core.errors import LeaseLostError, UnavailableError
+from keyturn.core.errors import LeaseLostError, ThrottledError
 
 LEASE_SECONDS, DEADLINE_SECONDS, RETRY_SECONDS = 30, 20, 5
 # How long an attempt may take, as in client-go: an API server that is overloaded, or an admission webhook, may be slow.
@@ -26,6 +26,7 @@ STOP_SECONDS = 30
 # Another candidate, or a tenant who may write the Lease, can set any duration.
 _MAX_DURATION_SECONDS = 600.0
 _SHORTEST_PAUSE = 1.0
+_UNTIL_RENEWED = timedelta(seconds=2)
 _MAX_HOLDER = 320  # in messages
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
@@ -88,9 +89,13 @@ class Lease:
         return self.monotonic() < self.held_until
 
     def check(self, seconds: float) -> None:
-        """Raise UnavailableError unless we hold the Lease for that long, even if it is not renewed."""
+        """Raise ThrottledError unless we hold the Lease for that long, even if it is not renewed.
+
+        That is not a failure of the request, and the next renewal of the Lease may end it.
+        """
         if self.held_until - self.monotonic() < seconds:
-            raise UnavailableError("Unavailable", "the Lease does not last long enough to consume a token")
+            message = "the Lease does not last long enough to consume a token"
+            raise ThrottledError(message, retry_after=_UNTIL_RENEWED, nothing_sent=True)
 
     async def release(self) -> None:
         """Release the Lease, so that a standby need not wait until it expires."""

@@ -272,7 +272,7 @@ class Dependencies:
 
     `read_value` reads a value that an exchange used again after a refusal; exchanges read their values themselves.
     `reserve` reserves a slot for an exchange, or raises ThrottledError if Keyturn's own limit has been reached.
-    `check_lease` raises UnavailableError unless the Lease lasts for that many seconds. `holder` is this process's name.
+    `check_lease` raises ThrottledError unless the Lease lasts for that many seconds. `holder` is this process's name.
     `compute` runs a function that may take some milliseconds, in the order of namespaces that CpuLimiter describes.
     `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
     it continues.

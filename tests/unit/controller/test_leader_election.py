@@ -2,6 +2,7 @@ import asyncio
 import copy
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import pytest
 
@@ -9,7 +10,7 @@ from keyturn.controller import leader_election
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.leader_election import ATTEMPT_SECONDS, DEADLINE_SECONDS, LEASE_SECONDS, Lease, lead
 from keyturn.controller.streams import Boundary
-from keyturn.core.errors import LeaseLostError, UnavailableError
+from keyturn.core.errors import LeaseLostError, ThrottledError, UnavailableError
 from keyturn.metrics import Metrics
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import NOW
@@ -64,8 +65,10 @@ async def test_lease_is_checked_for_the_remaining_time() -> None:
     await candidate.acquire_or_renew()
     candidate.check(LEASE_SECONDS - 5)
 
-    with pytest.raises(UnavailableError, match="does not last long enough"):
+    with pytest.raises(ThrottledError, match="does not last long enough") as refused:
         candidate.check(LEASE_SECONDS + 1)
+    # Not a failure of the request, whose next attempt would have to wait for longer each time.
+    assert (refused.value.nothing_sent, refused.value.retry_after) == (True, timedelta(seconds=2))
 
 
 async def test_deleted_lease_is_not_acquired_while_its_holder_may_still_write() -> None:
