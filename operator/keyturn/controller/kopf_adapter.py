@@ -173,20 +173,25 @@ async def kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
     )
 
 
-def kopf_session(
-    info: kopf.ConnectionInfo, configuration: Configuration, responses: RequestResponses
-) -> kopf.AiohttpSession:
-    """Create the HTTP session as kopf does, but with our proxy and middleware."""
+def _authentication(configuration: Configuration) -> aiohttp.ClientMiddlewareType:
+    """Return middleware that adds the current token, which the kubelet replaces each hour."""
 
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        # In each request, because the kubelet replaces the token of the service account each hour.
         try:
             request.headers.update((await kopf_connection(configuration)).as_http_headers())
         except (ConfigException, OSError):
             raise aiohttp.ClientConnectionError("the token of the service account could not be read") from None
         return await handler(request)
+
+    return authenticate
+
+
+def kopf_session(
+    info: kopf.ConnectionInfo, configuration: Configuration, responses: RequestResponses
+) -> kopf.AiohttpSession:
+    """Create the HTTP session as kopf does, but with our proxy and middleware."""
 
     async def authenticate_to_proxy(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -216,7 +221,7 @@ def kopf_session(
         middlewares=(
             responses,
             trust_ca_file,
-            authenticate,
+            _authentication(configuration),
             *((authenticate_to_proxy,) if configuration.proxy else ()),
         ),
         proxy=configuration.proxy,

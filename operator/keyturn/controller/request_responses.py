@@ -101,7 +101,7 @@ class _Named(msgspec.Struct):
     name: str
 
 
-class _Found(msgspec.Struct):
+class _Listed(msgspec.Struct):
     groups: list[_Named] = []
     resources: list[_Named] = []
 
@@ -367,10 +367,10 @@ async def _search(
     response = _checked(await handler(request))
     try:
         body = await read_body(response.content)
-        found = msgspec.json.decode(body, type=_Found)
+        listed = msgspec.json.decode(body, type=_Listed)
     except (UnreadableBodyError, msgspec.DecodeError, RecursionError):
-        found = _Found()
-    if _Named(name) not in (*found.groups, *found.resources):
+        listed = _Listed()
+    if _Named(name) not in (*listed.groups, *listed.resources):
         response.close()
         raise aiohttp.ClientConnectionError(f"{request.url.path} does not list {name} yet")
     response.content = _Body(body)

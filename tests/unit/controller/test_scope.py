@@ -229,9 +229,7 @@ async def test_lease_without_our_label_is_read_once_in_a_check() -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @in_virtual_time
-async def test_claim_that_the_api_server_refused_is_repeated_before_the_next_check(
-    method: str, failure: ApiResponse | Exception
-) -> None:
+async def test_refused_claim_is_repeated_before_the_next_check(method: str, failure: ApiResponse | Exception) -> None:
     installations = Installations()
     wide = await installations.start("wide")
     path = LEASES.format("web")
