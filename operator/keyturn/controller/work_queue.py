@@ -349,10 +349,12 @@ async def run(
     async with asyncio.TaskGroup() as tasks:
         while True:
             work_queue.changed.clear()
-            while uid := work_queue.get(read_clock()):
+            # Read once: a request that becomes due between two readings would be mistaken for one without a worker.
+            time = read_clock()
+            while uid := work_queue.get(time):
                 tasks.create_task(work(uid))
             due = work_queue.next_due()
-            wait = (due - read_clock()).total_seconds() if due else _LONGEST_SLEEP_SECONDS
+            wait = (due - time).total_seconds() if due else _LONGEST_SLEEP_SECONDS
             # An overdue request is waiting for a free worker: `done` ends the wait.
             seconds = min(wait, _LONGEST_SLEEP_SECONDS) if wait > 0 else None
             with contextlib.suppress(TimeoutError):
