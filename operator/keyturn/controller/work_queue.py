@@ -46,7 +46,7 @@ class WorkQueue:
 
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
     reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
-    expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
+    expires first is served first. Otherwise a tenant with many namespaces and requests without credentials, which
     count as expired, would delay others until their credentials expire.
 
     A reconciliation counts as one more round for each 0.05 s that it takes, up to 0.25 s, when it becomes a slow one.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 # Threads are created when they are needed.
 _THREADS_PER_WORKER, _MIN_THREADS = 8, 64
 _MAX_OVERDUE = 4
-# An owner may occupy an eighth as many threads as are free, so that its share shrinks as they become scarce.
+# An owner may occupy one thread for every eight free threads, so its share shrinks as they become scarce.
 _SHARE = 8
 _Result = TypeVar("_Result")
 
