@@ -150,7 +150,7 @@ class Lease:
             _log.warning("the Lease %s is older than before: etcd was restored", self._name)
             self.on_restored()
         if not self.is_free(lease):
-            self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
+            self.holder, self.held_until, self.denied = holder[:_MAX_HOLDER], 0.0, ""
             return False
         # Because of the resourceVersion, only one candidate can win; a conflict means that another one did.
         version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
