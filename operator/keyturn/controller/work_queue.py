@@ -19,7 +19,7 @@ _RESERVED = 8
 _SLOW_SECONDS = 0.25
 # While reconciliations are slow, up to this many times as many workers are busy.
 _MAX_WORKERS_FACTOR = 4
-# A namespace that has had a longer one recently gets only one of these workers.
+# A namespace in which a reconciliation took longer than this recently gets only one of these workers.
 _LONG_SECONDS, _HALF_LIFE_SECONDS = 1.0, 30.0
 # About as long as a short reconciliation takes.
 _ROUND_SECONDS = 0.05

@@ -50,8 +50,8 @@ class CallThreads:
         """Whether enough threads remain for other owners if this one starts another call.
 
         An owner without calls may always start one. Without this rule, many owners with calls that continue after their
-        timeout could occupy all threads. While no call does that, no owner reaches its share, because there are fewer
-        workers.
+        timeout could occupy all threads. As long as no call does that, no owner reaches its share, because there are
+        fewer workers.
         """
         self._drop_ended()
         number = sum(name == owner for name in self._running.values())
