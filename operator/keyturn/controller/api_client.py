@@ -192,7 +192,7 @@ class ApiClient:
         return await self._send(_Call("GET", path, query, {"Accept": accept}, is_list=True), decode, limit)
 
     async def _send(self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
-        # Not the longest time at first: a connection may be broken, and the next one works.
+        # Not the longest time at first: the connection may be broken, and a new one may work.
         timeout_seconds: float = _TIMEOUT_SECONDS
         for pause in (*_PAUSES, None):
             if call.method != "GET" and not self.may_write(call.path):

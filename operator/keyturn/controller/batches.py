@@ -13,7 +13,7 @@ Visit = Callable[[str], None]
 class Batches:
     """Visits the TokenRequests that a change affects: at once if there are few, otherwise in the background.
 
-    A tenant can keep changing a Secret that thousands of its TokenRequests use, or let the issuer of all of them fail
+    A tenant can keep changing a Secret that thousands of its TokenRequests use, or make the issuer of all of them fail
     and recover. In the background, changes with the same key count as one, and are handled at most once a second.
     """
 

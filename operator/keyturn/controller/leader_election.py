@@ -38,7 +38,7 @@ class Lease:
     `held_until` is when our hold expires, in monotonic seconds, counted from the start of the request that renewed it.
     `responded` is set by the first response. `holder` is the other candidate that holds the Lease, `denied` the message
     about a missing right, and `spec` the last spec that was written. `on_restored` is called if the Lease is older than
-    the one that this process has written, because etcd was restored from a backup.
+    the last one that this process has read or written, because etcd was restored from a backup.
     """
 
     def __init__(  # noqa: PLR0913 - they are independent
@@ -155,7 +155,7 @@ class Lease:
             _log.warning("the Lease %s is older than before: etcd was restored", self._name)
             self.on_restored()
         if not self.is_free(lease):
-            self.holder, self.held_until = holder[:_MAX_HOLDER], 0.0
+            self.holder, self.held_until, self.denied = holder[:_MAX_HOLDER], 0.0, ""
             return False
         # Because of the resourceVersion, only one candidate can win; a conflict means that another one did.
         version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
@@ -223,7 +223,7 @@ async def _keep(lease: Lease) -> None:
     """Renew the Lease until renewals fail for DEADLINE_SECONDS. Its remaining time is for the last write."""
     attempted_at = lease.held_until - LEASE_SECONDS
     while _seconds_to_deadline(lease) > 0:
-        # Slow attempts follow each other, because there is little time for a second one.
+        # After a slow attempt, the next one starts sooner, because there is little time before the deadline.
         await asyncio.sleep(max(_SHORTEST_PAUSE, attempted_at + RETRY_SECONDS - lease.monotonic()))
         if not lease.is_held():
             return  # The process was frozen, and another operator may have held and released the Lease since.

@@ -1,4 +1,4 @@
-"""Index of the TokenRequests that exist, by uid and by Secret, each with its status and state."""
+"""Index of the TokenRequests that exist, each with its status and state."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

@@ -34,8 +34,8 @@ from keyturn.core.errors import UnavailableError
 _MAX_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 2**16
 # The time limit for the headers of a page, and again for its body. With kopf's own timeout, a connection that hangs
-# would delay a list, and therefore all renewals after a start, by five minutes. After a timeout, the next limit is
-# longer, because the API server may need longer.
+# would delay a list, and therefore all renewals after a start, by five minutes. After a timeout, the limit is longer
+# for the rest of the list, because the API server may need longer.
 _PAGE_SECONDS, _LONGEST_PAGE_SECONDS = 10, 50
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
@@ -235,7 +235,6 @@ class RequestResponses:
             body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": [],
                     "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
             response.content = _Body(msgspec.json.encode(body))
-            self._slow.discard(path)
             return response
 
     @contextlib.asynccontextmanager
@@ -271,6 +270,7 @@ class RequestResponses:
             self._on_list(uids, namespace_in(path))
             self._versions[path] = int(page.version)
             self._outdated.discard(path)
+            self._slow.discard(path)
             self._unlisted = ""
 
     async def _watch(

@@ -19,7 +19,7 @@ _RESERVED = 8
 _SLOW_SECONDS = 0.25
 # While reconciliations are slow, up to this many times as many workers are busy.
 _MAX_WORKERS_FACTOR = 4
-# A namespace that has had a longer one recently gets only one of these workers.
+# A namespace in which a reconciliation took longer than this recently gets only one of these workers.
 _LONG_SECONDS, _HALF_LIFE_SECONDS = 1.0, 30.0
 # About as long as a short reconciliation takes.
 _ROUND_SECONDS = 0.05
@@ -46,7 +46,7 @@ class WorkQueue:
 
     A free worker serves the namespace with the fewest busy workers; among equal ones, the one with the fewest
     reconciliations that released theirs. Namespaces that are equal alternate, and in each round the request that
-    expires first is the first one. Otherwise a tenant with many namespaces and requests without credentials, which
+    expires first is served first. Otherwise a tenant with many namespaces and requests without credentials, which
     count as expired, would delay others until their credentials expire.
 
     A reconciliation counts as one more round for each 0.05 s that it takes, up to 0.25 s, when it becomes a slow one.
@@ -349,10 +349,12 @@ async def run(
     async with asyncio.TaskGroup() as tasks:
         while True:
             work_queue.changed.clear()
-            while uid := work_queue.get(read_clock()):
+            # Read once: a request that becomes due between two readings would be mistaken for one without a worker.
+            time = read_clock()
+            while uid := work_queue.get(time):
                 tasks.create_task(work(uid))
             due = work_queue.next_due()
-            wait = (due - read_clock()).total_seconds() if due else _LONGEST_SLEEP_SECONDS
+            wait = (due - time).total_seconds() if due else _LONGEST_SLEEP_SECONDS
             # An overdue request is waiting for a free worker: `done` ends the wait.
             seconds = min(wait, _LONGEST_SLEEP_SECONDS) if wait > 0 else None
             with contextlib.suppress(TimeoutError):

@@ -30,7 +30,7 @@ async def load_ca_bundle(call: Call, ref: ValueRef) -> ssl.SSLContext:
     bundle, run = await call.secret(ref, _MAX_BUNDLE_LENGTH), partial(call.context.cpu_limiter.run, call.namespace)
     certificates = await run(partial(_certificates, bundle))
     elements = await run(partial(_count_elements, certificates))
-    # An element counts as so many characters of usual certificates.
+    # Each element counts as this many characters of a usual certificate.
     length = max(len(bundle), elements * _ELEMENT_LENGTH)
     async with call.context.bundle_memory.reserve(call.namespace, length) as hold:
         batches = [b"".join(certificates[start : start + _BATCH]) for start in range(0, len(certificates), _BATCH)]

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-# After this time, half of the time that a namespace has used counts. After a longer time, namespaces that have only
-# begun to compute would have priority for long over one that always computes a little.
+# The time that a namespace has used counts half after this time. With a longer half-life, a namespace that has just
+# begun to compute would have priority for too long over one that always computes a little.
 _HALF_LIFE_SECONDS = 5.0
 _MAX_NAMESPACES = 1024
 _Result = TypeVar("_Result")
@@ -18,8 +18,8 @@ class CpuLimiter:
 
     A thread would not help, because decoders keep Python's lock. Without a limit, every worker could compute in each
     iteration of the loop, and delay all other work. The next computation is that of the namespace that has recently
-    used the least time. If namespaces alternated, one that needs many short computations, such as a large CA bundle,
-    would wait for a long one of each other namespace before each of them.
+    used the least time. If namespaces took turns, one that needs many short computations, for example to load a large
+    CA bundle, would wait before each of them for a long one of every other namespace.
     """
 
     def __init__(self) -> None:

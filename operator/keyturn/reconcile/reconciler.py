@@ -55,7 +55,7 @@ SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSED_RETRY = timedelta(seconds=10)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
-# To render longer templates takes up to 10 ms, and an issuer could release the responses to all workers at once.
+# Rendering longer templates takes up to 10 ms, and an issuer could release the responses to all workers at once.
 _LONG_TEXT = 2048
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]

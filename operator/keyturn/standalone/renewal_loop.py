@@ -115,9 +115,11 @@ class RenewalLoop:
         done, self._check = self._check, None
         return bool(done.result())
 
-    def _apply_changes(self) -> None:
+    def _apply_changes(self) -> bool:
+        """Apply the changes. Returns True, because a reconciliation must follow, even if this ends late."""
         self._expedite()
         self._read_manifest()
+        return True
 
     def _read_manifest(self) -> None:
         """Read the manifest if it has changed. If this process cannot use it, log why and keep the previous one."""
@@ -143,11 +145,13 @@ class RenewalLoop:
 
         The minimum interval between exchanges still applies.
         """
-        state, failure, has_changed = self._state, self._state.failure, self._store.acknowledge_source_changes()
+        # Before the state is read, because they may take so long that there is a reconciliation meanwhile.
+        has_source_changed = self._store.acknowledge_source_changes()
+        has_output_changed = self._store.has_output_changed()
+        state, failure = self._state, self._state.failure
         # Only TargetConflict depends on the output directory.
-        if failure and failure.error.reason == "TargetConflict":
-            has_changed = has_changed or self._store.has_output_changed()
-        if failure and has_changed:
+        is_conflict = failure is not None and failure.error.reason == "TargetConflict"
+        if failure and (has_source_changed or (is_conflict and has_output_changed)):
             now = self._deps.now()
             allowed = (state.exchanged_at or now) + self._deps.min_interval
             next_attempt_time = min(failure.next_attempt_time, max(now, allowed))

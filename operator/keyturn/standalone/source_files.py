@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -33,7 +33,8 @@ class SourceFiles:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._seen: dict[Path, FileFingerprint | None] = {}
+        # Replaced and never changed, because a check of the files may still be in progress in another thread.
+        self._seen: Mapping[Path, FileFingerprint | None] = {}
         self._exchange_hash = ""
 
     async def read_source(self, request: Request) -> SourceValues:
@@ -58,8 +59,10 @@ class SourceFiles:
 
     def acknowledge_changes(self) -> bool:
         """Return whether a file has changed, and record its new state: a reconciliation may not read every file."""
-        previous, self._seen = self._seen, _fingerprints(self._seen)
-        return previous != self._seen
+        previous = self._seen
+        current = _fingerprints(previous)
+        self._seen = {**self._seen, **current}
+        return previous != current
 
     def _read_source(self, request: Request) -> SourceValues:
         source, single_use = request.spec.source, request.spec.single_use_ref
@@ -89,7 +92,7 @@ class SourceFiles:
         required = paths if required is None else list(required)
         for _ in range(_ATTEMPTS):
             fingerprints = _fingerprints(paths)
-            self._seen |= fingerprints
+            self._seen = {**self._seen, **fingerprints}
             try:
                 values = {path: read_text(path) for path in paths if fingerprints[path] or path in required}
                 for path in required:

@@ -71,6 +71,19 @@ async def test_lease_is_checked_for_the_remaining_time() -> None:
     assert (refused.value.nothing_sent, refused.value.retry_after) == (True, timedelta(seconds=2))
 
 
+async def test_right_that_was_granted_later_is_not_reported_as_missing() -> None:
+    server = ApiServer()
+    standby = lease(server, "two")
+    server.responses[f"GET {LEASE}"] = ApiResponse(403, {"message": "no right"})
+    await standby.acquire_or_renew()
+    assert standby.denied == "no right"
+    server.responses.clear()
+    await lease(server).acquire_or_renew()
+    await standby.acquire_or_renew()
+
+    assert (standby.holder, standby.denied) == ("one", "")
+
+
 async def test_deleted_lease_is_not_acquired_while_its_holder_may_still_write() -> None:
     server, clock = ApiServer(), Clock()
     holder, standby, new = (lease(server, name, clock) for name in ("one", "two", "three"))

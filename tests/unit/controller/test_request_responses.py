@@ -228,7 +228,7 @@ async def test_list_that_hangs_is_requested_again(monkeypatch: pytest.MonkeyPatc
 
 async def test_slow_list_is_awaited_longer_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_responses, "_PAGE_SECONDS", 0.1)
-    api = FakeApi({ALL: page("a")})
+    api = FakeApi({ALL: page("a", more="2"), f"{ALL}?continue=2": page("b")})
     respond = api.response
 
     async def respond_slowly(request: web.Request) -> web.StreamResponse:
@@ -240,6 +240,7 @@ async def test_slow_list_is_awaited_longer_the_second_time(monkeypatch: pytest.M
         with pytest.raises(TimeoutError):
             await kopf_client.session.get(ALL)
         assert await kopf_client.uids(ALL) == ["a"]
+        assert await kopf_client.uids(f"{ALL}?continue=2") == ["b"]
 
 
 async def test_missing_right_is_reported_until_there_is_a_list() -> None:

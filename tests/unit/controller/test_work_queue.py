@@ -1,9 +1,10 @@
 import asyncio
-from datetime import datetime
+import itertools
+from datetime import datetime, timedelta
 
 import pytest
 
-from keyturn.controller.work_queue import WorkQueue
+from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND
 from tests.support.work_queues import work_queue
 
@@ -373,3 +374,18 @@ async def test_worker_that_was_not_freed_is_not_waited_for() -> None:
     assert queue.get(NOW) == "a"
 
     await queue.regain_worker("a")
+
+
+async def test_request_that_becomes_due_while_the_queue_is_searched_is_run() -> None:
+    queue, is_run = WorkQueue(4), asyncio.Event()
+    # The second reading of the clock is before it is due, the third one is after it.
+    queue.add("a", NOW + timedelta(milliseconds=1.5), NOW + HOUR, "billing")
+    times = (NOW + timedelta(milliseconds=number) for number in itertools.count())
+
+    async def run_one(_: str) -> None:
+        is_run.set()
+
+    running = asyncio.create_task(run(queue, run_one, lambda: next(times), lambda _: None))
+    async with asyncio.timeout(5):
+        await is_run.wait()
+    running.cancel()

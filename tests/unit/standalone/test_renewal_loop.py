@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.sidecar.credential_cache import NoCredentialsError
 from keyturn.standalone.file_store import FileStore
@@ -331,6 +332,59 @@ async def test_renewals_continue_while_the_file_system_does_not_respond(
 
     # The file system responds again, and the new manifest is used.
     assert (run.calls, cache.failure) == (2 * 3, "spec.suspend is set: nothing is renewed")
+
+
+async def test_manifest_whose_read_took_long_is_used_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    responds, read = threading.Event(), ManifestFile.read
+
+    def hang(manifest: ManifestFile) -> Request:
+        responds.wait()
+        return read(manifest)
+
+    def change(run: StandaloneRun) -> None:
+        monkeypatch.setattr(ManifestFile, "read", hang)
+        run.write_manifest(suspend=True)
+
+    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
+    run = StandaloneRun(tmp_path, {10 * SECOND: change, MINUTE: lambda _: responds.set()})
+    try:
+        async with asyncio.timeout(30):
+            cache = await run.run(2 * MINUTE)
+    finally:
+        responds.set()
+
+    assert cache.failure == "spec.suspend is set: nothing is renewed"
+
+
+async def test_late_check_of_the_files_keeps_the_minimum_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responds, acknowledge = threading.Event(), FileStore.acknowledge_source_changes
+
+    def hang(store: FileStore) -> bool:
+        responds.wait()
+        return acknowledge(store)
+
+    def change(run: StandaloneRun) -> None:
+        monkeypatch.setattr(FileStore, "acknowledge_source_changes", hang)
+        run.put_source("other")
+
+    def respond(run: StandaloneRun) -> None:
+        assert run.calls == 1 + 2
+        run.put_source("another")
+        responds.set()
+
+    monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
+    run = StandaloneRun(tmp_path, {5 * SECOND: change, 12 * SECOND: respond})
+    run.outside.aws.failures.append(RefusedError("SourceInvalid", "the token was refused"))
+    try:
+        async with asyncio.timeout(30):
+            await run.run(18 * SECOND)
+    finally:
+        responds.set()
+
+    # The check began before the last exchange, at ten seconds.
+    assert run.calls == 1 + 2
 
 
 def store_with_bug(method: str) -> type[FileStore]:

@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 import os
 import threading
@@ -12,6 +13,7 @@ import pytest
 from keyturn.api.source import ConfigMapKeyRef, SecretKeyRef
 from keyturn.core.errors import KeyturnError, RefusedError
 from keyturn.core.pipeline_values import Credentials
+from keyturn.sidecar.mounted_files import FileFingerprint, file_fingerprint
 from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.source_files import ProjectedToken, SourceFiles
 from tests.support.dependencies import HOUR, NOW, request, signed, single_use
@@ -28,6 +30,29 @@ OTHER = request(region="eu-west-1")
 CREATE: dict[str, Callable[[Path], None]] = {
     "directory": Path.mkdir, "pipe": os.mkfifo, "loop": lambda path: path.symlink_to(path),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("check", [SourceFiles.has_changed, SourceFiles.acknowledge_changes])
+async def test_file_can_be_read_during_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[SourceFiles], bool]
+) -> None:
+    sources = SourceFiles(tmp_path)
+    for name in ("one", "two"):
+        put(tmp_path, name, token="value")
+        await sources.read_value("", SecretKeyRef(name, "token"))
+    reads = [tmp_path / "three" / "token"]
+
+    def read_another(path: Path) -> FileFingerprint | None:
+        if reads:
+            asyncio.run(sources.read_file(reads.pop()))
+        return file_fingerprint(path)
+
+    put(tmp_path, "three", token="value")
+    monkeypatch.setattr("keyturn.standalone.source_files.file_fingerprint", read_another)
+
+    assert not await asyncio.to_thread(check, sources)
+    put(tmp_path, "three", token="other")
+    assert sources.has_changed()
 
 
 async def test_token_is_reread_each_time(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ class SignIn:
     def question(self, results: str) -> str:
         """Return the question before the sign-in. It names the host, which receives the client's secret."""
         host = urlsplit(self.endpoints.token_url).netloc
-        return f"Sign in{f' at {host}' * bool(host)} and write {results}?"
+        place = f" at {host}" if host else ""
+        return f"Sign in{place} and write {results}?"
 
     def run(self) -> dict[str, str]:
         """Return the value of each result that the plan stores."""
