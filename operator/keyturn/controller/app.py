@@ -241,7 +241,7 @@ class Operator:
             proxies=options.proxies,
         ) as deps:
             controller = Controller(deps, store, work_queue, self._status_writer(api), conflict_reporter)
-            self._service_health.on_recovery(controller.on_service_recovered)
+            self._service_health.on_recovery(controller.on_service_recovered, controller.is_awaited)
             metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
             background = (conflict_reporter.scope.run, functools.partial(key_secret.keep, keys))

@@ -24,6 +24,8 @@ class Batches:
 
     def visit(self, key: Hashable, uids: Uids, visit: Visit) -> None:
         """Call `visit` for each uid that `uids` returns. In the background, `uids` is called again at that time."""
+        if key in self._waiting:
+            return
         current = uids()
         if len(current) > _BATCH:
             self._waiting[key] = (uids, visit)

@@ -130,6 +130,10 @@ class Controller:
         uids = functools.partial(self.index.failed_because_of, service)
         self.batches.visit(("recovered", service), uids, retry)
 
+    def is_awaited(self, service: str) -> bool:
+        """Whether the last attempt of a request failed because of a service."""
+        return bool(self.index.failed_because_of(service))
+
     def on_namespace_free(self, namespace: str) -> None:
         """Resume the requests in a namespace, or in all if it is empty, that another installation has released."""
 

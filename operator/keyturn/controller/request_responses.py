@@ -27,7 +27,7 @@ from keyturn.controller.response_body import (
     read_body,
     read_lines,
 )
-from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
+from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary, Breaks
 from keyturn.core.errors import UnavailableError
 
 # Custom resources are stored as JSON, in at most 1.5 MiB. Python's dictionaries take up to ten times as much.
@@ -255,13 +255,14 @@ class RequestResponses:
                 self.boundary.report(error)
 
     async def _collect(self, path: str, page: Page, items: list[_Request], *, first: bool) -> None:
+        breaks = Breaks()
         for item in items:
             try:
                 await self.on_request(msgspec.json.decode(msgspec.json.encode(item)), alive=True)
             except Exception as error:  # noqa: BLE001 - one object must not hide all others
                 self.boundary.report(error)
             # A page of 500 objects must not delay renewals.
-            await asyncio.sleep(0)
+            await breaks.take()
         uids = self._uids.pop(path, set()) if not first else set()
         uids |= {item.metadata.uid for item in items}
         if page.remaining:
@@ -297,6 +298,7 @@ class RequestResponses:
         return response
 
     async def _events(self, path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        breaks = Breaks()
         try:
             async for line in read_lines(content, _MAX_BYTES):
                 event = decode_event(line)
@@ -312,7 +314,7 @@ class RequestResponses:
                 else:
                     yield msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
                 # Hundreds of events can arrive at once.
-                await asyncio.sleep(0)
+                await breaks.take()
         except (aiohttp.ClientError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - no input ends the process

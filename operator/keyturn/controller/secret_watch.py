@@ -11,7 +11,7 @@ import msgspec
 from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
 from keyturn.controller.object_list import PageSize, list_pages, was_restored
 from keyturn.controller.response_body import decode_event, select
-from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary
+from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary, Breaks
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION
@@ -194,7 +194,7 @@ class SecretWatch:
             await asyncio.sleep(backoff.next_pause(longest_pause))
 
     async def _list(self) -> None:
-        uids, version = set[str](), 0
+        uids, version, breaks = set[str](), 0, Breaks()
         async for page in list_pages(self._api, self._path, self._selector, self._page_size):
             for raw in page.items:
                 try:
@@ -205,7 +205,7 @@ class SecretWatch:
                     continue
                 uids.add(meta.uid)
                 self._report(meta, alive=True)
-                await asyncio.sleep(0)
+                await breaks.take()
             version = int(page.version)
         self._report_deleted(uids)
         self._version = version
@@ -214,6 +214,7 @@ class SecretWatch:
         """Follow the watch until the server ends it."""
         query = {"labelSelector": self._selector, "watch": "true", "allowWatchBookmarks": "true",
                  "resourceVersion": str(self._version), "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
+        breaks = Breaks()
         async for line in self._api.watch(self._path, query):
             event = decode_event(line)
             if event.type == "BOOKMARK":
@@ -225,7 +226,7 @@ class SecretWatch:
             self._version = event.version
             self._report(meta, alive=event.type != "DELETED")
             # Hundreds of events can arrive at once.
-            await asyncio.sleep(0)
+            await breaks.take()
 
     def _report(self, meta: SecretMeta, *, alive: bool) -> None:
         if alive:

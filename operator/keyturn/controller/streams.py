@@ -1,5 +1,6 @@
-"""Error handling around each stream of external input, none of which may end the process."""
+"""Error handling around each stream of external input, none of which may end the process or delay other work."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ LONGEST_PAUSE_SECONDS = 30.0
 # An API server that was restarted should be noticed soon.
 _LONGEST_RECONNECT_SECONDS = 5.0
 _LOG_INTERVAL_SECONDS = 60
+# Short enough for other work, and long enough for dozens of ordinary objects.
+_BREAK_AFTER_SECONDS = 0.005
 
 _log = logging.getLogger(__name__)
 
@@ -66,3 +69,21 @@ class Backoff:
         self._pause = min(pause, longest)
         self._resumed_at = self._monotonic() + self._pause
         return self._pause
+
+
+class Breaks:
+    """Lets other work continue after each 5 ms in which a stream handles objects that have already arrived.
+
+    Not after each object: while other work takes long, for example because many tenants use large CA bundles, only a
+    few dozen objects would be handled per second, and the changes of all tenants would wait.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._since = monotonic()
+
+    async def take(self) -> None:
+        """Take a break if one is due. Called after each object."""
+        if self._monotonic() - self._since >= _BREAK_AFTER_SECONDS:
+            await asyncio.sleep(0)
+            self._since = self._monotonic()

@@ -5,7 +5,7 @@ from contextlib import suppress
 from itertools import islice
 
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_ID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
-_INDEFINITE, _CONSTRUCTED = 0x80, 0x20
+_INDEFINITE, _CONSTRUCTED, _CLASS, _LONG_TAG, _SET = 0x80, 0x20, 0xC0, 0x1F, 0x31
 _JAVA_KEYSTORE = b"\xfe\xed\xfe\xed"
 PRIVATE_KEY = "a private key"
 # The tags of the first two elements; for an integer, also its value: the version of the structure.
@@ -57,20 +57,31 @@ def is_element(content: bytes) -> bool:
 
 
 def count_elements(content: bytes, limit: int) -> int:
-    """Return the number of elements at any depth, also in octet strings, but at most `limit`."""
+    """Return the number of elements at any depth, also in octet strings, but at most `limit`.
+
+    A part that is not DER counts as one element for every two bytes. OpenSSL also accepts elements of indefinite
+    length and strings in pieces, and could find so many in it.
+    """
     number, ranges = 0, [(0, len(content))]
     while ranges and number < limit:
         position, end = ranges.pop()
         with suppress(IndexError):
             for tag, start, following in _elements(content, position):
-                if following > end:
+                if following > end or not _is_der(tag, content[position + 1]):
                     break
-                number += 1
+                number, position = number + 1, following
                 if tag & _CONSTRUCTED or tag == _OCTET_STRING:
                     ranges.append((start, following))
                 if following == end or number >= limit:
                     break
-    return number
+        number += (end - position) // 2
+    return min(number, limit)
+
+
+def _is_der(tag: int, length: int) -> bool:
+    """Whether an element may begin like this in DER, with a tag of one byte."""
+    is_string_in_pieces = tag & _CLASS == 0 and tag & _CONSTRUCTED and tag not in (_SEQUENCE, _SET)
+    return length != _INDEFINITE and tag & _LONG_TAG != _LONG_TAG and not is_string_in_pieces
 
 
 def _elements(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:

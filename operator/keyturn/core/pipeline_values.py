@@ -13,6 +13,8 @@ from keyturn.core.errors import KeyturnError, RefusedError
 MAX_VALUE_LENGTH = 20_000
 # AWS: "make no assumptions about the maximum size" of a session token. This is several times the usual maximum.
 MAX_SESSION_TOKEN_LENGTH = 32 * 1024
+# AWS: the data type AccessKey. Rate limits are kept by key ID.
+_MAX_KEY_ID_LENGTH = 128
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.
 _SAFE = re.compile(r"[!#-\[\]-~]+")
@@ -231,7 +233,7 @@ def parse_source(
             require_content(keys[name], f"key {name} of {keys_from}")
         session_token = keys.get("AWS_SESSION_TOKEN")
         credentials = Credentials(
-            access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID"),
+            access_key_id=unwrap(keys["AWS_ACCESS_KEY_ID"], "AWS_ACCESS_KEY_ID", _MAX_KEY_ID_LENGTH),
             secret_access_key=unwrap(keys["AWS_SECRET_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY"),
             session_token=(
                 unwrap(session_token, "AWS_SESSION_TOKEN", MAX_SESSION_TOKEN_LENGTH) if session_token else None

@@ -124,7 +124,8 @@ class Aws:
         `namespace` is that of the TokenRequest. `transmission` begins once there is a connection to AWS. The request is
         sent in up to `operation.attempts` attempts. Raises only KeyturnError.
         """
-        self._check_overdue(operation, region)
+        owner = _thread_owner(operation, region, signer)
+        self._check_overdue(operation, region, owner)
         service, rate_limiter = operation.service_in(region), self._rate_limiter(operation, region, signer, quota_owner)
         wait_seconds = rate_limiter.reserve(time.monotonic(), namespace)
         _check_wait(operation, wait_seconds)
@@ -133,7 +134,7 @@ class Aws:
         requested_at, started, code = whole_seconds(self._now()), time.monotonic(), "cancelled"
         try:
             send = partial(self._send, operation, region, parameters, signer, transmission)
-            members = await self._threads.run(service, send, self._timeout_seconds)
+            members = await self._threads.run(owner, send, self._timeout_seconds)
             code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
@@ -163,8 +164,8 @@ class Aws:
             quota_owner = signer.access_key_id
         return self._rate_limiters.get((operation.service_in(region), quota_owner))
 
-    def _check_overdue(self, operation: AwsOperation, region: str) -> None:
-        if self._threads.is_overdue(operation.service_in(region)):
+    def _check_overdue(self, operation: AwsOperation, region: str, owner: str) -> None:
+        if self._threads.is_overdue(owner):
             problem = f"{operation.title} was not called: earlier calls in {region} have not ended"
             raise UnavailableError("Unreachable", problem, service=operation.service_in(region))
 
@@ -212,6 +213,15 @@ class Aws:
         if date:
             self._metrics.clock_skew.labels(service).set(skew.total_seconds())
         return skew
+
+
+def _thread_owner(operation: AwsOperation, region: str, signer: Signer) -> str:
+    """Return the owner of a call, for CallThreads.
+
+    Calls with the operator's own identity may wait long for that identity, which must not stop the other calls.
+    """
+    service = operation.service_in(region)
+    return f"{service} as the operator" if isinstance(signer, Ambient) else service
 
 
 def _check_wait(operation: AwsOperation, wait_seconds: float) -> None:

@@ -211,15 +211,23 @@ class _ProxiedSession(botocore.session.Session):
     def __init__(self, proxies: Proxies, **options: Any) -> None:
         super().__init__(**options)
         self._proxy_configuration = _ProxyConfiguration(proxies)
+        # By CA bundle. OpenSSL needs a megabyte for the public CA certificates, and each client would load its own.
+        self._tls_contexts: dict[str, Any] = {}
         self.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
 
     def create_client(self, *arguments: Any, **options: Any) -> Any:
         client: Any = super().create_client(*arguments, **options)
         # There is no public way to replace them. A test fails if botocore renames them.
         endpoint = client._endpoint  # noqa: SLF001
-        endpoint.http_session._proxy_config = self._proxy_configuration  # noqa: SLF001
-        endpoint.http_session._pool_classes_by_scheme.update(http=_HttpPool, https=_HttpsPool)  # noqa: SLF001
-        endpoint.http_session = BoundedSession(endpoint.http_session)
+        session = endpoint.http_session
+        session._proxy_config = self._proxy_configuration  # noqa: SLF001
+        session._pool_classes_by_scheme.update(http=_HttpPool, https=_HttpsPool)  # noqa: SLF001
+        options = session._manager.connection_pool_kw  # noqa: SLF001
+        context = self._tls_contexts.setdefault(str(session._verify), options["ssl_context"])  # noqa: SLF001
+        options["ssl_context"] = context
+        # For connections through a proxy.
+        session._get_ssl_context = lambda: context  # noqa: SLF001
+        endpoint.http_session = BoundedSession(session)
         return client
 
 

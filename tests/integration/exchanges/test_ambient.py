@@ -1,5 +1,7 @@
+import asyncio
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import PipelineValues
@@ -22,9 +25,11 @@ from tests.support.exchange_steps import (
     AMBIENT_SETTINGS,
     AMBIENT_SOURCE,
     ASSUME_ROLE_STEP,
+    assume_role,
     aws,
     context,
     emulator_settings,
+    get_access_token,
     run_pipeline,
 )
 
@@ -157,6 +162,28 @@ async def test_request_with_own_keys_never_uses_the_ambient_identity(
             await run_pipeline(context(client, sources=AMBIENT_SETTINGS), source=source, exchanges=[ASSUME_ROLE_STEP])
 
     assert emulator.recent_calls() == []
+
+
+async def test_calls_that_wait_for_the_ambient_identity_do_not_stop_others(
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
+) -> None:
+    ended = threading.Event()
+
+    def wait_for_identity() -> None:
+        ended.wait(10)
+        raise NoCredentialsError
+
+    with closing(aws(emulator_settings(emulator), allow_ambient=True, timeout_seconds=1)) as client:
+        monkeypatch.setattr(client._ambient_clients, "_open_session", wait_for_identity)
+        token = (await get_access_token(client, emulator.refresh_token())).access_token
+        errors = await asyncio.gather(*(fail_assume(client) for _ in range(4)))
+        refused = await fail_assume(client)
+        assert token
+        assert (await assume_role(client, token.value)).credentials
+        ended.set()
+
+    assert {error.reason for error in errors} == {"Unreachable"}
+    assert refused.message.endswith("was not called: earlier calls in us-east-1 have not ended")
 
 
 def test_number_of_ambient_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

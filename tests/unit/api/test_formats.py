@@ -4,8 +4,9 @@ import pytest
 
 from keyturn.api.base import Kind
 from keyturn.api.formats.registry import DEFAULT_FORMATS, FORMATS
-from keyturn.api.formats.template import TemplateFormat
+from keyturn.api.formats.template import PLACEHOLDER, TemplateFormat
 from keyturn.api.token_request import DOCKER, DOCKER_LEGACY, OPAQUE
+from tests.support.dependencies import request
 from tests.support.manifest_text import with_formats
 from tests.support.manifests.parts import template
 
@@ -38,6 +39,22 @@ def test_template_has_the_names_and_kinds_of_its_placeholders(
     template = TemplateFormat(key="file", text=text)
 
     assert (template.names, template.kinds) == (names, kinds)
+
+
+def test_placeholders_of_a_template_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+
+    class Placeholder:
+        @staticmethod
+        def findall(text: str) -> list[str]:
+            searched.append(text)
+            return PLACEHOLDER.findall(text)
+
+    monkeypatch.setattr("keyturn.api.formats.template.PLACEHOLDER", Placeholder)
+    texts = [f"key {number}: {{{{ accessKeyId }}}}" for number in range(8)]
+    request(target={"formats": [template(text, f"{number}") for number, text in enumerate(texts)]})
+
+    assert searched == texts
 
 
 def test_default_format_of_registry_logins() -> None:

@@ -46,6 +46,20 @@ async def test_repeated_change_counts_as_one() -> None:
     assert len(visited) == len(MANY)
 
 
+async def test_repeated_change_costs_nothing_while_it_waits() -> None:
+    calls: list[None] = []
+
+    def uids() -> tuple[str, ...]:
+        calls.append(None)
+        return MANY
+
+    batches = Batches(ignore)
+    for _ in range(100):
+        batches.visit("secret", uids, lambda _: None)
+
+    assert len(calls) == 1
+
+
 async def test_bug_does_not_end_the_background_work() -> None:
     bugs, visited = list[Exception](), list[str]()
     batches = Batches(bugs.append)

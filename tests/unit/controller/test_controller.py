@@ -343,9 +343,11 @@ async def test_recovered_service_retries_its_failed_requests(
     operator.aws.failures = failures.copy()
     await operator.deliver()
     await operator.reconcile_due()
+    is_awaited = operator.controller.is_awaited(system)
     operator.controller.on_service_recovered(system)
 
     assert await operator.reconcile_due(NOW + SECOND) == reconciliations
+    assert is_awaited == bool(reconciliations)
 
 
 async def test_recovery_of_many_requests_is_handled_in_the_background() -> None:

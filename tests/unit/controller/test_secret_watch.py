@@ -7,6 +7,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from keyturn.controller import streams
 from keyturn.controller.response_body import Page, UnreadableBodyError
 from keyturn.controller.secret_watch import ManagedFields, Owner, SecretMeta, SecretWatch, read_item
 from keyturn.controller.streams import Boundary
@@ -264,7 +265,8 @@ def test_large_metadata_are_decoded_only_as_far_as_they_are_used() -> None:
     assert peak < 2 * len(raw)
 
 
-async def test_other_work_continues_between_events_that_arrive_together() -> None:
+async def test_other_work_continues_between_events_that_arrive_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_BREAK_AFTER_SECONDS", 0)
     changes: Round = [line("MODIFIED", "a", number) for number in range(2, 102)]
     server, order = WatchServer([listed("a", "b")], [changes]), list[str]()
     boundary = Boundary("secret_watch", f"the watch of {PATH}", Metrics())
@@ -283,6 +285,21 @@ async def test_other_work_continues_between_events_that_arrive_together() -> Non
     # The list has two objects.
     assert len(order) - order.count("work") == 2 + len(changes)
     assert all("work" in pair for pair in itertools.pairwise(order))
+
+
+async def test_events_that_arrive_together_are_handled_together() -> None:
+    changes: Round = [line("MODIFIED", "a", number) for number in range(2, 1002)]
+    server, handled, iterations = WatchServer([listed("a")], [changes]), list[str](), 0
+    boundary = Boundary("secret_watch", f"the watch of {PATH}", Metrics())
+    watch = SecretWatch(server, PATH, "a=b", lambda meta, _alive: handled.append(meta.name), boundary)
+    watching = asyncio.create_task(watch.run())
+    async with asyncio.timeout(5):
+        while len(handled) < len(changes):
+            await asyncio.sleep(0)
+            iterations += 1
+    watching.cancel()
+
+    assert iterations < len(changes) / 4
 
 
 def test_ordinary_metadata_are_cached_whole() -> None:

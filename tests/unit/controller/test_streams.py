@@ -1,8 +1,9 @@
+import asyncio
 import logging
 
 import pytest
 
-from keyturn.controller.streams import Backoff, Boundary
+from keyturn.controller.streams import Backoff, Boundary, Breaks
 from keyturn.core.errors import UnavailableError
 from keyturn.metrics import Metrics
 
@@ -47,3 +48,22 @@ def test_pause_after_a_lost_connection_is_shorter() -> None:
     backoff = Backoff(Clock())
 
     assert [backoff.next_pause(5.0) for _ in range(5)] == [1, 2, 4, 5, 5]
+
+
+async def test_break_is_taken_after_some_milliseconds() -> None:
+    clock, order = Clock(), list[str]()
+    breaks = Breaks(clock)
+
+    async def work() -> None:
+        while True:
+            order.append("work")
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(work())
+    for _ in range(6):
+        clock.seconds += 0.002
+        order.append("object")
+        await breaks.take()
+    working.cancel()
+
+    assert order == [*(3 * ["object"]), "work", *(3 * ["object"]), "work"]

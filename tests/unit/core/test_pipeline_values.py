@@ -9,6 +9,7 @@ from keyturn.core.pipeline_values import (
     PipelineValues,
     Token,
     check_lengths,
+    parse_source,
     require_safe,
     unwrap,
 )
@@ -71,6 +72,15 @@ def test_long_value_is_refused(read: Callable[[str, str], str]) -> None:
         read("x" * (MAX_VALUE_LENGTH + 1), "the token")
 
     assert error.value.reason == "SourceInvalid"
+
+
+def test_long_access_key_id_is_refused() -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "A" * 129, "AWS_SECRET_ACCESS_KEY": "x" * 40}
+    with pytest.raises(RefusedError, match=r"^AWS_ACCESS_KEY_ID has 129 characters; at most 128 are allowed$") as error:
+        parse_source(None, keys)
+
+    assert error.value.reason == "SourceInvalid"
+    assert parse_source(None, keys | {"AWS_ACCESS_KEY_ID": "A" * 128}).credentials
 
 
 @pytest.mark.parametrize(

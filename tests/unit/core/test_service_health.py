@@ -64,3 +64,30 @@ def test_services_with_free_names_are_forgotten() -> None:
 
     # A service that keeps failing is remembered, however many other names there are.
     assert recoveries == ["19999.example", "sts/us-east-1"]
+
+
+def test_service_that_a_request_waits_for_is_remembered() -> None:
+    recoveries: list[str] = []
+    service_health = ServiceHealth()
+    service_health.on_recovery(recoveries.append, {"sts/eu-west-1"}.__contains__)
+    for name in ("sts/eu-west-1", *(f"{number}.example" for number in range(20_000))):
+        service_health.failed(name)
+    for name in ("sts/eu-west-1", "0.example"):
+        service_health.worked(name, 0.0)
+
+    assert recoveries == ["sts/eu-west-1"]
+
+
+def test_services_that_requests_wait_for_are_rarely_searched() -> None:
+    searched: list[str] = []
+
+    def is_awaited(name: str) -> bool:
+        searched.append(name)
+        return True
+
+    service_health = ServiceHealth()
+    service_health.on_recovery(lambda _: None, is_awaited)
+    for number in range(50_000):
+        service_health.failed(f"{number}.example")
+
+    assert len(searched) < 100_000

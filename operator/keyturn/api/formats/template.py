@@ -1,6 +1,7 @@
 """The template format."""
 
 import re
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -72,7 +73,7 @@ class TemplateFormat(FormatOptions, frozen=True):
     @property
     def names(self) -> tuple[str, ...]:
         """The names in the text, without duplicates."""
-        return tuple(dict.fromkeys(PLACEHOLDER.findall(self.text)))
+        return _names(self.text)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -89,3 +90,9 @@ class TemplateFormat(FormatOptions, frozen=True):
     def keys(self) -> tuple[str, ...]:
         """The key that the format writes."""
         return (self.key,)
+
+
+# The rules of the API ask for the names of each text several times.
+@lru_cache(maxsize=32)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(PLACEHOLDER.findall(text)))
