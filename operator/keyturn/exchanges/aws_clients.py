@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPResponse
 from typing import Any
 
 import boto3
@@ -34,6 +36,7 @@ from keyturn.exchanges.bounded_response import BoundedSession
 from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A limit is needed because a region may be any text.
+_INTERIM = range(100, 200)
 
 
 class Ambient:
@@ -104,12 +107,25 @@ class ThreadCall(threading.local):
 thread_call = ThreadCall()
 
 
+class _FinalResponse(HTTPResponse):
+    """The response after any interim ones, such as 103 Early Hints, which may precede it (RFC 9110 section 15.2).
+
+    http.client skips only 100 Continue. It would take another one as the whole response, and the next call on the same
+    connection, perhaps for another namespace, would receive the credentials that follow.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, HTTPStatus.CONTINUE if status in _INTERIM else status, reason
+
+
 class _BeginningConnection:
     """Mixin for the connections of botocore: a transmission begins once there is a connection to the service.
 
     botocore's event before-send would be too early, because connecting can take long.
     """
 
+    response_class = _FinalResponse
     sock: Any
     _is_connected = False
 
