@@ -24,6 +24,8 @@ from tests.support.manifests.tokens import BEARER
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = json.dumps(CENTER_TOKENS).encode()
+CHUNK = OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\n"
+TOO_LONG = OK + b"Content-Length: 5000\r\n\r\n" + BODY
 
 
 def whole(body: bytes) -> bytes:
@@ -101,8 +103,21 @@ async def test_interim_response_does_not_shift_responses_to_other_calls(interim:
     "response, closes",
     {
         "an interim response": (b"HTTP/1.1 103 Early Hints\r\n\r\n" + whole(BODY), False),
+        "a length that is too long": (TOO_LONG, True),
+        "no last chunk": (CHUNK, True),
+        "a chunk that is too short": (CHUNK.replace(b"\r\n\r\n", b"\r\n\r\nf", 1), True),
+        "a byte order mark": (whole(b"\xef\xbb\xbf" + BODY), False),
+        "another encoding": (whole(BODY.replace(b'"id"', b'"\xe9"')), False),
+        "a control character": (whole(BODY.replace(b'"id"', b'"\n"')), False),
+        "an impossible year": (OK + b"Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n" + whole(BODY)[len(OK) :], False),
     },
 )
 async def test_refresh_token_in_a_malformed_response_is_read(response: bytes, *, closes: bool) -> None:
     async with served((response,), closes=closes) as (client, _):
+        assert (await create_token(client)).refresh_token == "refresh"
+
+
+@cases("response", {"a length that is too long": TOO_LONG, "no last chunk": CHUNK})
+async def test_refresh_token_is_read_after_the_timeout(response: bytes) -> None:
+    async with served((response,)) as (client, _):
         assert (await create_token(client)).refresh_token == "refresh"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from keyturn.cli.login.client import Client
 from keyturn.cli.login.plan import LoginError
-from keyturn.core.bounded_json import decode_object
+from keyturn.core.bounded_json import decode_response
 
 _TIMEOUT_SECONDS = 30
 _LONGEST_WAIT_SECONDS = 24 * 60 * 60
@@ -122,7 +122,7 @@ class IssuerHttp:
             except urllib.error.HTTPError as error:
                 response = error
             with response:
-                return Response(response.status, decode_object(response.read(_MAX_RESPONSE_BYTES)) or {})
+                return Response(response.status, decode_response(response.read(_MAX_RESPONSE_BYTES)) or {})
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, (http.client.BadStatusLine, http.client.UnknownProtocol)) and not isinstance(
                 error, OSError
