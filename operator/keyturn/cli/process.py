@@ -30,8 +30,10 @@ def log_to_stderr(level: str, log_format: str) -> None:
         handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Never at debug level: botocore logs requests and responses with tokens, kopf logs whole objects.
-    for name in ("botocore", "boto3", "urllib3", "kopf", "aiohttp", "asyncio", "kubernetes"):
+    for name in ("botocore", "boto3", "kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its warnings contain the headers that it cannot parse.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 class _TextFormatter(logging.Formatter):

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 
+import pytest
+
+from keyturn.cli.process import log_to_stderr
 from keyturn.core.errors import KeyturnError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
@@ -121,3 +125,15 @@ async def test_refresh_token_in_a_malformed_response_is_read(response: bytes, *,
 async def test_refresh_token_is_read_after_the_timeout(response: bytes) -> None:
     async with served((response,)) as (client, _):
         assert (await create_token(client)).refresh_token == "refresh"
+
+
+async def test_header_that_cannot_be_parsed_is_not_logged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log_to_stderr("info", "text")
+    response = OK + b'Content-Length: 2\r\nno colon\r\nX-Token: planted\r\n{"AccessToken": "planted"}\r\n\r\n{}'
+    async with served((response,), closes=True) as (client, _):
+        await access_token(client)
+
+    assert "planted" not in capsys.readouterr().err
