@@ -81,7 +81,10 @@ class IssuerHttp:
 
     def __init__(self, ca_bundle: str | None = None, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         try:
-            context = ssl.create_default_context(cadata=ca_bundle)
+            # Comments may contain any characters, but ssl accepts only ASCII. A bundle without text means the default
+            # certificates to it.
+            text = None if ca_bundle is None else ca_bundle.encode("ascii", "replace").decode() or "\n"
+            context = ssl.create_default_context(cadata=text)
         except ssl.SSLError:
             raise LoginError("the CA bundle contains no valid PEM certificate") from None
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
