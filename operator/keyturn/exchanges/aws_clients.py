@@ -100,10 +100,11 @@ class AwsClients:
 
 
 class ThreadCall(threading.local):
-    """The call of this thread: the credentials that sign it, and its transmission if it consumes a token."""
+    """The call of this thread: the credentials that sign it, its transmission, and whether it consumes a token."""
 
     credentials: Credentials | None = None
     transmission: Transmission | None = None
+    consumes: bool = False
 
 
 thread_call = ThreadCall()
@@ -156,11 +157,26 @@ class _HttpsConnection(_BeginningConnection, AWSHTTPSConnection):  # type: ignor
     pass
 
 
-class _HttpPool(AWSHTTPConnectionPool):
+class _FreshPool:
+    """Mixin for the pools of botocore: a token is never sent on an idle connection.
+
+    A firewall may have forgotten it. The call would look like a lost response although AWS has not received the token,
+    and so could the final attempt, on the next idle connection.
+    """
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        if thread_call.consumes:
+            # urllib3 opens it again.
+            connection.close()
+        return connection
+
+
+class _HttpPool(_FreshPool, AWSHTTPConnectionPool):
     ConnectionCls = _HttpConnection
 
 
-class _HttpsPool(AWSHTTPSConnectionPool):
+class _HttpsPool(_FreshPool, AWSHTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
 
 

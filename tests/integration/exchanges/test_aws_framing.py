@@ -37,10 +37,13 @@ def whole(body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def served(*responses: tuple[bytes, ...], closes: bool = False) -> AsyncIterator[tuple[Aws, list[int]]]:
+async def served(
+    *responses: tuple[bytes, ...], closes: bool = False, forgets: bool = False
+) -> AsyncIterator[tuple[Aws, list[int]]]:
     """Yield a client of a server, and the number of the connection of each request.
 
-    Each request gets one of the responses, in parts 0.2 s apart.
+    Each request gets one of the responses, in parts 0.2 s apart. With `forgets`, the second request on a connection
+    resets it, as if a firewall had forgotten it.
     """
     remaining, connections, writers = list(responses), list[int](), list[asyncio.StreamWriter]()
 
@@ -51,6 +54,9 @@ async def served(*responses: tuple[bytes, ...], closes: bool = False) -> AsyncIt
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 await reader.readexactly(int(length.partition(b":")[2]))
+                if forgets and number in connections:
+                    writer.transport.abort()
+                    break
                 connections.append(number)
                 for index, part in enumerate(remaining.pop(0)):
                     await asyncio.sleep(0.2 * bool(index))
@@ -128,6 +134,14 @@ async def test_refresh_token_is_read_after_the_timeout(response: bytes) -> None:
 
     # The rest of the first response could still arrive.
     assert connections == [1, 2]
+
+
+async def test_refresh_token_is_not_sent_on_an_idle_connection() -> None:
+    async with served(*[(b"", whole(BODY))] * 4, forgets=True) as (client, connections):
+        await asyncio.gather(create_token(client), create_token(client))
+        assert [(await create_token(client)).refresh_token for _ in range(2)] == ["refresh"] * 2
+
+    assert connections == [1, 2, 3, 4]
 
 
 async def test_header_that_cannot_be_parsed_is_not_logged(
