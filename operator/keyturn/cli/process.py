@@ -28,10 +28,22 @@ def log_to_stderr(level: str, log_format: str) -> None:
         handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names))
     else:
         handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(_shorten_traceback)
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # Never at debug level: botocore logs requests and responses with tokens, kopf logs whole objects.
-    for name in ("botocore", "boto3", "urllib3", "kopf", "aiohttp", "asyncio", "kubernetes"):
+    for name in ("botocore", "boto3", "kopf", "aiohttp", "asyncio", "kubernetes"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its warnings contain the headers that it cannot parse.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _shorten_traceback(record: logging.LogRecord) -> bool:
+    """Replace a traceback from botocore by the type of the exception: AWS repeats rejected values in its messages."""
+    if record.name.startswith("botocore.") and record.exc_info:
+        kind = getattr(record.exc_info[0], "__name__", "")
+        record.msg, record.args = f"{record.getMessage()} ({kind})", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 class _TextFormatter(logging.Formatter):

@@ -26,6 +26,15 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
         return _decode_leniently(text)
 
 
+def decode_response(body: bytes) -> dict[str, Any] | None:
+    """Decode a JSON object that may contain a token, which must not be lost because of anything next to it.
+
+    A byte order mark is ignored (RFC 8259 section 8.1), and characters in another encoding, for example in a
+    description, are replaced.
+    """
+    return decode_object(body.decode("utf-8-sig", "replace").encode())
+
+
 def _decode_leniently(text: bytes) -> dict[str, Any] | None:
     """Decode an object with values that msgspec refuses: a token next to them must not be lost.
 

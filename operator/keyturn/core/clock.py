@@ -8,6 +8,8 @@ from keyturn.core.errors import UnavailableError
 
 # Smaller differences do not explain a failure, and are not reported.
 SIGNIFICANT_SKEW = timedelta(minutes=1)
+# A clock without a battery starts in 1970. Subtracting thousands of years from a time would fail.
+_LARGEST_SKEW = timedelta(days=366 * 100)
 _STEP = timedelta(seconds=5)  # smaller steps are NTP corrections
 
 
@@ -30,9 +32,10 @@ def measure_skew(date: str | None, now: datetime) -> timedelta:
     Never fails: the response may contain a token that exists nowhere else.
     """
     try:
-        return parsedate_to_datetime(date or "") - now
+        skew = parsedate_to_datetime(date or "") - now
     except (TypeError, ValueError, OverflowError):  # OverflowError: a year of 20 digits
         return timedelta()
+    return skew if abs(skew) < _LARGEST_SKEW else timedelta()
 
 
 def describe_skew(skew: timedelta, service: str) -> str:

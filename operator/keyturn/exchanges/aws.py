@@ -182,7 +182,7 @@ class Aws:
         transmission: Transmission | None,
     ) -> dict[str, Any]:
         thread_call.credentials = signer if isinstance(signer, Credentials) else None
-        thread_call.transmission = transmission
+        thread_call.transmission, thread_call.consumes = transmission, operation.consumes
         clients = self._ambient_clients if isinstance(signer, Ambient) else self._clients
         try:
             client = clients.get(operation.service, region, operation.attempts, signed=signer is not None)

@@ -4,8 +4,10 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPResponse
 from typing import Any
 
 import boto3
@@ -22,10 +24,11 @@ from botocore.config import Config
 from botocore.credentials import CredentialResolver, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 from botocore.httpsession import ProxyConfiguration
+from botocore.model import OperationModel
 from botocore.utils import parse_timestamp
 
 from keyturn import __version__
-from keyturn.core.bounded_json import decode_object
+from keyturn.core.bounded_json import decode_response
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import Proxies
@@ -34,6 +37,8 @@ from keyturn.exchanges.bounded_response import BoundedSession
 from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A limit is needed because a region may be any text.
+_INTERIM = range(100, 200)
+_CONTAINERS: Mapping[str, type] = {"structure": dict, "list": list}
 
 
 class Ambient:
@@ -75,7 +80,7 @@ class AwsClients:
                 endpoint_url=self._settings.endpoint(service, region),
                 verify=self._settings.ca_bundle,
             )
-            client.meta.events.register("before-parse.sso-oidc", _drop_unusable_lifetime)
+            client.meta.events.register("before-parse.sso-oidc", _drop_unusable_members)
             return self._clients.put(key, client)
 
     def _config(self, service: str, region: str, attempts: int) -> Config:
@@ -95,13 +100,26 @@ class AwsClients:
 
 
 class ThreadCall(threading.local):
-    """The call of this thread: the credentials that sign it, and its transmission if it consumes a token."""
+    """The call of this thread: the credentials that sign it, its transmission, and whether it consumes a token."""
 
     credentials: Credentials | None = None
     transmission: Transmission | None = None
+    consumes: bool = False
 
 
 thread_call = ThreadCall()
+
+
+class _FinalResponse(HTTPResponse):
+    """The response after any interim ones, such as 103 Early Hints, which may precede it (RFC 9110 section 15.2).
+
+    http.client skips only 100 Continue. It would take another one as the whole response, and the next call on the same
+    connection, perhaps for another namespace, would receive the credentials that follow.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, HTTPStatus.CONTINUE if status in _INTERIM else status, reason
 
 
 class _BeginningConnection:
@@ -110,6 +128,7 @@ class _BeginningConnection:
     botocore's event before-send would be too early, because connecting can take long.
     """
 
+    response_class = _FinalResponse
     sock: Any
     _is_connected = False
 
@@ -138,24 +157,50 @@ class _HttpsConnection(_BeginningConnection, AWSHTTPSConnection):  # type: ignor
     pass
 
 
-class _HttpPool(AWSHTTPConnectionPool):
+class _FreshPool:
+    """Mixin for the pools of botocore: a token is never sent on an idle connection.
+
+    A firewall may have forgotten it. The call would look like a lost response although AWS has not received the token,
+    and so could the final attempt, on the next idle connection.
+    """
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        if thread_call.consumes:
+            # urllib3 opens it again.
+            connection.close()
+        return connection
+
+
+class _HttpPool(_FreshPool, AWSHTTPConnectionPool):
     ConnectionCls = _HttpConnection
 
 
-class _HttpsPool(AWSHTTPSConnectionPool):
+class _HttpsPool(_FreshPool, AWSHTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
 
 
-def _drop_unusable_lifetime(response_dict: dict[str, Any], **_: object) -> None:
-    """Handle botocore's event before-parse: remove a lifetime that is not a number.
+def _drop_unusable_members(response_dict: dict[str, Any], operation_model: OperationModel, **_: object) -> None:
+    """Handle botocore's event before-parse: remove members of a type that botocore cannot parse.
 
-    botocore would fail to parse the response, and the tokens in it would be lost.
+    botocore would not parse the rest either, nor a body with characters in another encoding, and the tokens in it would
+    be lost.
     """
-    members = decode_object(response_dict["body"]) or {}
-    lifetime = members.get("expiresIn", 0)
-    if not (isinstance(lifetime, int) or (isinstance(lifetime, float) and math.isfinite(lifetime))):
-        del members["expiresIn"]
-        response_dict["body"] = json.dumps(members).encode()
+    members, shape = decode_response(response_dict["body"]), operation_model.output_shape
+    if members is None or shape is None:
+        return
+    usable = {
+        name: value
+        for name, value in members.items()
+        if name not in shape.members or _is_usable(shape.members[name].type_name, value)
+    }
+    response_dict["body"] = json.dumps(usable).encode()
+
+
+def _is_usable(type_name: str, value: object) -> bool:
+    if type_name == "integer":
+        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, _CONTAINERS.get(type_name, object))
 
 
 class _ThreadCredentials(botocore.credentials.Credentials):

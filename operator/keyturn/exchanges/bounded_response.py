@@ -8,8 +8,11 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 from urllib3.exceptions import HTTPError
 
+from keyturn.core.bounded_json import decode_response
+
 # Several times the size of the largest response, which ECR returns with tokens for all registries.
 _MAX_BODY_BYTES = 2**20
+_CHUNK_BYTES = 2**16
 
 
 class BoundedSession:
@@ -45,9 +48,21 @@ class _Body:
 
 
 def _read(raw: Any) -> bytes:
-    body = bytearray()
-    for chunk in raw.stream():
+    """Read a body. If the connection breaks or times out after a complete JSON object, the object is returned.
+
+    It may contain a token that exists nowhere else.
+    """
+    body, is_complete = bytearray(), False
+    while not is_complete:
+        try:
+            # Not stream(), which loses what it has already read if it fails.
+            chunk = raw.read1(_CHUNK_BYTES)
+        except (HTTPError, OSError):
+            if decode_response(bytes(body)) is None:
+                raise
+            chunk = b""
         body += chunk
+        is_complete = not chunk
         if len(body) > _MAX_BODY_BYTES:
             raw.close()
             raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")

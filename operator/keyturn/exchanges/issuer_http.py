@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from keyturn.api.times import whole_seconds
-from keyturn.core.bounded_json import decode_object
+from keyturn.core.bounded_json import decode_response
 from keyturn.core.clock import measure_skew
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
@@ -322,9 +322,7 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
                 return None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         interruption = error
-    # RFC 8259 section 8.1: a byte order mark must not be sent, and may be ignored. Because of a character in another
-    # encoding, for example in a description, a token that was received must not be lost.
-    members = decode_object(body.decode("utf-8-sig", "replace").encode())
+    members = decode_response(body)
     if interruption and members is None:
         raise interruption
     if members is not None or not (response.content_type == _FORM or b"access_token=" in body):

@@ -150,6 +150,8 @@ async def test_response_that_has_expired_at_receipt_is_refused(operation: str, b
         *(("accessToken", unexpected) for unexpected in UNEXPECTED),
         *(("idToken", unexpected) for unexpected in UNEXPECTED),
         *(("expiresIn", unexpected) for unexpected in (*UNEXPECTED, *HUGE)),
+        *(("awsAdditionalDetails", unexpected) for unexpected in (*UNEXPECTED, *HUGE)),
+        *(("scope", unexpected) for unexpected in (*UNEXPECTED, *HUGE)),
     ],
     ids=lambda value: str(value)[:20],
 )

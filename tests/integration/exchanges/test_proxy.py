@@ -9,12 +9,16 @@ import pytest
 from botocore.exceptions import ClientError
 
 from keyturn.core.errors import UnavailableError
+from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_clients import ambient_session
-from tests.support.dependencies import ROLE
+from tests.support.dependencies import ROLE, request
 from tests.support.emulator.client import Emulator
-from tests.support.exchange_steps import assume_role, aws, emulator_settings, get_access_token
+from tests.support.emulator.constants import APPLICATION_ARN, USER_KEY_ID, USER_SECRET_KEY
+from tests.support.exchange_steps import assume_role, aws, emulator_settings, get_access_token, step
+from tests.support.manifests.tokens import TOKEN_AND_KEYS, center
 from tests.support.proxy import Proxy, running_proxy
 from tests.support.tls import CERTIFICATE, SERVER_CONTEXT
 
@@ -39,6 +43,26 @@ async def test_proxy_with_its_own_ca(emulator: Emulator, bundle: str) -> None:
 
     assert values.credentials
     assert set(proxy.hosts) == {"localhost:9"}
+
+
+async def test_each_token_is_sent_on_a_new_connection_through_the_proxy(emulator: Emulator, bundle: str) -> None:
+    async with running_proxy(upstream=emulator.url, tls=SERVER_CONTEXT, credentials="user:password") as proxy:
+        settings = AwsSettings(endpoints={"sso-oidc": HOSTS["sts"]}, ca_bundle=bundle)
+        with closing(aws(settings, proxies=environment(proxy))) as client:
+            first = await refresh(client, emulator.identity_center_token(refresh=True))
+            second = await refresh(client, first.refresh_token or "")
+
+    assert len({first.refresh_token, second.refresh_token, None}) == 3
+    assert proxy.hosts == ["localhost:9"] * 2
+
+
+async def refresh(client: Aws, token: str) -> PipelineValues:
+    """Exchange a refresh token at Identity Center."""
+    steps = center(clientId=APPLICATION_ARN, grantType="refresh_token", redirectUri=None, codeFrom=None)
+    token_request = request(source=TOKEN_AND_KEYS["source"], **steps)
+    return await step(
+        client, PipelineValues(Token(token), credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY)), token_request
+    )
 
 
 def environment(proxy: Proxy, no_proxy: str = "") -> Proxies:

@@ -397,6 +397,36 @@ async def test_response_that_is_not_http_is_not_shown(line: bytes) -> None:
             await asyncio.to_thread(IssuerHttp(CERTIFICATE.ca).get, url)
 
 
+@cases(
+    "bundle, is_accepted",
+    {
+        "a comment with an accent": (f"# \u00e9t\u00e9\n{CERTIFICATE.ca}", True),
+        "nothing, which would mean the default certificates": ("", False),
+        "only a comment": ("# none", False),
+    },
+)
+async def test_ca_bundle_is_read_as_by_the_operator(bundle: str, *, is_accepted: bool) -> None:
+    async def respond(_: web.Request) -> web.Response:
+        return web.json_response({"issuer": "a"})
+
+    async with served(respond) as server:
+        if is_accepted:
+            assert (await asyncio.to_thread(IssuerHttp(bundle).get, server.url())).text("issuer") == "a"
+        else:
+            with pytest.raises(LoginError, match="contains no valid PEM certificate"):
+                IssuerHttp(bundle)
+
+
+async def test_token_next_to_another_encoding_is_read() -> None:
+    async def respond(_: web.Request) -> web.Response:
+        return web.Response(body=b'\xef\xbb\xbf{"refresh_token": "next", "scope": "\xe9"}')
+
+    async with served(respond) as server:
+        response = await asyncio.to_thread(IssuerHttp(CERTIFICATE.ca).get, server.url())
+
+    assert response.text("refresh_token") == "next"
+
+
 async def test_response_that_arrives_slowly_is_abandoned() -> None:
     has_ended = asyncio.Event()
 

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyturn.cli.process import stoppable
+from keyturn.cli.process import log_to_stderr, stoppable
 
 BLOCKED = """
 import asyncio, time
@@ -55,6 +56,19 @@ def test_sigterm_ends_a_process_with_a_thread_that_hangs() -> None:
             assert process.wait(timeout=10) == 0
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_message_of_aws_is_not_logged(
+    log_format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log_to_stderr("info", log_format)
+    logging.getLogger("botocore.credentials").warning("refreshing %s failed", "them", exc_info=ValueError("planted"))
+    output = capsys.readouterr().err
+
+    assert "refreshing them failed (ValueError)" in output
+    assert "planted" not in output
 
 
 def test_process_without_stdout_exits_with_its_code() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyturn.core.bounded_json import decode_object
+from keyturn.core.bounded_json import decode_object, decode_response
 
 
 @pytest.fixture
@@ -54,6 +54,17 @@ def test_odd_text_does_not_spoil_the_other_members(text: bytes, value: str) -> N
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"null", b"\xff", b'{"a":"\xff"}', b'{"a":"'], ids=repr)
 def test_anything_but_an_object_is_none(text: bytes) -> None:
     assert decode_object(text) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        pytest.param(b'\xef\xbb\xbf{"a": "b"}', "b", id="a byte order mark"),
+        pytest.param(b'{"a": "\xe9"}', "\ufffd", id="another encoding"),
+    ],
+)
+def test_response_in_another_encoding_is_decoded(body: bytes, value: str) -> None:
+    assert decode_response(body) == {"a": value}
 
 
 def test_object_of_32_levels_is_decoded() -> None:

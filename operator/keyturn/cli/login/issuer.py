@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from keyturn.cli.login.client import Client
 from keyturn.cli.login.plan import LoginError
-from keyturn.core.bounded_json import decode_object
+from keyturn.core.bounded_json import decode_response
 
 _TIMEOUT_SECONDS = 30
 _LONGEST_WAIT_SECONDS = 24 * 60 * 60
@@ -81,7 +81,10 @@ class IssuerHttp:
 
     def __init__(self, ca_bundle: str | None = None, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         try:
-            context = ssl.create_default_context(cadata=ca_bundle)
+            # Comments may contain any characters, but ssl accepts only ASCII. A bundle without text means the default
+            # certificates to it.
+            text = None if ca_bundle is None else ca_bundle.encode("ascii", "replace").decode() or "\n"
+            context = ssl.create_default_context(cadata=text)
         except ssl.SSLError:
             raise LoginError("the CA bundle contains no valid PEM certificate") from None
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
@@ -122,7 +125,7 @@ class IssuerHttp:
             except urllib.error.HTTPError as error:
                 response = error
             with response:
-                return Response(response.status, decode_object(response.read(_MAX_RESPONSE_BYTES)) or {})
+                return Response(response.status, decode_response(response.read(_MAX_RESPONSE_BYTES)) or {})
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, (http.client.BadStatusLine, http.client.UnknownProtocol)) and not isinstance(
                 error, OSError
