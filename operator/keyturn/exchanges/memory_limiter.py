@@ -27,7 +27,7 @@ class MemoryLimiter:
         """Wait for a place, and keep it during the block."""
         given = asyncio.get_running_loop().create_future()
         self._waiting.append((namespace, given))
-        self._give()
+        self._start_next()
         try:
             await given
             yield
@@ -35,9 +35,9 @@ class MemoryLimiter:
             if given.done() and not given.cancelled():
                 self._taken[namespace] -= 1
                 self._taken = +self._taken
-            self._give()
+            self._start_next()
 
-    def _give(self) -> None:
+    def _start_next(self) -> None:
         self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]
         while self._waiting and self._taken.total() < _PLACES:
             # The first of equal ones has waited longest.

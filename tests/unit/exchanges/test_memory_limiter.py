@@ -5,7 +5,7 @@ from keyturn.exchanges.memory_limiter import MemoryLimiter
 
 
 class Tasks:
-    """Tasks that take a place and keep it until they are told to end. `order` has their namespaces."""
+    """Tasks that take a place and keep it until `end` has an item for them. `order` has their namespaces."""
 
     def __init__(self) -> None:
         self.limiter, self.order, self.end = MemoryLimiter(), list[str](), asyncio.Queue[None]()
