@@ -11,6 +11,7 @@ from kubernetes.aio.client import Configuration
 from keyturn.controller.api_client import ApiClient
 from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
+from keyturn.exchanges.memory_limiter import MemoryLimiter
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SECRET = "/api/v1/namespaces/billing/secrets/acme"
@@ -45,7 +46,8 @@ async def served(
     handler: Handler,
     token: str = "",
     service_health: ServiceHealth | None = None,
-    limiter: CpuLimiter | None = None,
+    cpu_limiter: CpuLimiter | None = None,
+    memory_limiter: MemoryLimiter | None = None,
     *,
     as_proxy: bool = False,
 ) -> AsyncIterator[ApiClient]:
@@ -57,4 +59,6 @@ async def served(
         if token:
             configuration.api_key = {"BearerToken": f"Bearer {token}"}
         async with KubernetesClient(configuration) as client:
-            yield ApiClient(client, service_health or ServiceHealth(), limiter=limiter)
+            yield ApiClient(
+                client, service_health or ServiceHealth(), cpu_limiter=cpu_limiter, memory_limiter=memory_limiter
+            )

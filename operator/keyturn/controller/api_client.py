@@ -4,8 +4,8 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -35,6 +35,7 @@ from keyturn.controller.response_body import (
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
+from keyturn.exchanges.memory_limiter import LARGE_BYTES, MemoryLimiter
 
 _Decoded = TypeVar("_Decoded")
 
@@ -44,8 +45,6 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
 _PAUSES = (0.2, 1.0)
-# Larger bodies are encoded and decoded one at a time: a tenant can make them huge, and all workers may use them.
-_SMALL_BODY_BYTES = 128 * 1024
 _TIMEOUT_SECONDS = 10
 # After a timeout. The API server ends a write after 34 s, so admission webhooks may take that long, and a list after
 # 60 s: to find the objects with a label, it may have to read all objects of the cluster.
@@ -135,12 +134,15 @@ class ApiClient:
         client: KubernetesClient,
         service_health: ServiceHealth,
         may_write: Callable[[str], bool] = lambda _: True,
-        limiter: CpuLimiter | None = None,
+        cpu_limiter: CpuLimiter | None = None,
+        memory_limiter: MemoryLimiter | None = None,
     ) -> None:
         self._client = client
         self._service_health = service_health
         self.may_write = may_write
-        self._limiter = limiter or CpuLimiter()
+        # Large bodies are encoded and decoded one at a time, and few are read at a time: all workers may use them.
+        self._cpu_limiter = cpu_limiter or CpuLimiter()
+        self._memory_limiter = memory_limiter or MemoryLimiter()
 
     async def request(
         self,
@@ -215,31 +217,47 @@ class ApiClient:
     async def _attempt(
         self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int, timeout_seconds: float
     ) -> _Decoded:
+        namespace = namespace_in(call.path)
+        async with AsyncExitStack() as until_decoded:
+
+            async def before_large() -> None:
+                # Lists are few, and their pages have a limit of their own.
+                if not call.is_list:
+                    await until_decoded.enter_async_context(self._memory_limiter.place(namespace))
+
+            status, content = await self._receive(call, limit, timeout_seconds, before_large)
+            if len(content) <= LARGE_BYTES:
+                return decode(status, content)
+            return await self._cpu_limiter.run(namespace, partial(decode, status, content))
+
+    async def _receive(
+        self, call: _Call, limit: int, timeout_seconds: float, before_large: Callable[[], Awaitable[None]]
+    ) -> tuple[int, bytes]:
         timeout = _timeout(timeout_seconds)
         try:
             headers = await self._headers(call.headers)
             async with self._open(call.method, call.path, call.query, headers, call.body, timeout=timeout) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-                content = b"" if is_temporary else await read_body(response.content, limit)
+                content = b"" if is_temporary else await read_body(response.content, limit, before_large)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 trust_new_ca(self._client.rest_client.ssl_context, self._client.configuration.ssl_ca_cert)
             raise _unreachable(error, service=SYSTEM) from None
         if is_temporary:
             raise UnavailableError("Unavailable", f"the API server returned HTTP {status}", service=SYSTEM)
-        if len(content) <= _SMALL_BODY_BYTES:
-            return decode(status, content)
-        return await self._limiter.run(namespace_in(call.path), partial(decode, status, content))
+        return status, content
 
     async def _encode(self, path: str, body: object, kind: str) -> bytes | None:
-        if _characters(body) <= _SMALL_BODY_BYTES:
+        if _characters(body) <= LARGE_BYTES:
             return _encoded(body, kind)
-        return await self._limiter.run(namespace_in(path), partial(_encoded, body, kind))
+        return await self._cpu_limiter.run(namespace_in(path), partial(_encoded, body, kind))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
         """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
-        without_lease = ApiClient(self._client, self._service_health, limiter=self._limiter)
+        without_lease = ApiClient(
+            self._client, self._service_health, cpu_limiter=self._cpu_limiter, memory_limiter=self._memory_limiter
+        )
         return await without_lease.request(method, path, body, kind=MERGE if method == "PATCH" else JSON, query=query)
 
     async def user_of(self, token: str) -> str:

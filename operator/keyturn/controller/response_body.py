@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Protocol
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 
 from keyturn.core.errors import UnavailableError
+from keyturn.exchanges.memory_limiter import LARGE_BYTES
 
 _METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
 ONE = _METADATA.format("PartialObjectMetadata")
@@ -164,11 +165,24 @@ class _AccessReview(_Kind, rename="camel"):
     status: _Allowed
 
 
-async def read_body(content: Content, limit: int = MAX_BYTES) -> bytes:
-    """Read a body. Raises UnreadableBodyError if it is larger than `limit` bytes."""
+async def _continue_at_once() -> None:
+    pass
+
+
+async def read_body(
+    content: Content, limit: int = MAX_BYTES, before_large: Callable[[], Awaitable[None]] = _continue_at_once
+) -> bytes:
+    """Read a body. Raises UnreadableBodyError if it is larger than `limit` bytes.
+
+    Once it is larger than LARGE_BYTES, `before_large` is awaited before the rest is read.
+    """
     body = bytearray()
+    is_large = False
     async for chunk in content.iter_any():
         body += chunk
+        if len(body) > LARGE_BYTES and not is_large:
+            is_large = True
+            await before_large()
         if len(body) > limit:
             raise UnreadableBodyError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
     return bytes(body)

@@ -32,6 +32,7 @@ from keyturn.core.token_family import Intent, StoredToken, TokenFamily
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import ExchangeContext, MakeToken, OnRead, ReadValue
 from keyturn.exchanges.issuer_http import IssuerClient
+from keyturn.exchanges.memory_limiter import MemoryLimiter
 from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
@@ -274,8 +275,8 @@ class Dependencies:
     `reserve` reserves a slot for an exchange, or raises ThrottledError if Keyturn's own limit has been reached.
     `check_lease` raises ThrottledError unless the Lease lasts for that many seconds. `holder` is this process's name.
     `compute` runs a function that may take some milliseconds, in the order of namespaces that CpuLimiter describes.
-    `free_worker` is called with the uid of a request whose reconciliation may take forever, and `regain_worker` before
-    it continues.
+    `memory_limiter` has the places for writing large Secrets. `free_worker` is called with the uid of a request whose
+    reconciliation may take forever, and `regain_worker` before it continues.
     """
 
     store: Store
@@ -292,6 +293,7 @@ class Dependencies:
     free_worker: Callable[[str], None] = lambda _: None
     regain_worker: Callable[[str], Awaitable[None]] = _return_at_once
     compute: Callable[[str, Callable[[], Any]], Awaitable[Any]] = _compute_at_once
+    memory_limiter: MemoryLimiter = field(default_factory=MemoryLimiter)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     holder: str = "keyturn"
     min_interval: timedelta = timedelta(seconds=10)

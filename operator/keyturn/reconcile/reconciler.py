@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -36,6 +37,7 @@ from keyturn.core.renewal import (
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Event, Outcome, after_bug, events, invalid, report, unsaved
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
+from keyturn.exchanges.memory_limiter import LARGE_BYTES
 from keyturn.exchanges.transmission import Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 from keyturn.reconcile.issue import (
@@ -122,9 +124,10 @@ async def reconcile(
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _waiting(deps, request, state, status, now)
         values_read, progress = ValuesRead(request), progress_reports(deps, request, status, report_progress)
-        async with deps.token_locks.acquire(request), progress as reported_status:
+        async with deps.token_locks.acquire(request), progress as reported_status, AsyncExitStack() as until_written:
             state = await expedite_after_change(deps, request, state, now)
-            state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
+            recording = deps.recording(values_read.note)
+            state, outcome, requeue_at = await _act_if_due(recording, request, state, now, until_written)
         state = values_read.added_to(state)
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
@@ -144,7 +147,9 @@ async def _report_paused(
     return _reconciled(deps, request, state, status, _unchanged(state, now), retry_at)
 
 
-async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> _Attempt:
+async def _act_if_due(
+    deps: Dependencies, request: Request, state: ReconcileState, now: datetime, until_written: AsyncExitStack
+) -> _Attempt:
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
     requeue_at: datetime | None = None
     try:
@@ -160,7 +165,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 last, state = state.last, replace(state, exchanged_at=now)
                 begun = await _begin(deps, request, state, inputs, now)
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
-                issuance, data, request_id = await _finish(deps, request, inputs, begun)
+                issuance, data, request_id = await _finish(deps, request, inputs, begun, until_written)
                 # Without the last record, for example after a restart, a missing Secret may never have been issued.
                 state = state.with_unwritten(now, is_repair=reason in REPAIR_REASONS and bool(last or target))
                 await deps.store.write(request, issuance, data)
@@ -169,7 +174,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
             case ApplyMetadata(issuance):
                 state = replace(state, metadata_applied_at=now)
-                await deps.store.apply_metadata(request, issuance)
+                await _apply_metadata(deps, request, issuance)
                 outcome = Outcome(now, issuance)
             case Wait(requeue_at, failure):
                 outcome = Outcome(now, state.issuance, failure=failure, damage=state.damage)
@@ -180,6 +185,12 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
     except Exception as error:  # noqa: BLE001 - a bug is reported like a failure
         return _failed(deps, request, state, error, now)
     return replace(state.with_issuance(outcome.issuance), failure=outcome.failure), outcome, requeue_at
+
+
+async def _apply_metadata(deps: Dependencies, request: Request, issuance: Issuance) -> None:
+    # It reads the whole Secret, whose size is not known before.
+    async with deps.memory_limiter.place(request.namespace):
+        await deps.store.apply_metadata(request, issuance)
 
 
 def _as_failure(deps: Dependencies, request: Request | InvalidRequest, error: Exception) -> KeyturnError:
@@ -288,21 +299,35 @@ def _is_consuming(request: Request, inputs: _Inputs, step: StepSpec) -> bool:
 
 
 async def _finish(
-    deps: Dependencies, request: Request, inputs: _Inputs, begun: _Begun
+    deps: Dependencies, request: Request, inputs: _Inputs, begun: _Begun, until_written: AsyncExitStack
 ) -> tuple[Issuance, dict[str, str], str]:
-    """Run the rest of the pipeline; returns the issuance record, the data to write, and AWS's request ID."""
+    """Run the rest of the pipeline; returns the issuance record, the data to write, and AWS's request ID.
+
+    If the data are large, there is a place to write them until `until_written` is closed.
+    """
     rest = request.spec.exchanges[len(begun.exchanges) :]
     values = await _exchange(deps, request, inputs, rest, begun.values)
     check_lengths(values)
+    render = functools.partial(_render, deps, request, functools.partial(issue, request, values, begun.context))
     try:
-        compute = functools.partial(issue, request, values, begun.context)
-        is_long = sum(len(it.template.text) for it in request.spec.formats if it.template) > _LONG_TEXT
-        issuance, data = await deps.compute(request.namespace, compute) if is_long else compute()
+        issuance, data = await render()
+        if sum(map(len, data.values())) > LARGE_BYTES:
+            # Not kept while this waits, and rendered again afterwards: all workers may be waiting with such data.
+            del issuance, data
+            await until_written.enter_async_context(deps.memory_limiter.place(request.namespace))
+            issuance, data = await render()
     except UnknownExpiryError:
         if inputs.stored:
             await record_refusal(deps, request)
         raise
     return issuance, data, values.request_id
+
+
+async def _render(
+    deps: Dependencies, request: Request, issue_now: Callable[[], tuple[Issuance, dict[str, str]]]
+) -> tuple[Issuance, dict[str, str]]:
+    is_long = sum(len(it.template.text) for it in request.spec.formats if it.template) > _LONG_TEXT
+    return await deps.compute(request.namespace, issue_now) if is_long else issue_now()
 
 
 async def _exchange(

@@ -20,6 +20,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from tests.support import tls
 from tests.support.api_endpoints import FOUND, SECRET, served
+from tests.support.memory_limiter import RecordingMemoryLimiter
 
 T = TypeVar("T")
 LISTED = json.dumps(
@@ -97,13 +98,13 @@ class RecordingLimiter(CpuLimiter):
 
 @pytest.mark.parametrize(("size", "namespaces"), [(1000, []), (200_000, ["billing"])])
 async def test_large_response_is_decoded_alone(size: int, namespaces: list[str]) -> None:
-    limiter, data = RecordingLimiter(), {"token": "x" * size}
+    limiter, memory_limiter, data = RecordingLimiter(), RecordingMemoryLimiter(), {"token": "x" * size}
     responses = Responses(200, text=json.dumps(json.loads(FOUND) | {"data": data}))
-    async with served(responses.response, limiter=limiter) as api:
+    async with served(responses.response, cpu_limiter=limiter, memory_limiter=memory_limiter) as api:
         response = await api.request("GET", SECRET)
 
     assert select(response.body["data"], ["token"]) == data
-    assert limiter.namespaces == namespaces
+    assert (limiter.namespaces, memory_limiter.given) == (namespaces, namespaces)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ async def test_large_response_is_decoded_alone(size: int, namespaces: list[str])
 )
 async def test_large_manifest_is_encoded_alone(body: dict[str, Any], namespaces: list[str]) -> None:
     limiter, responses = RecordingLimiter(), Responses(200)
-    async with served(responses.response, limiter=limiter) as api:
+    async with served(responses.response, cpu_limiter=limiter) as api:
         await api.request("PATCH", SECRET, body, kind=APPLY)
 
     assert [json.loads(sent) for *_, sent in responses.requests] == [body]

@@ -22,6 +22,7 @@ from tests.support.dependencies import (
     request,
     signed,
 )
+from tests.support.memory_limiter import RecordingMemoryLimiter
 
 RENEWS_AFTER = 40 * MINUTE
 
@@ -60,6 +61,39 @@ async def test_long_templates_are_rendered_in_the_order_of_the_limiter(text: str
 
     assert env.secrets.data("acme")["id"].startswith("ASIA")
     assert rendered == namespaces
+
+
+@pytest.mark.parametrize(("number", "namespaces"), [(2, []), (8, ["billing"])])
+async def test_large_secret_has_a_place_until_it_is_written(
+    number: int, namespaces: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An issuer could otherwise make all workers keep such Secrets in memory at the same time."""
+    env, limiter, during_write = environment(), RecordingMemoryLimiter(), list[str]()
+    deps = replace(env.deps, memory_limiter=limiter)
+    write = deps.store.write
+
+    async def write_with_place(*args: Any) -> None:
+        during_write.extend(limiter.taken_now)
+        await write(*args)
+
+    text = "{{accessKeyId}} " + "{{principal}}" * 1000
+    formats = [{"template": {"key": f"id-{index}", "text": text}} for index in range(number)]
+    token_request = request(target={"formats": formats})
+    monkeypatch.setattr(env.store, "write", write_with_place)
+    await attempt(deps, token_request, ReconcileState())
+
+    assert env.secrets.data("acme")["id-0"].endswith(ROLE * 1000)
+    assert (during_write, limiter.given, limiter.taken_now) == (namespaces, namespaces, [])
+
+
+async def test_labels_of_a_secret_are_restored_with_a_place() -> None:
+    """The whole Secret is read before."""
+    env, limiter = await issued(), RecordingMemoryLimiter()
+    env.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
+    env.now += MINUTE
+    await attempt(replace(env.deps, memory_limiter=limiter), request(), env.states[request().uid])
+
+    assert (env.store.calls["apply_metadata"], limiter.given) == (1, ["billing"])
 
 
 async def test_written_data_is_the_result_of_the_last_exchange() -> None:
