@@ -137,11 +137,10 @@ class RequestResponses:
     """Middleware for the API server's responses about TokenRequests.
 
     Without it, kopf would keep entire objects in memory, and end at an unexpected response, or watch nothing if it does
-    not find the resource when it starts. The middleware passes on
-    only the fields that are used, and requests lists in pages that are small enough. A 404, which is returned while the
-    CRD does not exist, becomes a lost connection, which kopf retries. After an unexpected response, and after etcd was
-    restored from a backup, it makes kopf list all objects again. kopf does not report which objects are missing from
-    such a list, so the middleware calls `on_list`.
+    not find the resource when it starts. The middleware passes on only the fields that are used, and requests lists in
+    pages that are small enough. A 404, which is returned while the CRD does not exist, becomes a lost connection, which
+    kopf retries. After an unexpected response, and after etcd was restored from a backup, it makes kopf list all
+    objects again. kopf does not report which objects are missing from such a list, so the middleware calls `on_list`.
 
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.

@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.sidecar.credential_cache import NoCredentialsError
+from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.token_files import TokenFiles
@@ -304,6 +304,15 @@ async def test_bug_is_logged_and_cached_credentials_are_served(
     assert "planted-secret" not in caplog.text
 
 
+async def run_until_responding(run: StandaloneRun, duration: timedelta, responds: threading.Event) -> CredentialCache:
+    """Run for a time. At the end, release the thread that waits for `responds`, even if the run fails."""
+    try:
+        async with asyncio.timeout(30):
+            return await run.run(duration)
+    finally:
+        responds.set()
+
+
 async def test_renewals_continue_while_the_file_system_does_not_respond(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,11 +333,7 @@ async def test_renewals_continue_while_the_file_system_does_not_respond(
     monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
     run = StandaloneRun(tmp_path, {5 * MINUTE: recover})
     run.outside.aws.life = 3 * MINUTE
-    try:
-        async with asyncio.timeout(30):
-            cache = await run.run(8 * MINUTE)
-    finally:
-        responds.set()
+    cache = await run_until_responding(run, 8 * MINUTE, responds)
 
     # The file system responds again, and the new manifest is used.
     assert (run.calls, cache.failure) == (2 * 3, "spec.suspend is set: nothing is renewed")
@@ -347,11 +352,7 @@ async def test_manifest_whose_read_took_long_is_used_at_once(tmp_path: Path, mon
 
     monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
     run = StandaloneRun(tmp_path, {10 * SECOND: change, MINUTE: lambda _: responds.set()})
-    try:
-        async with asyncio.timeout(30):
-            cache = await run.run(2 * MINUTE)
-    finally:
-        responds.set()
+    cache = await run_until_responding(run, 2 * MINUTE, responds)
 
     assert cache.failure == "spec.suspend is set: nothing is renewed"
 
@@ -377,11 +378,7 @@ async def test_late_check_of_the_files_keeps_the_minimum_interval(
     monkeypatch.setattr("keyturn.standalone.renewal_loop._CHECK_SECONDS", 0.005)
     run = StandaloneRun(tmp_path, {5 * SECOND: change, 12 * SECOND: respond})
     run.outside.aws.failures.append(RefusedError("SourceInvalid", "the token was refused"))
-    try:
-        async with asyncio.timeout(30):
-            await run.run(18 * SECOND)
-    finally:
-        responds.set()
+    await run_until_responding(run, 18 * SECOND, responds)
 
     # The check began before the last exchange, at ten seconds.
     assert run.calls == 1 + 2
