@@ -41,6 +41,8 @@ _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
 _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
+# The alerts of RFC 8446 section 6.2 about the client's certificate, or about the lack of one.
+_HANDSHAKE_ALERT = re.compile(r"_ALERT_(.*CERTIFICATE.*|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)$")
 _log = logging.getLogger(__name__)
 
 
@@ -237,7 +239,8 @@ class IssuerClient:
                 wait = parse_retry_after(retry_after)
                 return IssuerResponse(host, response.status, members, wait, requested_at, skew)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if not transmission.has_begun:
+            is_unsent = any(each.has_sent_nothing for each in sockets)
+            if not transmission.has_begun or is_unsent or _is_handshake_refused(error):
                 raise self._unreachable(host, request.url, error) from None
             raise _incomplete(request, error) from None
         except ValueError:
@@ -307,6 +310,15 @@ def _incomplete(request: IssuerRequest, error: Exception) -> UnavailableError:
     message = f"{request.host} returned no complete response ({type(error).__name__})"
     is_unknown = request.form.consumes_token
     return UnavailableError("Unreachable", message, service=request.host, outcome_unknown=is_unknown)
+
+
+def _is_handshake_refused(error: Exception) -> bool:
+    """Whether the server refused the TLS handshake, for example because it requires a client certificate.
+
+    In TLS 1.3, a client learns that only after it has sent its request, which the server has not read.
+    """
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLError) and _HANDSHAKE_ALERT.search(cause.reason or "") is not None
 
 
 async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:

@@ -31,6 +31,8 @@ NOT_ALLOWED = "the address is not allowed"
 class BoundedSocket(socket.socket):
     """Fails after a limited number of bytes, which are counted below TLS.
 
+    `has_sent_nothing` is True if the connection broke before the first byte after the handshake was sent.
+
     A limit on the body does not bound the work: interim responses, extensions of chunks and empty members of gzip are
     not part of it. A few MB of them per second would keep a processor busy.
     """
@@ -38,15 +40,31 @@ class BoundedSocket(socket.socket):
     def __init__(self, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
         self._remaining = _HANDSHAKE_BYTES
+        self._has_sent = self.has_sent_nothing = False
 
     def end_handshake(self) -> None:
         """Allow MAX_RECEIVED_BYTES from now on."""
         self._remaining = MAX_RECEIVED_BYTES
+        self._has_sent = self.has_sent_nothing = False
 
     def end(self) -> None:
         """Close the connection without waiting for the peer, which may never close its side of TLS."""
         with suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """Send some of the bytes."""
+        try:
+            sent = super().send(data, flags)
+        except BlockingIOError:
+            # The event loop sends the bytes later, by another method.
+            self._has_sent = True
+            raise
+        except OSError:
+            self.has_sent_nothing = not self._has_sent
+            raise
+        self._has_sent = True
+        return sent
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive at most the remaining bytes; raises ConnectionAbortedError if there are none."""

@@ -1,6 +1,9 @@
 import asyncio
 import re
+import socket
 import ssl
+import struct
+import threading
 import traceback
 from base64 import b64encode
 from contextlib import ExitStack
@@ -304,6 +307,52 @@ async def test_unreachable_hosts_share_one_message_and_the_log_has_the_cause(
     assert [cause[: len(start)] for cause, start in zip(causes, starts, strict=True)] == starts
     assert unknown_host.message == "unknown.invalid could not be reached"
     assert {error.outcome_unknown for error in [*errors, unknown_host]} == {False}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_issuer_that_requires_a_client_certificate_consumes_nothing(version: ssl.TLSVersion) -> None:
+    """In TLS 1.3, the client learns that it needs a certificate only after it has sent its request."""
+    context = CERTIFICATE.server_context()
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse_handshake() -> None:
+        connection, _ = listener.accept()
+        with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            context.wrap_socket(connection, server_side=True)
+
+    # Not an asyncio server, which closes the connection without an alert.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refused = asyncio.create_task(asyncio.to_thread(refuse_handshake))
+        error = await unavailable(f"https://127.0.0.1:{listener.getsockname()[1]}/token")
+        await refused
+
+    assert (error.message, error.outcome_unknown) == ("127.0.0.1 could not be reached", False)
+
+
+async def test_connection_that_is_reset_before_the_request_consumes_nothing() -> None:
+    def reset() -> None:
+        connection, _ = listener.accept()
+        connection = CERTIFICATE.server_context().wrap_socket(connection, server_side=True)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        is_reset.set()
+
+    class Begun(Transmission):
+        def begin(self) -> None:
+            super().begin()
+            is_reset.wait(5)
+
+    is_reset = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted = asyncio.create_task(asyncio.to_thread(reset))
+        client = issuer_client()
+        form = Form(f"https://127.0.0.1:{listener.getsockname()[1]}/token", [], {}, TRUSTED)
+        with pytest.raises(UnavailableError) as raised:
+            await client.post("oauthToken", client.prepare(form), Begun())
+        await accepted
+
+    assert not raised.value.outcome_unknown
 
 
 async def test_broken_response_leaves_the_outcome_unknown() -> None:

@@ -1,9 +1,10 @@
 import ipaddress
+import socket
 
 import pytest
 
 from keyturn.core.settings import IssuerSettings
-from keyturn.exchanges.issuer_sockets import AddressFilter
+from keyturn.exchanges.issuer_sockets import AddressFilter, BoundedSocket
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,13 @@ def test_instance_metadata_is_never_allowed(address: str, network: str) -> None:
     assert not AddressFilter(IssuerSettings(allowed_private_networks=(network,))).is_allowed(
         ipaddress.ip_address(address)
     )
+
+
+def test_failure_to_send_during_the_handshake_proves_nothing() -> None:
+    """Another address of the same name may have worked, and received the request."""
+    with BoundedSocket(socket.AF_INET, socket.SOCK_STREAM, 0) as unconnected:
+        with pytest.raises(OSError, match="Broken pipe"):
+            unconnected.send(b"hello")
+        unconnected.end_handshake()
+
+        assert not unconnected.has_sent_nothing
