@@ -15,7 +15,7 @@ from tests.support.api_server import ApiServer
 from tests.support.issuance_keys import KEYS
 from tests.support.rotation import Checkpoint, no_checkpoint
 
-_WRITES = ("create", "update", "save", "write")
+_WRITES = ("create", "update", "withdraw", "save", "write")
 
 
 class ObservedStore:

@@ -254,7 +254,7 @@ class ApiClient:
         return await self._cpu_limiter.run(namespace_in(path), partial(_encoded, body, kind))
 
     async def save(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> ApiResponse:
-        """POST or merge-PATCH, even if the Lease is lost: a token that was just received exists nowhere else."""
+        """POST or merge-PATCH, even if the Lease is lost: what just happened to a token is known nowhere else."""
         without_lease = ApiClient(
             self._client, self._service_health, cpu_limiter=self._cpu_limiter, memory_limiter=self._memory_limiter
         )

@@ -59,6 +59,12 @@ class TokenSecrets:
         response = await self._api.request("PATCH", _path(request), body, kind=MERGE, query=query)
         return self._result(request, token, response, body)
 
+    async def withdraw(self, request: Request, token: StoredToken) -> StoredToken:
+        """Patch data and token family, even if the Lease is lost."""
+        body = _body(request, token, token.value)
+        response = await self._api.save("PATCH", _path(request), body, query=_MANAGER)
+        return self._result(request, token, response, body)
+
     def prepare_save(self, request: Request, token: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Return the call that patches data and token family."""
         return functools.partial(self._save, request, token, _body(request, token, token.value))

@@ -83,6 +83,12 @@ class TokenStore(Protocol):
     async def update(self, request: Request, stored: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
+    async def withdraw(self, request: Request, stored: StoredToken) -> StoredToken:
+        """Write a stored token without the intent of this process, even if the Lease is lost. Otherwise like `update`.
+
+        The version shows that no other process has used the token since.
+        """
+
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Encode a token that was received, and return the call that writes it. The call may be repeated.
 

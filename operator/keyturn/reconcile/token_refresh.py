@@ -182,15 +182,39 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
 
 
 async def _withdraw_intent(
-    deps: Dependencies, request: Request, intended: StoredToken, previous_intent: Intent | None
+    deps: Dependencies,
+    request: Request,
+    intended: StoredToken,
+    previous_intent: Intent | None,
+    *,
+    is_refused: bool = False,
 ) -> None:
-    """Restore the previous intent after a use that sent nothing. If that fails, the result is an unnecessary wait."""
-    try:
-        current = await deps.tokens.read(request)
-        if current and current.family and current.family.intent == _family(intended).intent:
-            await deps.tokens.update(request, replace(current, family=current.family.with_intent(previous_intent)))
-    except Exception as error:  # noqa: BLE001 - the caller raises the error that led here
-        _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(error))
+    """Restore the previous intent after a use that consumed nothing. `is_refused`: the token must not be sent again.
+
+    If that fails, the result is an unnecessary wait. Only a final attempt is withdrawn like a token is saved, until it
+    succeeds: otherwise it would count as made, and a person would have to sign in although the token is valid.
+    """
+    name, intent, pause = _name(request), _family(intended).intent, 0.0
+    while True:
+        try:
+            if pause:
+                await deps.sleep(pause)
+            current = await deps.tokens.read(request)
+            if current and current.family and current.family.intent == intent:
+                family = current.family.with_intent(previous_intent)
+                if is_refused:
+                    current, family = replace(current, value="", previous=current.value), family.rotated("")
+                await deps.tokens.withdraw(request, replace(current, family=family))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller raises the error that led here
+            _log.warning("the intent in Secret %s was not withdrawn: %s", name, _describe(error))
+            is_gone = isinstance(error, (BeingDeletedError, StorageGoneError))
+            if is_gone or not (intent and intent.final_attempt):
+                return
+            deps.pending_tokens.note_failed_save(name)
+            deps.free_worker(request.uid)
+            pause = min(max(_SHORTEST_PAUSE, pause * 2), _LONGEST_PAUSE)
+        else:
+            return
 
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
@@ -253,13 +277,8 @@ async def _settle_intent(
     is_refused = concerns_token or ("token" not in use.step.exchange.PRODUCES and error.reason == "AccessDenied")
     if intent and use.is_final_attempt:
         previous_intent = structs.replace(intent, final_attempt=False)
-    elif is_sent and use.values.single_use_credential is not None and is_refused:
-        intended, family = replace(intended, value="", previous=intended.value), family.rotated("")
-    try:
-        await deps.tokens.update(request, replace(intended, family=family.with_intent(previous_intent)))
-    except Exception as update_error:  # noqa: BLE001 - the error that led here is reported
-        # The intent stays; at worst it causes an unnecessary wait.
-        _log.warning("the intent in Secret %s was not withdrawn: %s", _name(request), _describe(update_error))
+    is_consumed = is_refused and is_sent and not use.is_final_attempt and use.values.single_use_credential is not None
+    await _withdraw_intent(deps, request, intended, previous_intent, is_refused=is_consumed)
     return error
 
 

@@ -87,6 +87,10 @@ class TokenFiles:
         """Replace the file, or with `dry_run` only reserve the disk space that the save will need."""
         return await asyncio.to_thread(self._update, request, stored, dry_run)
 
+    async def withdraw(self, request: Request, stored: StoredToken) -> StoredToken:
+        """Replace the file."""
+        return await self.update(request, stored)
+
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:
         """Return the call that writes into the reserved space, because the disk may be full by then."""
         return functools.partial(asyncio.to_thread, self._save, request, stored, _encode(request, stored))
@@ -95,7 +99,10 @@ class TokenFiles:
         path = self._path(request)
         if not self._is_in_place():
             # For example, the volume was unmounted: with an empty directory, a consumed token would be sent again.
-            raise UnavailableError("Unavailable", f"{self._directory} is no longer the directory locked at startup")
+            problem = f"{self._directory} is no longer the directory locked at startup"
+            if _is_missing(self._original):
+                raise StorageGoneError("WriteDenied", problem)
+            raise UnavailableError("Unavailable", problem)
         try:
             content = read_regular_file(path, MAX_SECRET_BYTES)
         except FileNotFoundError:

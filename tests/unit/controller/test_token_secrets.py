@@ -91,6 +91,16 @@ async def test_save_succeeds_after_the_lease_is_lost(*, deleted: bool) -> None:
     assert server.meta(TOKEN).labels[MANAGED_BY] == "keyturn"
 
 
+async def test_intent_is_withdrawn_after_the_lease_is_lost() -> None:
+    server, tokens, stored = await cluster()
+    server.may_write = lambda _: False
+    await tokens.withdraw(REQUEST, replace(stored, family=KNOWN))
+
+    assert (await tokens.read(REQUEST) or stored).family == KNOWN
+    with pytest.raises(UnavailableError, match="was changed in the meantime"):
+        await tokens.withdraw(REQUEST, stored)
+
+
 async def test_save_does_not_overwrite_a_secret_of_another_owner() -> None:
     server, tokens, stored = await cluster()
     del server.objects[TOKEN]

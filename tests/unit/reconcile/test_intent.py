@@ -8,7 +8,14 @@ import pytest
 
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
-from keyturn.core.errors import RefusedError, UnavailableError
+from keyturn.core.errors import (
+    BeingDeletedError,
+    LeaseLostError,
+    RefusedError,
+    StorageGoneError,
+    ThrottledError,
+    UnavailableError,
+)
 from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.token_family import Intent
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
@@ -167,6 +174,50 @@ async def test_unsent_final_attempt_is_made_later() -> None:
     assert left
     assert left.final_attempt is False
     assert env.aws.issuer.requests == requests
+
+
+@pytest.mark.parametrize("phase", ["before OauthToken", "after OauthToken", "after update"])
+@pytest.mark.parametrize("error", [*ERRORS, pytest.param(LeaseLostError(), id="Lease lost")])
+async def test_final_attempt_that_consumed_nothing_is_not_the_last(error: BaseException, phase: str) -> None:
+    """Even if the API server fails after the intent was written, at first or for a while."""
+    env = await start(rotating())
+    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
+    await env.reconcile(rotating(), DUE)
+    env.aws.issuer.refusal = ThrottledError("HTTP 429")
+    requests, failures = env.aws.issuer.requests, {"before withdraw": [error] * 3}
+    if phase != "after OauthToken":
+        failures[phase] = [UnavailableError("Unreachable", "no response")]
+
+    async def fail(point: str) -> None:
+        if failures.get(point):
+            raise failures[point].pop()
+
+    env.watch(fail)
+    await reconcile_and_fail(env, rotating(), 2 * GIVE_UP_TIME)
+    left = intent_of(env, "license-keyturn")
+    assert left
+    assert left.final_attempt is False
+    assert env.aws.issuer.requests == requests + (phase == "after OauthToken")
+
+    assert not any(failures.values())
+
+    env.aws.issuer.refusal = None
+    for _ in range(2):  # the first one may only observe the intent
+        await env.reconcile(rotating(), HOUR)
+    assert intent_of(env, "license-keyturn") is None
+    assert env.stored_token().value == env.aws.issuer.live != "refresh-1"
+
+
+@pytest.mark.parametrize("error", [BeingDeletedError(), StorageGoneError("WriteDenied", "removed")], ids=repr)
+async def test_withdrawal_ends_if_the_place_is_gone(error: Exception) -> None:
+    env = await start(rotating())
+    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
+    await env.reconcile(rotating(), DUE)
+    env.aws.issuer.refusal = ThrottledError("HTTP 429")
+    env.tokens.failures["withdraw"] = [error] * 2
+    await reconcile_and_fail(env, rotating(), 2 * GIVE_UP_TIME)
+
+    assert env.tokens.failures["withdraw"] == [error]
 
 
 def test_call_that_times_out_unsent_is_not_sent_later() -> None:

@@ -274,6 +274,15 @@ async def test_replaced_state_directory_is_refused(
         assert loaded.value == NEXT.value
 
 
+async def test_removed_state_directory_cannot_be_read_later(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with locked_directory(state, 0o700):
+        tokens, _ = await stored(state)
+        shutil.rmtree(state)
+        with pytest.raises(StorageGoneError, match="is no longer the directory locked at startup"):
+            await tokens.read(REQUEST)
+
+
 async def test_only_another_lock_file_stops_the_use_of_a_directory(tmp_path: Path) -> None:
     with locked_directory(tmp_path, 0o700):
         tokens, created = await stored(tmp_path)
