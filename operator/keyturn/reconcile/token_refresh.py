@@ -31,6 +31,8 @@ CONSUME_SECONDS = 18
 UNSAVED_SECONDS = 300
 # Between the attempts to save a token. After a refusal a person must act, and many tokens may be waiting for that.
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _LONGEST_AFTER_REFUSAL = 0.2, 5.0, 15.0
+# A process that lost the Lease may still make its final attempt. The clocks of two processes may differ.
+_LONGEST_FINAL_ATTEMPT = timedelta(minutes=5)
 # While many tokens of a namespace cannot be saved, no other one is exchanged there.
 _UNSAVED_PAUSE = timedelta(seconds=15)
 _log = logging.getLogger(__name__)
@@ -101,13 +103,14 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
     seconds_observed = deps.token_locks.observe(token_secret_name(request), intent)
     if intent is None or intent.consumes != family.live:
         return False
-    if intent.final_attempt:
+    is_running = intent.holder != deps.holder and deps.now() - intent.start < _LONGEST_FINAL_ATTEMPT
+    if intent.final_attempt and not (is_running and seconds_observed < intent.give_up_seconds):
         raise _final_attempt_failed()
     if seconds_observed < intent.give_up_seconds:
         raise UnavailableError(
             "RefreshOutcomeUnknown",
             f"{intent.holder} started using the token at {rfc3339(intent.start)} and has not stored a replacement;"
-            f" waiting {intent.give_up_seconds} s before one retry",
+            f" waiting {intent.give_up_seconds} s" + ("" if intent.final_attempt else " before one retry"),
             outcome_unknown=True,
         )
     return True
