@@ -51,21 +51,24 @@ async def test_final_attempt_is_made_although_the_leader_changes_often() -> None
     assert env.aws.issuer.reuses == 0
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["in time", "late"])
 @pytest.mark.parametrize("is_saved", [True, False], ids=["saves the new token", "withdraws its intent"])
-async def test_final_attempt_that_another_operator_still_makes_is_awaited(*, is_saved: bool) -> None:
+async def test_final_attempt_that_another_operator_still_makes_is_awaited(*, is_saved: bool, is_late: bool) -> None:
     env, intent = await with_foreign_intent(final_attempt=True)
     intent = structs.replace(intent, start=env.now)
     await change(env, intent)
-    outcome = await env.reconcile(REQUEST)
+    for after in (0, 40) if is_late else (0,):
+        outcome = await env.reconcile(REQUEST, after * SECOND)
     assert outcome.failure_reason == "RefreshOutcomeUnknown"
-    assert outcome.status.condition("Stalled") is None
+    assert (outcome.status.condition("Stalled") is not None) is is_late
 
     if is_saved:
         new = env.aws.issuer.refresh(env.stored_token().value, env.now).refresh_token or ""
         await change(env, None, new)
     else:
         await change(env, structs.replace(intent, final_attempt=False))
-    await lead(env, 2 * MINUTE)
+    for _ in range(3):
+        await env.reconcile(REQUEST, MINUTE)
 
     assert env.issuance().revision == 2
     assert env.aws.issuer.reuses == 0
