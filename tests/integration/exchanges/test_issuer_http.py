@@ -231,6 +231,16 @@ async def test_body_is_read_by_its_content(body: bytes, content_type: str, membe
         assert (await post(issuer.url())).members == members
 
 
+async def test_many_parameters_of_the_content_type_take_no_time() -> None:
+    async def send_form(_: server.Request) -> server.Response:
+        return server.Response(body=b"a=b", headers={"Content-Type": FORM.upper() + " " + ";" * 60_000})
+
+    async with served(send_form) as issuer:
+        response = await post(issuer.url(), issuer_client(timeout_seconds=1))
+
+    assert response.members == {"a": "b"}
+
+
 def test_requests_to_an_issuer_are_limited() -> None:
     client = issuer_client()
     with client.reserve(URL, "billing", "acme-0001"), client.reserve(SAME_URL, "billing", "acme-0001"):
