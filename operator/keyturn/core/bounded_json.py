@@ -8,6 +8,7 @@ import msgspec
 
 _MAX_DEPTH = 32
 _BRACKET_OR_STRING = re.compile(rb'[\[{}\]]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode_object(text: bytes) -> dict[str, Any] | None:
@@ -44,7 +45,7 @@ def _decode_leniently(text: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(text.decode(), parse_int=float, parse_constant=lambda _: None, strict=False)
         encoded = json.dumps(value, ensure_ascii=False)
-        if any("\ud800" <= character <= "\udfff" for character in encoded):
+        if _SURROGATE.search(encoded):
             value = json.loads(encoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except ValueError:
         return None
