@@ -216,6 +216,7 @@ async def test_body_that_is_neither_a_json_object_nor_a_form(text: str, content_
         ),
         "error as plain text": (b"error=bad_token", "text/plain", None),
         "form with a field that is not UTF-8": (b"access_token=a%FF", FORM, None),
+        "form with too many fields": (b"a=b" + b"&c=d" * 100, FORM, None),
         "JSON as a form": (b'{"access_token": "a"}', FORM, {"access_token": "a"}),
         "JSON with a form in it": (b'{"hint": "?access_token=a"}', "text/plain", {"hint": "?access_token=a"}),
         "JSON after white space": (b'\r\n {"a": "b"}', "text/html", {"a": "b"}),
