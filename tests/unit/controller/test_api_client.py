@@ -104,7 +104,7 @@ async def test_large_response_is_decoded_alone(size: int, namespaces: list[str])
         response = await api.request("GET", SECRET)
 
     assert select(response.body["data"], ["token"]) == data
-    assert (limiter.namespaces, memory_limiter.given) == (namespaces, namespaces)
+    assert (limiter.namespaces, memory_limiter.granted) == (namespaces, namespaces)
 
 
 @pytest.mark.parametrize(
