@@ -140,7 +140,7 @@ class ApiClient:
         self._client = client
         self._service_health = service_health
         self.may_write = may_write
-        # Large bodies are encoded and decoded one at a time, and few are read at a time: all workers may need some.
+        # Large bodies are encoded and decoded one at a time, and few are read at a time: each worker may have one.
         self._cpu_limiter = cpu_limiter or CpuLimiter()
         self._memory_limiter = memory_limiter or MemoryLimiter()
 
