@@ -181,7 +181,7 @@ def _renew_and_serve(
     addresses: ListenAddresses,
     read_token: Callable[[], str],
 ) -> NoReturn:
-    """Renew and serve until SIGTERM, SIGINT or SIGHUP. If startup fails, log one line and exit with 1."""
+    """Renew and serve until a signal stops it. If startup fails, log one line and exit with 1."""
     try:
         serving = _serve(files, environment, addresses, read_token)
         asyncio.run(run_until_stopped(serving, environment.pending_tokens.log))
