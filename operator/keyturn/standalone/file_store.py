@@ -42,15 +42,25 @@ class Target:
 
 
 class FileStore:
-    """Implements the Store for a single request. Valid data is passed to `publish`."""
+    """Implements the Store for a single request. Valid data is passed to `publish`.
+
+    `is_due` returns whether credentials that are also served from memory are due. They are then renewed even if the
+    output directory cannot be read or written.
+    """
 
     def __init__(
-        self, sources: SourceFiles, output: AtomicDir | None, publish: Callable[[Request, Target], None]
+        self,
+        sources: SourceFiles,
+        output: AtomicDir | None,
+        publish: Callable[[Request, Target], None],
+        is_due: Callable[[Issuance], bool] = lambda _: False,
     ) -> None:
         self._sources = sources
         self._output = output
         self._publish = publish
+        self._is_due = is_due
         self._target: Target | None = None
+        self._is_written = True
 
     async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:  # noqa: ARG002 - of Store
         """Read the source's files: there is no other request."""
@@ -59,11 +69,15 @@ class FileStore:
     async def read_target(self, request: Request) -> TargetSecret | None:
         """Return the target. The output directory is read each time, because other programs may have changed it.
 
-        Labels and owner always match the spec, so that they never cause a write.
+        Data that could not be written is written first: issuing it again would be another exchange. Labels and owner
+        always match the spec, so that they never cause a write.
         """
         if self._output:
-            files = await asyncio.to_thread(self._output.read)
-            self._target = _parse(request, files, self._output) if files is not None else None
+            try:
+                self._target = await asyncio.to_thread(self._synchronize, request, self._output)
+            except RefusedError:
+                if not self._must_renew():
+                    raise
             if self._target and self._target.is_unmodified(request):
                 self._publish(request, self._target)
         if self._target is None:
@@ -81,26 +95,38 @@ class FileStore:
 
     async def dry_run(self, request: Request) -> None:
         """Check that the output directory has free space, and that no other program's files have the same names."""
-        if self._output:
+        if self._output and not self._must_renew():
             names = [key for format_spec in request.spec.formats for key in format_spec.options.keys]
             await asyncio.to_thread(self._output.dry_run, names)
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Replace the data and the issuance record."""
-        target = Target(issuance, data)
+        self._target, self._is_written = Target(issuance, data), self._output is None
         try:
             if self._output:
-                await asyncio.to_thread(self._output.write, {**data, ISSUANCE_FILE: issuance.encoded()})
+                await asyncio.to_thread(self._synchronize, request, self._output)
         finally:
             # Published after the write, because clients may read the files as soon as the pod is ready, but even if the
             # write fails: a full disk is no reason to withhold valid credentials.
-            self._publish(request, target)
-        self._target = target
+            self._publish(request, self._target)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Replace the issuance record and keep the data."""
         if self._target and self._target.is_unmodified(request):
             await self.write(request, issuance, dict(self._target.data))
+
+    def _synchronize(self, request: Request, output: AtomicDir) -> Target | None:
+        """Write the target if that has failed before, otherwise read it. Returns the target."""
+        target = self._target
+        if target and target.issuance and not self._is_written:
+            output.write({**target.data, ISSUANCE_FILE: target.issuance.encoded()})
+            self._is_written = True
+            return target
+        files = output.read()
+        return _parse(request, files, output) if files is not None else None
+
+    def _must_renew(self) -> bool:
+        return bool(self._target and self._target.issuance and self._is_due(self._target.issuance))
 
     def has_changed(self) -> bool:
         """Whether a source or the output directory has changed since it was read."""
@@ -154,6 +180,10 @@ class CredentialPublisher:
             self.cache.failure = str(error)
         else:
             self.cache.publish(credentials)
+
+    def is_due(self, issuance: Issuance) -> bool:
+        """Whether credentials that the endpoint serves are due."""
+        return self.has_endpoint and issuance.due <= self.cache.now()
 
 
 def is_servable(request: Request) -> bool:
