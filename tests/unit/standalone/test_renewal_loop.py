@@ -2,7 +2,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,8 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
+from keyturn.standalone import file_store
+from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.token_files import TokenFiles
@@ -511,9 +513,25 @@ def unusable(directory: Path) -> Iterator[None]:
     away.rename(directory)
 
 
+@contextmanager
+def hanging(_: Path) -> Iterator[None]:
+    responds, write = threading.Event(), AtomicDir.write
+
+    def write_later(output: AtomicDir, files: Mapping[str, str]) -> None:
+        responds.wait()
+        write(output, files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AtomicDir, "write", write_later)
+        patch.setattr(file_store, "_ACCESS_SECONDS", 0.2)
+        yield
+        responds.set()
+
+
 @pytest.mark.parametrize(
     ("fault", "has_endpoint"),
     [
+        pytest.param(hanging, True, id="hanging"),
         pytest.param(unusable, True, id="unusable"),
         pytest.param(unusable, False, id="unusable, without an endpoint"),
         pytest.param(lambda _: limited_file_size(10), True, id="full"),
