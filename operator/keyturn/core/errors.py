@@ -1,7 +1,7 @@
 """Errors, classified by who must act, and the policy for each reason.
 
-`BeingDeletedError` and `LeaseLostError` are not failures of a renewal: nothing is reported, and code that handles
-`KeyturnError` must let them pass.
+`BeingDeletedError` and `LeaseLostError` are not failures of a renewal, and code that handles `KeyturnError` must let
+them pass.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class StorageGoneError(RefusedError):
 
 
 class BeingDeletedError(Exception):
-    """The TokenRequest or its namespace is being deleted. No status is written: the watch delivers the deletion."""
+    """The TokenRequest or its namespace is being deleted, so nothing can be renewed."""
 
 
 class LeaseLostError(Exception):

@@ -1,6 +1,7 @@
 """One reconciliation: read, decide, exchange, write, and report."""
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -57,8 +58,10 @@ SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSED_RETRY = timedelta(seconds=10)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
+_DELETION_TIMEOUT = timedelta(minutes=5)
 # Rendering longer templates takes up to 10 ms, and an issuer could release the responses to all workers at once.
 _LONG_TEXT = 2048
+_log = logging.getLogger(__name__)
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
 
@@ -112,7 +115,8 @@ async def reconcile(
 
     If the credentials expire while an attempt is in progress, or a token that it received cannot be saved,
     `report_progress` is called before the attempt has ended.
-    A failure is part of the result, and so is a bug (InternalError). Raises BeingDeletedError and LeaseLostError.
+    A failure is part of the result, and so is a bug (InternalError). If the namespace is terminating, the request is
+    only reported, as if it were being deleted itself. Raises LeaseLostError.
     """
     now = deps.now()
     try:
@@ -130,21 +134,33 @@ async def reconcile(
             state, outcome, requeue_at = await _act_if_due(recording, request, state, now, until_written)
         state = values_read.added_to(state)
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
+    except BeingDeletedError as error:
+        if isinstance(request, InvalidRequest):
+            raise
+        _log.info("%s: %s", request.namespaced_name, error)
+        # A terminating namespace may exist for hours, until its pods have ended.
+        deleted = replace(request, is_being_deleted=True)
+        return await _report_paused(deps, deleted, state, status, now, now + _DELETION_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 
 
 async def _report_paused(
-    deps: Dependencies, request: Request, state: ReconcileState, status: Status, now: datetime
+    deps: Dependencies,
+    request: Request,
+    state: ReconcileState,
+    status: Status,
+    now: datetime,
+    retry_at: datetime | None = None,
 ) -> Reconciled:
-    retry_at: datetime | None = None
     try:
         state, target = state.with_own_clock(await deps.store.read_target(request), now)
         state = state.with_target(request, target)
     except (UnavailableError, RefusedError):
         # The Secret may have been deleted, which the status does not report yet.
         retry_at = now + _PAUSED_RETRY
-    return _reconciled(deps, request, state, status, _unchanged(state, now), retry_at)
+    requeue_at = retry_at and before_expiry(retry_at, state, now)
+    return _reconciled(deps, request, state, status, _unchanged(state, now), requeue_at)
 
 
 async def _act_if_due(
