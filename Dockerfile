@@ -50,7 +50,7 @@ RUN /installer/bin/pip install -r /run.txt \
 FROM runtime AS operator
 LABEL org.opencontainers.image.title=keyturn \
       org.opencontainers.image.description="Keeps short-lived AWS credentials fresh: a Kubernetes operator and sidecar"
-# Otherwise glibc keeps the memory of large objects: 290 MiB, not 220 MiB, after 64 Secrets of 1 MiB at once.
+# Without these, glibc keeps the memory of large objects: 290 MiB instead of 220 MiB after 64 Secrets of 1 MiB at once.
 ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072
 COPY --from=operator-packages /opt/keyturn /opt/keyturn
 COPY --from=package /opt/keyturn/lib /opt/keyturn/lib

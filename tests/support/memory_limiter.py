@@ -1,4 +1,4 @@
-"""A MemoryLimiter that records what it gives."""
+"""A MemoryLimiter that records who holds its slots."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,17 +7,17 @@ from keyturn.exchanges.memory_limiter import MemoryLimiter
 
 
 class RecordingMemoryLimiter(MemoryLimiter):
-    """Records the namespaces that had a place, and those that have one now."""
+    """Records the namespaces that were granted a slot, and those that hold one now."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.given: list[str] = []
-        self.taken_now: list[str] = []
+        self.granted: list[str] = []
+        self.held_now: list[str] = []
 
     @asynccontextmanager
-    async def place(self, namespace: str) -> AsyncIterator[None]:
-        async with super().place(namespace):
-            self.given.append(namespace)
-            self.taken_now.append(namespace)
+    async def slot(self, namespace: str) -> AsyncIterator[None]:
+        async with super().slot(namespace):
+            self.granted.append(namespace)
+            self.held_now.append(namespace)
             yield
-            self.taken_now.remove(namespace)
+            self.held_now.remove(namespace)

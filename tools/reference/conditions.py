@@ -75,9 +75,10 @@ def _failure(reason: str) -> tuple[str, ...]:
         )
     if reason == TOKEN_UNSAVED:
         return _link(reason), conditions, actor, "within 15s", _meaning(reason)
-    wait = f"after {human_duration(policy.retry_after)}" if policy.retry_after else "exponential backoff"
+    longest = human_duration(policy.retry_after) if policy.retry_after else ""
+    wait = f"after {longest}" if longest else "exponential backoff"
     if policy.retries_early:
-        wait = wait.replace("after", "after 1s, then after up to")
+        wait = f"after 1s, doubling up to {longest}"
     return _link(reason), conditions, actor, wait, _meaning(reason)
 
 

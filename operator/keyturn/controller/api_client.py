@@ -140,7 +140,7 @@ class ApiClient:
         self._client = client
         self._service_health = service_health
         self.may_write = may_write
-        # Large bodies are encoded and decoded one at a time, and few are read at a time: all workers may use them.
+        # Large bodies are encoded and decoded one at a time, and few are read at a time: each worker may have one.
         self._cpu_limiter = cpu_limiter or CpuLimiter()
         self._memory_limiter = memory_limiter or MemoryLimiter()
 
@@ -223,7 +223,7 @@ class ApiClient:
             async def before_large() -> None:
                 # Lists are few, and their pages have a limit of their own.
                 if not call.is_list:
-                    await until_decoded.enter_async_context(self._memory_limiter.place(namespace))
+                    await until_decoded.enter_async_context(self._memory_limiter.slot(namespace))
 
             status, content = await self._receive(call, limit, timeout_seconds, before_large)
             if len(content) <= LARGE_BYTES:

@@ -261,8 +261,8 @@ class ClusterScope(Scope):
     async def _create(self, namespace: str, pause: float) -> _Refusal:
         """Create the Lease in a namespace, or acquire it if it is free.
 
-        If the API server is the cause of a failure, there are few further attempts before the next check, after pauses
-        that become longer. Another cause needs that check.
+        If the API server refuses or does not respond, a few more attempts follow before the next check, after
+        increasingly long pauses. Any other problem needs that check.
         """
         spec = {"holderIdentity": self._own.identity, "acquireTime": None, "renewTime": None}
         body: dict[str, Any] = {"metadata": {"name": LEASE_NAME, "labels": {LABEL: CLUSTER}}, "spec": spec}

@@ -91,7 +91,7 @@ class Lease:
     def check(self, seconds: float) -> None:
         """Raise ThrottledError unless we hold the Lease for that long, even if it is not renewed.
 
-        That is not a failure of the request, and the next renewal of the Lease may end it.
+        That is not a failure of the request, and is usually over after the next renewal of the Lease.
         """
         if self.held_until - self.monotonic() < seconds:
             message = "the Lease does not last long enough to consume a token"

@@ -105,7 +105,7 @@ class SecretStore:
         if response.status == HTTPStatus.CREATED:
             self._dry_run_passed.put(request.namespace, (request.metadata_hash, self._monotonic()))
             return
-        target, _ = await self._read(request)
+        target = (await self._read(request))[0]  # not its data, which may be large
         if target:
             check_ours(request, target)
             if target.type != manifest["type"]:
@@ -178,7 +178,7 @@ class SecretStore:
         Before that, a read must show that the Secret may be written for the request. If the formats need another type,
         which cannot be changed, the Secret is deleted. Returns the response, and the Secret that was applied to.
         """
-        target, _ = await self._read(request)
+        target = (await self._read(request))[0]
         path, manifest = secrets_path(*target_name(request)), self._manifest(request, issuance, data, target)
         if target:
             check_ours(request, target)

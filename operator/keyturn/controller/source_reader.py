@@ -17,6 +17,7 @@ from keyturn.core.der import binary_hint
 from keyturn.core.errors import BeingDeletedError, RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import AWS_KEYS, SourceValues, parse_source, require_content
+from keyturn.exchanges.memory_limiter import LARGE_BYTES
 
 _MAX_AUDIENCES = 1024  # users choose them, and each may have 4 KiB
 _READ_REMEDY = "the chart grants it if rbac.create is set, only in watchNamespaces if that is set"
@@ -80,12 +81,14 @@ class SourceReader:
         loop, data = asyncio.get_running_loop(), None
         shared = _SharedRead(began, loop.create_future())
         self._shared.setdefault(namespace, {})[name, keys] = shared
-        loop.call_later(_SHARED_SECONDS, self._end, namespace, shared)
+        timer = loop.call_later(_SHARED_SECONDS, self._end, namespace, shared)
         try:
             data = await self._read(namespace, name, keys)
         finally:
             shared.data.set_result(data)
-            if data is None:
+            # A tenant may have hundreds of large Secrets, and no source needs one.
+            if data is None or sum(map(len, data.values())) > LARGE_BYTES:
+                timer.cancel()  # It refers to the data.
                 self._end(namespace, shared)
         return data
 

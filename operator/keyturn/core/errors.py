@@ -104,8 +104,8 @@ class ReasonPolicy:
     """How a failure with a reason is handled.
 
     `event` is recorded once in a series of failures. `retry_after` is the time until the next attempt; without it,
-    exponential backoff applies. With `retries_early`, the first attempts follow sooner: the cause may pass in a moment.
-    `recheck_interval` is how often the cause is checked until then, without a call to AWS.
+    exponential backoff applies. With `retries_early`, the first attempts follow sooner, because the cause may be
+    momentary. `recheck_interval` is how often the cause is checked until then, without a call to AWS.
     """
 
     event: str

@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, RefusedError
 MAX_VALUE_LENGTH = 20_000
 # AWS: "make no assumptions about the maximum size" of a session token. This is several times the usual maximum.
 MAX_SESSION_TOKEN_LENGTH = 32 * 1024
-# AWS: the data type AccessKey. Rate limits are kept by key ID.
+# The maximum in IAM's data type AccessKey. Rate limits are kept by key ID.
 _MAX_KEY_ID_LENGTH = 128
 # VSCHAR of RFC 6749 appendix A without quote and backslash, which includes all of RFC 6750's b64token: these
 # characters are not special in any file format, header or shell.

@@ -11,12 +11,12 @@ class ServiceHealth:
     """Failing services by name, such as `sts/eu-west-1`. Times are seconds of a monotonic clock.
 
     The name of a service contains a host or a region, which users choose, so names are forgotten if there are many. A
-    service is remembered as long as a TokenRequest waits for it: otherwise, a tenant with thousands of hosts that fail
-    could prevent that others are retried when AWS recovers.
+    service is remembered as long as a TokenRequest waits for it. Otherwise, a tenant with thousands of failing hosts
+    could keep the requests of others from being retried when AWS recovers.
     """
 
     def __init__(self) -> None:
-        # The one that failed last is the last one.
+        # In the order of their last failures.
         self._failing: dict[str, None] = {}
         self._most = _MAX_SERVICES
         self._recovered_at: LruDict[str, float] = LruDict(_MAX_SERVICES)

@@ -113,8 +113,8 @@ thread_call = ThreadCall()
 class _FinalResponse(HTTPResponse):
     """The response after any interim ones, such as 103 Early Hints, which may precede it (RFC 9110 section 15.2).
 
-    http.client skips only 100 Continue. It would take another one as the whole response, and the next call on the same
-    connection, perhaps for another namespace, would receive the credentials that follow.
+    http.client skips only 100 Continue. It would take any other one for the whole response, and the next call on the
+    same connection, perhaps for another namespace, would receive the credentials that follow.
     """
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -160,8 +160,8 @@ class _HttpsConnection(_BeginningConnection, AWSHTTPSConnection):  # type: ignor
 class _FreshPool:
     """Mixin for the pools of botocore: a token is never sent on an idle connection.
 
-    A firewall may have forgotten it. The call would look like a lost response although AWS has not received the token,
-    and so could the final attempt, on the next idle connection.
+    A firewall may have forgotten the connection. The call would look like a lost response although AWS has not received
+    the token, and so could the final attempt, on the next idle connection.
     """
 
     def _get_conn(self, timeout: float | None = None) -> Any:
@@ -183,8 +183,8 @@ class _HttpsPool(_FreshPool, AWSHTTPSConnectionPool):
 def _drop_unusable_members(response_dict: dict[str, Any], operation_model: OperationModel, **_: object) -> None:
     """Handle botocore's event before-parse: remove members of a type that botocore cannot parse.
 
-    botocore would not parse the rest either, nor a body with characters in another encoding, and the tokens in it would
-    be lost.
+    One such member, or a character in another encoding, would make botocore reject the whole response, and the tokens
+    in it would be lost.
     """
     members, shape = decode_response(response_dict["body"]), operation_model.output_shape
     if members is None or shape is None:
@@ -267,9 +267,9 @@ class _ProxiedSession(botocore.session.Session):
         session = endpoint.http_session
         session._proxy_config = self._proxy_configuration  # noqa: SLF001
         session._pool_classes_by_scheme.update(http=_HttpPool, https=_HttpsPool)  # noqa: SLF001
-        options = session._manager.connection_pool_kw  # noqa: SLF001
-        context = self._tls_contexts.setdefault(str(session._verify), options["ssl_context"])  # noqa: SLF001
-        options["ssl_context"] = context
+        pool_options = session._manager.connection_pool_kw  # noqa: SLF001
+        context = self._tls_contexts.setdefault(str(session._verify), pool_options["ssl_context"])  # noqa: SLF001
+        pool_options["ssl_context"] = context
         # For connections through a proxy.
         session._get_ssl_context = lambda: context  # noqa: SLF001
         endpoint.http_session = BoundedSession(session)

@@ -52,18 +52,15 @@ def _read(raw: Any) -> bytes:
 
     It may contain a token that exists nowhere else.
     """
-    body, is_complete = bytearray(), False
-    while not is_complete:
-        try:
-            # Not stream(), which loses what it has already read if it fails.
-            chunk = raw.read1(_CHUNK_BYTES)
-        except (HTTPError, OSError):
-            if decode_response(bytes(body)) is None:
-                raise
-            chunk = b""
-        body += chunk
-        is_complete = not chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raw.close()
-            raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    body = bytearray()
+    try:
+        # Not stream(), which loses what it has already read if it fails.
+        while len(body) <= _MAX_BODY_BYTES and (chunk := raw.read1(_CHUNK_BYTES)):
+            body += chunk
+    except (HTTPError, OSError):
+        if decode_response(bytes(body)) is None:
+            raise
+    if len(body) > _MAX_BODY_BYTES:
+        raw.close()
+        raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
     return bytes(body)

@@ -7,41 +7,43 @@ from contextlib import asynccontextmanager
 
 # Nearly all Secrets are smaller.
 LARGE_BYTES = 128 * 1024
-_PLACES = 8
+_SLOTS = 8
 
 
 class MemoryLimiter:
-    """Gives a few tasks at a time a place for a large object.
+    """Limits how many large objects are in memory at a time.
 
-    To read or write a Secret of 1 MiB takes up to 5 MiB of memory, and an issuer could release the responses to all
-    workers at once. A free place goes to the namespace that has the fewest, and among equal ones to the task that has
-    waited longest.
+    Reading or writing a Secret of 1 MiB takes up to 5 MiB of memory, and an issuer could release the responses to all
+    workers at once. A free slot goes to the namespace that holds the fewest slots. If several namespaces hold equally
+    few, it goes to the task that has waited longest.
     """
 
     def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
+        self._in_use: Counter[str] = Counter()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def place(self, namespace: str) -> AsyncIterator[None]:
-        """Wait for a place, and keep it during the block."""
-        given = asyncio.get_running_loop().create_future()
-        self._waiting.append((namespace, given))
-        self._start_next()
+    async def slot(self, namespace: str) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it during the block."""
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.append((namespace, granted))
+        self._grant()
         try:
-            await given
+            await granted
             yield
         finally:
-            if given.done() and not given.cancelled():
-                self._taken[namespace] -= 1
-                self._taken = +self._taken
-            self._start_next()
+            # A task can also be cancelled after it was granted a slot and before it continues.
+            if granted.done() and not granted.cancelled():
+                self._in_use[namespace] -= 1
+                self._in_use = +self._in_use
+            self._grant()
 
-    def _start_next(self) -> None:
+    def _grant(self) -> None:
         self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]
-        while self._waiting and self._taken.total() < _PLACES:
-            # The first of equal ones has waited longest.
-            number = min(range(len(self._waiting)), key=lambda it: self._taken[self._waiting[it][0]])
-            namespace, given = self._waiting.pop(number)
-            self._taken[namespace] += 1
-            given.set_result(None)
+        while self._waiting and self._in_use.total() < _SLOTS:
+            # min() returns the first of equal ones, which has waited longest.
+            waiting = min(self._waiting, key=lambda it: self._in_use[it[0]])
+            self._waiting.remove(waiting)
+            namespace, granted = waiting
+            self._in_use[namespace] += 1
+            granted.set_result(None)

@@ -275,8 +275,8 @@ class Dependencies:
     `reserve` reserves a slot for an exchange, or raises ThrottledError if Keyturn's own limit has been reached.
     `check_lease` raises ThrottledError unless the Lease lasts for that many seconds. `holder` is this process's name.
     `compute` runs a function that may take some milliseconds, in the order of namespaces that CpuLimiter describes.
-    `memory_limiter` has the places for writing large Secrets. `free_worker` is called with the uid of a request whose
-    reconciliation may take forever, and `regain_worker` before it continues.
+    `memory_limiter` limits how many large Secrets are written at a time. `free_worker` is called with the uid of a
+    request whose reconciliation may take forever, and `regain_worker` before it continues.
     """
 
     store: Store

@@ -128,10 +128,9 @@ async def reconcile(
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _waiting(deps, request, state, status, now)
         values_read, progress = ValuesRead(request), progress_reports(deps, request, status, report_progress)
-        async with deps.token_locks.acquire(request), progress as reported_status, AsyncExitStack() as until_written:
+        async with deps.token_locks.acquire(request), progress as reported_status:
             state = await expedite_after_change(deps, request, state, now)
-            recording = deps.recording(values_read.note)
-            state, outcome, requeue_at = await _act_if_due(recording, request, state, now, until_written)
+            state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
         state = values_read.added_to(state)
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
     except BeingDeletedError as error:
@@ -154,8 +153,7 @@ async def _report_paused(
     retry_at: datetime | None = None,
 ) -> Reconciled:
     try:
-        state, target = state.with_own_clock(await deps.store.read_target(request), now)
-        state = state.with_target(request, target)
+        state, _ = await _read_target(deps, request, state, now)
     except (UnavailableError, RefusedError):
         # The Secret may have been deleted, which the status does not report yet.
         retry_at = now + _PAUSED_RETRY
@@ -163,14 +161,11 @@ async def _report_paused(
     return _reconciled(deps, request, state, status, _unchanged(state, now), requeue_at)
 
 
-async def _act_if_due(
-    deps: Dependencies, request: Request, state: ReconcileState, now: datetime, until_written: AsyncExitStack
-) -> _Attempt:
+async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> _Attempt:
     """Read, decide and act. If a step fails, the state still contains the results of the steps before it."""
     requeue_at: datetime | None = None
     try:
-        state, target = state.with_own_clock(await deps.store.read_target(request), now)
-        state = state.with_target(request, target)
+        state, target = await _read_target(deps, request, state, now)
         inputs = await _read_inputs(deps, request, target, state)
         state = replace(state, inputs=inputs.hash, source=inputs.fingerprint)
         match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
@@ -181,10 +176,11 @@ async def _act_if_due(
                 last, state = state.last, replace(state, exchanged_at=now)
                 begun = await _begin(deps, request, state, inputs, now)
                 state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
-                issuance, data, request_id = await _finish(deps, request, inputs, begun, until_written)
-                # Without the last record, for example after a restart, a missing Secret may never have been issued.
-                state = state.with_unwritten(now, is_repair=reason in REPAIR_REASONS and bool(last or target))
-                await deps.store.write(request, issuance, data)
+                async with AsyncExitStack() as until_written:
+                    issuance, data, request_id = await _finish(deps, request, inputs, begun, until_written)
+                    # Without the last record, for example after a restart, a missing Secret may never have been issued.
+                    state = state.with_unwritten(now, is_repair=reason in REPAIR_REASONS and bool(last or target))
+                    await deps.store.write(request, issuance, data)
                 state = state.with_written(issuance)
                 _count(deps, last, reason, now, started)
                 outcome = Outcome(now, issuance, reason, request_id, tried=True)
@@ -204,8 +200,8 @@ async def _act_if_due(
 
 
 async def _apply_metadata(deps: Dependencies, request: Request, issuance: Issuance) -> None:
-    # It reads the whole Secret, whose size is not known before.
-    async with deps.memory_limiter.place(request.namespace):
+    # The store reads the whole Secret, whose size is not known before.
+    async with deps.memory_limiter.slot(request.namespace):
         await deps.store.apply_metadata(request, issuance)
 
 
@@ -255,6 +251,13 @@ def _after_bug(
     requeue_at = min(expiry, next_attempt_time) if expiry and expiry > now else next_attempt_time
     recorded = tuple(events(status, after, Outcome(now, failure=failure)))
     return Reconciled(replace(state, failure=failure), after, recorded, requeue_at)
+
+
+async def _read_target(
+    deps: Dependencies, request: Request, state: ReconcileState, now: datetime
+) -> tuple[ReconcileState, TargetSecret | None]:
+    state, target = state.with_own_clock(await deps.store.read_target(request), now)
+    return state.with_target(request, target), target
 
 
 async def _read_inputs(
@@ -319,7 +322,7 @@ async def _finish(
 ) -> tuple[Issuance, dict[str, str], str]:
     """Run the rest of the pipeline; returns the issuance record, the data to write, and AWS's request ID.
 
-    If the data are large, there is a place to write them until `until_written` is closed.
+    If the data are large, a slot for writing them is held until `until_written` is closed.
     """
     rest = request.spec.exchanges[len(begun.exchanges) :]
     values = await _exchange(deps, request, inputs, rest, begun.values)
@@ -328,9 +331,9 @@ async def _finish(
     try:
         issuance, data = await render()
         if sum(map(len, data.values())) > LARGE_BYTES:
-            # Not kept while this waits, and rendered again afterwards: all workers may be waiting with such data.
+            # Dropped during the wait, and rendered again afterwards: all workers may be waiting with such data.
             del issuance, data
-            await until_written.enter_async_context(deps.memory_limiter.place(request.namespace))
+            await until_written.enter_async_context(deps.memory_limiter.slot(request.namespace))
             issuance, data = await render()
     except UnknownExpiryError:
         if inputs.stored:

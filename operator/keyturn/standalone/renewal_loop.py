@@ -145,7 +145,7 @@ class RenewalLoop:
 
         The minimum interval between exchanges still applies.
         """
-        # Before the state is read, because they may take so long that there is a reconciliation meanwhile.
+        # Checked before the state is read: if a check takes long, a reconciliation may change the state meanwhile.
         has_source_changed = self._store.acknowledge_source_changes()
         has_output_changed = self._store.has_output_changed()
         state, failure = self._state, self._state.failure

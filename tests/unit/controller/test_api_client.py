@@ -104,7 +104,18 @@ async def test_large_response_is_decoded_alone(size: int, namespaces: list[str])
         response = await api.request("GET", SECRET)
 
     assert select(response.body["data"], ["token"]) == data
-    assert (limiter.namespaces, memory_limiter.given) == (namespaces, namespaces)
+    assert (limiter.namespaces, memory_limiter.granted) == (namespaces, namespaces)
+
+
+async def test_large_page_needs_no_slot() -> None:
+    """A list must not wait for the large Secrets of tenants."""
+    limiter, body = RecordingMemoryLimiter(), json.loads(LISTED) | {"items": ["x" * 200_000]}
+    async with served(Responses(200, text=json.dumps(body)).response, memory_limiter=limiter) as api:
+        page = await api.list_page("/api/v1/secrets", {})
+
+    assert page
+    assert len(page.items) == 1
+    assert limiter.granted == []
 
 
 @pytest.mark.parametrize(

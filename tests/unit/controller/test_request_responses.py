@@ -17,13 +17,14 @@ from keyturn.controller import request_responses
 from keyturn.controller.kopf_adapter import kopf_session
 from keyturn.controller.request_index import read_request
 from keyturn.controller.request_responses import RequestResponses
-from keyturn.controller.streams import Boundary
+from keyturn.controller.streams import Boundary, Breaks
 from keyturn.metrics import Metrics
 from tests.support.api_endpoints import DEEP, served
 
 ALL = "/apis/keyturn.dev/v1alpha1/tokenrequests"
 KINDS = "/apis/keyturn.dev/v1alpha1"
 BILLING = "/apis/keyturn.dev/v1alpha1/namespaces/billing/tokenrequests"
+WATCH = f"{ALL}?watch=true&resourceVersion=5"
 EXPIRED = [{"type": "ERROR", "object": {"code": 410}}]
 
 
@@ -145,6 +146,21 @@ async def test_bug_with_one_object_does_not_hide_the_others() -> None:
     assert kopf_client.lists == [({"bad", "b"}, "")]
 
 
+@pytest.mark.parametrize("path", [ALL, WATCH])
+async def test_other_work_continues_between_objects(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    breaks: list[None] = []
+
+    async def take(_: Breaks) -> None:
+        breaks.append(None)
+
+    monkeypatch.setattr(Breaks, "take", take)
+    lines = "".join(event("ADDED", uid, 6) + "\n" for uid in "abc")
+    async with connected(FakeApi({WATCH: lines, ALL: page("a", "b", "c")})) as kopf_client:
+        await (kopf_client.watched(path) if path == WATCH else kopf_client.uids(path))
+
+    assert len(breaks) == 3
+
+
 async def test_list_of_a_namespace_is_reported_for_it() -> None:
     async with connected(FakeApi({BILLING: page("a")})) as kopf_client:
         kopf_client.secrets_listed["billing"].set()
@@ -175,7 +191,9 @@ async def test_missing_crd_is_handled_like_a_lost_connection() -> None:
 @pytest.mark.parametrize(
     ("path", "complete", "incomplete"),
     [
-        pytest.param("/apis", {"groups": [{"name": "apps"}, {"name": "keyturn.dev"}]}, {"groups": []}, id="group"),
+        pytest.param(
+            "/apis", {"groups": [{"name": "apps"}, {"name": "keyturn.dev"}]}, {"groups": [{"name": "apps"}]}, id="group"
+        ),
         pytest.param(KINDS, {"resources": [{"name": "tokenrequests"}]}, {"resources": []}, id="version"),
         pytest.param(KINDS, {"resources": [{"name": "tokenrequests"}]}, "404 page not found", id="text"),
         pytest.param(KINDS, {"resources": [{"name": "tokenrequests"}]}, 404, id="no version"),
@@ -241,6 +259,9 @@ async def test_slow_list_is_awaited_longer_the_second_time(monkeypatch: pytest.M
             await kopf_client.session.get(ALL)
         assert await kopf_client.uids(ALL) == ["a"]
         assert await kopf_client.uids(f"{ALL}?continue=2") == ["b"]
+        # The limit is that of the first time again.
+        with pytest.raises(TimeoutError):
+            await kopf_client.session.get(ALL)
 
 
 async def test_missing_right_is_reported_until_there_is_a_list() -> None:

@@ -1,6 +1,7 @@
 """Requests with the same source read it once a second, but never an outdated value after a change."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -63,6 +64,23 @@ async def test_value_is_dropped_after_a_second() -> None:
     await asyncio.sleep(1.1)
 
     assert not sources._shared
+
+
+async def test_large_sources_use_no_memory_after_they_are_read() -> None:
+    server, sources, _ = reader()
+    for number in range(10):
+        server.put(f"{SECRETS}/large-{number}", data={"license_token": "A" * 10**6})
+    tracemalloc.start()
+    try:
+        for number in range(10):
+            source = {"token": {"secretKeyRef": {"name": f"large-{number}", "key": "license_token"}}}
+            with suppress(RefusedError):
+                await sources.read(request(source=source), shared=True)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 10**6
 
 
 async def test_value_that_is_not_shared_is_read_again() -> None:

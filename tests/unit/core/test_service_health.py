@@ -66,6 +66,17 @@ def test_services_with_free_names_are_forgotten() -> None:
     assert recoveries == ["19999.example", "sts/us-east-1"]
 
 
+def test_service_that_failed_again_is_remembered() -> None:
+    service_health, recoveries = ServiceHealth(), list[str]()
+    service_health.on_recovery(recoveries.append)
+    names = ["sts/us-east-1", *(f"{number}.example" for number in range(4095))]
+    for name in (*names, "sts/us-east-1", "4095.example"):
+        service_health.failed(name)
+    service_health.worked("sts/us-east-1", 0.0)
+
+    assert recoveries == ["sts/us-east-1"]
+
+
 def test_service_that_a_request_waits_for_is_remembered() -> None:
     recoveries: list[str] = []
     service_health = ServiceHealth()

@@ -1,9 +1,14 @@
 import gc
 import ssl
 
-from keyturn.core.proxies import NO_PROXIES
+import pytest
+from botocore.exceptions import ProxyConnectionError
+
+from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws_clients import AwsClients, session_without_chain
+
+CLOSED_PORT = "http://127.0.0.1:9"
 
 
 def tls_contexts() -> int:
@@ -12,8 +17,12 @@ def tls_contexts() -> int:
 
 
 def test_clients_share_the_memory_of_ca_certificates() -> None:
-    clients, before = AwsClients(AwsSettings(), 1, lambda: session_without_chain(NO_PROXIES)), tls_contexts()
+    """Those for connections through a proxy, which are created with the first call, share it too."""
+    proxies, before = Proxies.from_environment({"HTTPS_PROXY": CLOSED_PORT}), tls_contexts()
+    clients = AwsClients(AwsSettings(), 1, lambda: session_without_chain(proxies))
     for number in range(10):
-        clients.get("sts", f"eu-west-{number}", 3)
+        client = clients.get("sts", f"eu-west-{number}", 1, signed=False)
+        with pytest.raises(ProxyConnectionError):
+            client.assume_role_with_web_identity(RoleArn="a" * 20, RoleSessionName="session", WebIdentityToken="abcd")
 
     assert tls_contexts() - before == 1

@@ -5,13 +5,13 @@ from keyturn.exchanges.memory_limiter import MemoryLimiter
 
 
 class Tasks:
-    """Tasks that take a place and keep it until `end` has an item for them. `order` has their namespaces."""
+    """Tasks that take a slot and hold it until `end` has an item for them. `order` has their namespaces."""
 
     def __init__(self) -> None:
         self.limiter, self.order, self.end = MemoryLimiter(), list[str](), asyncio.Queue[None]()
 
     async def run(self, namespace: str) -> None:
-        async with self.limiter.place(namespace):
+        async with self.limiter.slot(namespace):
             self.order.append(namespace)
             await self.end.get()
 
@@ -43,7 +43,7 @@ async def test_eight_large_objects_are_in_memory_at_a_time() -> None:
     assert begun == [8, 16, 20]
 
 
-async def test_place_goes_to_the_namespace_with_the_fewest() -> None:
+async def test_slot_goes_to_the_namespace_with_the_fewest() -> None:
     tasks = Tasks()
     running = tasks.start([*["tenant"] * 20, "billing", "shop"])
     await settle()
@@ -55,11 +55,11 @@ async def test_place_goes_to_the_namespace_with_the_fewest() -> None:
     assert third_and_fourth == ["billing", "shop"]
 
 
-async def test_cancelled_task_keeps_no_place() -> None:
+async def test_cancelled_task_keeps_no_slot() -> None:
     tasks = Tasks()
     running = tasks.start(["tenant"] * 9)
     await settle()
-    # The first one has a place, which is given to the last one, which is cancelled at the same time.
+    # The slot of the first one is granted to the last one, which is cancelled at the same time.
     running[0].cancel()
     await asyncio.sleep(0)
     running[8].cancel()
@@ -74,7 +74,7 @@ async def test_cancelled_task_keeps_no_place() -> None:
     assert begun == 8
 
 
-async def test_task_that_is_cancelled_while_it_waits_takes_no_place() -> None:
+async def test_task_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
     tasks = Tasks()
     running = tasks.start(["tenant"] * 9)
     await settle()

@@ -64,7 +64,7 @@ async def test_long_templates_are_rendered_in_the_order_of_the_limiter(text: str
 
 
 @pytest.mark.parametrize(("number", "namespaces"), [(2, []), (8, ["billing"])])
-async def test_large_secret_has_a_place_until_it_is_written(
+async def test_large_secret_holds_a_slot_until_it_is_written(
     number: int, namespaces: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An issuer could otherwise make all workers keep such Secrets in memory at the same time."""
@@ -72,28 +72,28 @@ async def test_large_secret_has_a_place_until_it_is_written(
     deps = replace(env.deps, memory_limiter=limiter)
     write = deps.store.write
 
-    async def write_with_place(*args: Any) -> None:
-        during_write.extend(limiter.taken_now)
+    async def write_with_slot(*args: Any) -> None:
+        during_write.extend(limiter.held_now)
         await write(*args)
 
     text = "{{accessKeyId}} " + "{{principal}}" * 1000
     formats = [{"template": {"key": f"id-{index}", "text": text}} for index in range(number)]
     token_request = request(target={"formats": formats})
-    monkeypatch.setattr(env.store, "write", write_with_place)
+    monkeypatch.setattr(env.store, "write", write_with_slot)
     await attempt(deps, token_request, ReconcileState())
 
     assert env.secrets.data("acme")["id-0"].endswith(ROLE * 1000)
-    assert (during_write, limiter.given, limiter.taken_now) == (namespaces, namespaces, [])
+    assert (during_write, limiter.granted, limiter.held_now) == (namespaces, namespaces, [])
 
 
-async def test_labels_of_a_secret_are_restored_with_a_place() -> None:
+async def test_labels_of_a_secret_are_restored_with_a_slot() -> None:
     """The whole Secret is read before."""
     env, limiter = await issued(), RecordingMemoryLimiter()
     env.secrets.put("acme", labels={MANAGED_BY: "keyturn", OWNER_UID: "x"})
     env.now += MINUTE
     await attempt(replace(env.deps, memory_limiter=limiter), request(), env.states[request().uid])
 
-    assert (env.store.calls["apply_metadata"], limiter.given) == (1, ["billing"])
+    assert (env.store.calls["apply_metadata"], limiter.granted) == (1, ["billing"])
 
 
 async def test_written_data_is_the_result_of_the_last_exchange() -> None:

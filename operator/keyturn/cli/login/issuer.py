@@ -81,8 +81,8 @@ class IssuerHttp:
 
     def __init__(self, ca_bundle: str | None = None, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         try:
-            # Comments may contain any characters, but ssl accepts only ASCII. A bundle without text means the default
-            # certificates to it.
+            # Comments may contain any characters, but ssl accepts only ASCII. To ssl, an empty text means the default
+            # certificates.
             text = None if ca_bundle is None else ca_bundle.encode("ascii", "replace").decode() or "\n"
             context = ssl.create_default_context(cadata=text)
         except ssl.SSLError:
