@@ -17,6 +17,7 @@ from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
     LeaseLostError,
+    NamespaceTerminatingError,
     RefusedError,
     ThrottledError,
     UnavailableError,
@@ -115,8 +116,8 @@ async def reconcile(
 
     If the credentials expire while an attempt is in progress, or a token that it received cannot be saved,
     `report_progress` is called before the attempt has ended.
-    A failure is part of the result, and so is a bug (InternalError). If the namespace is terminating, the request is
-    only reported, as if it were being deleted itself. Raises LeaseLostError.
+    A failure is part of the result, and so is a bug (InternalError). In a terminating namespace, a request is reported
+    as if it were being deleted itself. Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
     try:
@@ -133,32 +134,26 @@ async def reconcile(
             state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
         state = values_read.added_to(state)
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
-    except BeingDeletedError as error:
+    except NamespaceTerminatingError as error:
         if isinstance(request, InvalidRequest):
             raise
         _log.info("%s: %s", request.namespaced_name, error)
-        # A terminating namespace may exist for hours, until its pods have ended.
-        deleted = replace(request, is_being_deleted=True)
-        return await _report_paused(deps, deleted, state, status, now, now + _DELETION_TIMEOUT)
+        reported = await _report_paused(deps, replace(request, is_being_deleted=True), state, status, now)
+        return replace(reported, requeue_at=reported.requeue_at or now + _DELETION_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 
 
 async def _report_paused(
-    deps: Dependencies,
-    request: Request,
-    state: ReconcileState,
-    status: Status,
-    now: datetime,
-    retry_at: datetime | None = None,
+    deps: Dependencies, request: Request, state: ReconcileState, status: Status, now: datetime
 ) -> Reconciled:
+    retry_at: datetime | None = None
     try:
         state, _ = await _read_target(deps, request, state, now)
     except (UnavailableError, RefusedError):
         # The Secret may have been deleted, which the status does not report yet.
         retry_at = now + _PAUSED_RETRY
-    requeue_at = retry_at and before_expiry(retry_at, state, now)
-    return _reconciled(deps, request, state, status, _unchanged(state, now), requeue_at)
+    return _reconciled(deps, request, state, status, _unchanged(state, now), retry_at)
 
 
 async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileState, now: datetime) -> _Attempt:
