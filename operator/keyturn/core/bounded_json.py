@@ -2,12 +2,16 @@
 
 import json
 import re
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 
 _MAX_DEPTH = 32
-_BRACKET_OR_STRING = re.compile(rb'[\[{}\]]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - _STEPS.keys())
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode_object(text: bytes) -> dict[str, Any] | None:
@@ -15,10 +19,10 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
 
     The depth is checked before decoding: decoders recurse, and a recursion limit does not bound the size of the stack.
     """
-    depth = 0
-    for match in _BRACKET_OR_STRING.finditer(text):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(match[0], 0)
-        if depth > _MAX_DEPTH:
+    if text.count(b"[") + text.count(b"{") > _MAX_DEPTH:
+        # No loop over 20,000 brackets, which would take 5 ms.
+        brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
+        if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _MAX_DEPTH:
             return None
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
@@ -44,7 +48,7 @@ def _decode_leniently(text: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(text.decode(), parse_int=float, parse_constant=lambda _: None, strict=False)
         encoded = json.dumps(value, ensure_ascii=False)
-        if any("\ud800" <= character <= "\udfff" for character in encoded):
+        if _SURROGATE.search(encoded):
             value = json.loads(encoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except ValueError:
         return None

@@ -1,13 +1,13 @@
 """The values that exchanges pass on, each with its own expiration time. An exchange replaces only those it returns."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from keyturn.api.status import MAX_PRINCIPAL_LENGTH
 from keyturn.api.times import Moment
-from keyturn.core.errors import KeyturnError, RefusedError
+from keyturn.core.errors import RefusedError
 
 # AWS STS accepts no longer web identity tokens, and most servers no longer headers.
 MAX_VALUE_LENGTH = 20_000
@@ -104,7 +104,8 @@ class PipelineValues:
     the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier ones that have
     not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last AWS request.
     `revision` counts the renewals; it stays the same if an exchange is retried. `error` is one that the issuer reported
-    together with a new refresh token; it is raised once that token is saved.
+    together with a new refresh token, or a bug that reading the response has caused; it is raised once that token is
+    saved.
     """
 
     source_token: Token | None = None
@@ -124,7 +125,7 @@ class PipelineValues:
     request_id: str = ""
     superseded: tuple[Superseded, ...] = ()
     revision: int = 0
-    error: KeyturnError | None = None
+    error: Exception | None = None
 
     @property
     def signing_credentials(self) -> Credentials:
@@ -196,6 +197,21 @@ def check_lengths(values: PipelineValues) -> None:
                     "InvalidSpec",
                     f"an exchange returned {what} of {len(text)} characters; at most {maximum} are allowed",
                 )
+
+
+def with_new_tokens(
+    values: PipelineValues, refresh_token: str | None, read_tokens: Callable[[], PipelineValues]
+) -> PipelineValues:
+    """Return what `read_tokens` returns. If it raises, return only a new refresh token, and the exception in `error`.
+
+    The old refresh token is consumed by now, so a bug in reading the rest of the response must not lose the new one.
+    """
+    try:
+        return read_tokens()
+    except Exception as bug:
+        if refresh_token is None:
+            raise
+        return replace(values, refresh_token=refresh_token, refresh_expires_at=None, access_token=None, error=bug)
 
 
 def unwrap(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:

@@ -71,7 +71,8 @@ def token_expiry(
         longest = expires_at - issued_at if issued_at and expires_at else _LONGEST_LIFETIME
         return min(stated, requested_at + min(longest, _LONGEST_LIFETIME))
     if expires_at and expires_at > requested_at:
-        return min(expires_at, requested_at + (expires_at - issued_at)) if issued_at else expires_at
+        # Not requested_at plus the lifetime, which would be after the year 9999 for a token that "does not expire".
+        return expires_at - max(issued_at - requested_at, timedelta()) if issued_at else expires_at
     return requested_at + assumed_lifetime if assumed_lifetime else expires_at
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from keyturn.api.exchanges.base import ACCESS_TOKEN_TYPE, AUTHORIZATION_CODE, JWT_BEARER, REFRESH_TOKEN
 from keyturn.api.exchanges.identity_center import IdentityCenterCreateTokenSpec, IdentityCenterGetRoleCredentialsSpec
 from keyturn.core.errors import RefusedError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token, require_safe
+from keyturn.core.pipeline_values import PipelineValues, Token, require_safe, with_new_tokens
 from keyturn.core.token_times import jwt_claims, jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.aws import AwsResponse
 from keyturn.exchanges.aws_errors import KEYS, UNKNOWN_KEY, AwsOperation, ErrorClassification
@@ -101,7 +101,8 @@ async def prepare_create_token(call: Call, spec: IdentityCenterCreateTokenSpec, 
             # botocore reads the error page of a proxy as a response without members.
             message = f"{operation.title} returned no token"
             raise UnavailableError("Unavailable", message, outcome_unknown=operation.consumes)
-        results = _with_tokens(values, response)
+        new_token = None if is_repeatable else response.members.get("refreshToken")
+        results = with_new_tokens(values, new_token or None, lambda: _with_tokens(values, response))
         return replace(results, refresh_token=None) if is_repeatable else results
 
     return send

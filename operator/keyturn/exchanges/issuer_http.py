@@ -5,6 +5,7 @@ import logging
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ _OVERDUE_WAIT, _SHARE_WAIT = timedelta(seconds=15), timedelta(seconds=1)
 # Characters that a query (RFC 3986 section 3.4) may contain besides letters and digits, and those of an escape.
 _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
+# Many times as many as a token response has.
+_MAX_FORM_FIELDS = 100
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
 _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
 _log = logging.getLogger(__name__)
@@ -125,6 +128,7 @@ class IssuerClient:
         self._proxies, self._unused_proxies = (proxies, NO_PROXIES) if settings.allowed_hosts else (NO_PROXIES, proxies)
         self._timeout_seconds = timeout_seconds
         self._threads = IssuerThreads(workers)
+        self._decoding = threading.Lock()
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
@@ -233,8 +237,8 @@ class IssuerClient:
                 ) as response,
             ):
                 skew = measure_skew(response.headers.get("Date"), self._now())
-                members, retry_after = await _read_object(response), response.headers.get("Retry-After", "")
-                wait = parse_retry_after(retry_after)
+                members = await _read_object(response, self._decoding)
+                wait = parse_retry_after(response.headers.get("Retry-After", ""))
                 return IssuerResponse(host, response.status, members, wait, requested_at, skew)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not transmission.has_begun:
@@ -309,7 +313,7 @@ def _incomplete(request: IssuerRequest, error: Exception) -> UnavailableError:
     return UnavailableError("Unreachable", message, service=request.host, outcome_unknown=is_unknown)
 
 
-async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | None:
+async def _read_object(response: aiohttp.ClientResponse, decoding: threading.Lock) -> Mapping[str, Any] | None:
     """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB.
 
     If the connection breaks or times out after a complete object, the object is returned: it may contain a token.
@@ -322,14 +326,25 @@ async def _read_object(response: aiohttp.ClientResponse) -> Mapping[str, Any] | 
                 return None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         interruption = error
-    members = decode_response(body)
-    if interruption and members is None:
+    # Not response.content_type: aiohttp also parses the parameters, which takes 20 s for 64 KiB of semicolons.
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    # One at a time. Decoding takes up to 20 ms and 5 MiB, and an issuer could release the responses to all threads at
+    # once, which would leave little time to the event loop of the process.
+    with decoding:
+        members = decode_response(body)
+        if members is None and interruption is None and (content_type == _FORM or b"access_token=" in body):
+            members = _decode_form(body)
+    if members is None and interruption:
         raise interruption
-    if members is not None or not (response.content_type == _FORM or b"access_token=" in body):
-        return members
+    return members
+
+
+def _decode_form(body: bytes) -> dict[str, Any] | None:
     try:
         text = body.decode("ascii").strip()
-        fields = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
+        fields = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS
+        )
     except ValueError:
         return None
     # The pattern excludes an HTML page with a link that contains a token.

@@ -8,7 +8,7 @@ from typing import Any
 
 from keyturn.api.exchanges.base import ID_TOKEN_TYPE, REFRESH_TOKEN_TYPE
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
-from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.core.pipeline_values import PipelineValues, Token, with_new_tokens
 from keyturn.core.token_times import jwt_times, refresh_token_expiry, token_expiry
 from keyturn.exchanges.issuer_http import IssuerResponse
 from keyturn.exchanges.transmission import NOT_PROCESSED
@@ -70,15 +70,19 @@ def read_token_response(
     refresh token must be saved first. For the same reason, unusable tokens are not refused here but later.
     """
     members = _unwrapped(response)
-    results = _with_tokens(values, response, members, assumed_lifetime)
-    is_saved_first = consumes and results.refresh_token is not None
-    error = _error(response, members, sends_token=sends_token, consumes=consumes and not is_saved_first)
-    if error is None and results.access_token is None and not consumes:
-        # The next exchange would use the source token instead.
-        error = UnavailableError("Unavailable", f"{response.host} returned no access token")
-    if error and not is_saved_first:
-        raise error
-    return replace(results, error=error)
+    new_token = _refresh_token(members) if consumes else None
+
+    def read() -> PipelineValues:
+        results = _with_tokens(values, response, members, assumed_lifetime)
+        error = _error(response, members, sends_token=sends_token, consumes=consumes and new_token is None)
+        if error is None and results.access_token is None and not consumes:
+            # The next exchange would use the source token instead.
+            error = UnavailableError("Unavailable", f"{response.host} returned no access token")
+        if error and new_token is None:
+            raise error
+        return replace(results, error=error)
+
+    return with_new_tokens(values, new_token, read)
 
 
 def _unwrapped(response: IssuerResponse) -> Mapping[str, Any]:
@@ -161,13 +165,11 @@ def _with_tokens(
     values: PipelineValues, response: IssuerResponse, members: Mapping[str, Any], assumed_lifetime: timedelta | None
 ) -> PipelineValues:
     """Add the tokens of the response. Never fails: a new refresh token must be saved even if the rest is invalid."""
-    access_token, id_token, refresh_token = (
-        _text(members, name) for name in ("access_token", "id_token", "refresh_token")
-    )
-    if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
-        # RFC 8693 section 2.2.1: the issued token is in access_token and its lifetime in expires_in, whatever its type.
-        access_token, refresh_token = None, access_token
-        members = {"refresh_token_expires_in": members.get("expires_in"), **members}
+    access_token, id_token = _text(members, "access_token"), _text(members, "id_token")
+    refresh_token = _refresh_token(members)
+    if refresh_token and members.get("refresh_token") != refresh_token:
+        # Its lifetime is in expires_in, too.
+        access_token, members = None, {"refresh_token_expires_in": members.get("expires_in"), **members}
     if id_token is None and members.get("issued_token_type") == ID_TOKEN_TYPE:
         id_token = access_token
     expires_at = token_expiry(access_token or "", response.requested_at, members, assumed_lifetime)
@@ -178,6 +180,14 @@ def _with_tokens(
         access_token=Token(access_token, expires_at) if access_token else None,
         id_token=Token(id_token, jwt_times(id_token).expires_at) if id_token else None,
     )
+
+
+def _refresh_token(members: Mapping[str, Any]) -> str | None:
+    refresh_token = _text(members, "refresh_token")
+    if refresh_token is None and members.get("issued_token_type") == REFRESH_TOKEN_TYPE:
+        # RFC 8693 section 2.2.1: the issued token is in access_token, whatever its type.
+        return _text(members, "access_token")
+    return refresh_token
 
 
 def _text(members: Mapping[str, Any], name: str) -> str | None:

@@ -1,5 +1,6 @@
 from contextlib import closing
 from typing import Any
+from unittest.mock import Mock
 
 import jwt
 import pytest
@@ -9,6 +10,7 @@ from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
 from keyturn.core.settings import AwsSettings
+from keyturn.exchanges import identity_center
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import prepare
 from tests.support.clock import real_now
@@ -107,6 +109,18 @@ async def test_refresh_token_is_rotated(client: Aws, emulator: Emulator) -> None
 
     assert values.refresh_token not in (None, before.current_token.value)
     assert values.identity_context is None
+
+
+async def test_bug_does_not_lose_a_new_refresh_token(
+    client: Aws, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = OverflowError("date value out of range")
+    monkeypatch.setattr(identity_center, "token_expiry", Mock(side_effect=bug))
+    before = with_refresh_token(emulator)
+    values = await call(client, before, "refresh_token")
+
+    assert values.refresh_token not in (None, before.current_token.value)
+    assert values.error is bug
 
 
 @pytest.mark.parametrize("which", ["accessToken", "idToken"])

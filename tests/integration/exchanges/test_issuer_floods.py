@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import ssl
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,26 @@ async def test_certificates_of_an_issuer_do_not_block_the_event_loop() -> None:
     assert response.status == 200
     # In the event loop, OpenSSL decodes the certificates without a pause.
     assert iterations.number > 50
+
+
+async def test_bodies_are_decoded_one_at_a_time() -> None:
+    """Decoding this form takes 5 MiB."""
+
+    async def send_form(_: server.Request) -> server.Response:
+        return server.Response(body=b"a=" + b"%41" * 21_000, content_type="application/x-www-form-urlencoded")
+
+    client = issuer_client()
+    async with served(send_form) as issuer:
+        request = client.prepare(Form(issuer.url(), [], {}, TRUSTED))
+        tracemalloc.start()
+        try:
+            responses = await asyncio.gather(*(client.post("oauthToken", request, Transmission()) for _ in range(16)))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert all(response.members == {"a": "A" * 21_000} for response in responses)
+    assert peak < 16 * 2**20
 
 
 async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Emulator) -> None:

@@ -216,6 +216,7 @@ async def test_body_that_is_neither_a_json_object_nor_a_form(text: str, content_
         ),
         "error as plain text": (b"error=bad_token", "text/plain", None),
         "form with a field that is not UTF-8": (b"access_token=a%FF", FORM, None),
+        "form with too many fields": (b"a=b" + b"&c=d" * 100, FORM, None),
         "JSON as a form": (b'{"access_token": "a"}', FORM, {"access_token": "a"}),
         "JSON with a form in it": (b'{"hint": "?access_token=a"}', "text/plain", {"hint": "?access_token=a"}),
         "JSON after white space": (b'\r\n {"a": "b"}', "text/html", {"a": "b"}),
@@ -229,6 +230,16 @@ async def test_body_is_read_by_its_content(body: bytes, content_type: str, membe
 
     async with served(send_body) as issuer:
         assert (await post(issuer.url())).members == members
+
+
+async def test_many_parameters_of_the_content_type_take_no_time() -> None:
+    async def send_form(_: server.Request) -> server.Response:
+        return server.Response(body=b"a=b", headers={"Content-Type": FORM.upper() + " " + ";" * 60_000})
+
+    async with served(send_form) as issuer:
+        response = await post(issuer.url(), issuer_client(timeout_seconds=1))
+
+    assert response.members == {"a": "b"}
 
 
 def test_requests_to_an_issuer_are_limited() -> None:

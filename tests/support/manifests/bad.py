@@ -186,6 +186,7 @@ BAD: dict[str, dict[str, dict[str, Any]]] = {
         "token endpoint with a space": token_url("https://issuer.example/a b"),
         "token endpoint with a fragment after a query": token_url("https://issuer.example/token?a=b#c"),
         "token endpoint with a user name and a query": token_url("https://me@issuer.example?a=b"),
+        "token endpoint with a host of 260 characters": token_url(f"https://{'a' * 260}/token"),
     },
     "grantType": {"no grantType": refresh(grantType=None)},
     'supported values: "client_credentials", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:': {

@@ -1,7 +1,8 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -90,3 +91,16 @@ def test_deep_object_is_none(text: bytes) -> None:
 )
 def test_unterminated_string_is_scanned_once(text: bytes) -> None:
     assert decode_object(text) is None
+
+
+def test_depth_of_many_brackets_is_computed_quickly() -> None:
+    """An issuer could otherwise keep the event loop busy with JWTs that it releases to all workers at once."""
+    text = b'{"a":[' + b"[]," * 20_000 + b"[]]}"
+
+    def seconds(decode: Callable[[bytes], object]) -> float:
+        started = time.thread_time()
+        decode(text)
+        return time.thread_time() - started
+
+    # With a loop over the brackets in Python, it is 14 times as long.
+    assert min(seconds(decode_object) for _ in range(10)) < 6 * min(seconds(json.loads) for _ in range(10))

@@ -14,6 +14,8 @@ from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, signed
 NEITHER = (None, None)
 SECONDS = int(NOW.timestamp())
 LATER, BEFORE = NOW + HOUR, NOW - HOUR
+# Also the largest time of .NET, which stands for "does not expire".
+LAST_SECOND = datetime.max.replace(microsecond=0, tzinfo=NOW.tzinfo)
 # No time and no lifetime, whatever member has it.
 IMPOSSIBLE: dict[str, Any] = {
     "null": None,
@@ -130,6 +132,11 @@ def test_impossible_lifetime_of_a_refresh_token_means_no_expiry(value: object) -
             signed(issued=NOW + DAY, expires=LATER + DAY),
             {},
             LATER,
+        ),
+        "a JWT that expires in the last second of the calendar": (
+            signed(issued=BEFORE, expires=LAST_SECOND),
+            {},
+            LAST_SECOND,
         ),
         "an exp that is over, if nothing else is known": (signed(expires=BEFORE), {}, BEFORE),
         "nothing": ("opaque", {"ext_expires_in": 3600, "issued_at": "1726000000000"}, None),

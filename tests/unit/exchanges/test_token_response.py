@@ -1,11 +1,14 @@
 """How the response of a token endpoint is classified: by its content, and by its status only where that is silent."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from keyturn.api.exchanges.base import REFRESH_TOKEN_TYPE
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
+from keyturn.exchanges import token_response
 from keyturn.exchanges.issuer_http import IssuerResponse
 from keyturn.exchanges.token_response import read_token_response
 from tests.support.cases import cases
@@ -23,13 +26,13 @@ def read(
     return read_token_response(PipelineValues(Token("sent")), response, sends_token=sends_token, consumes=consumes)
 
 
-def classified(error: KeyturnError | None) -> str:
+def classified(error: Exception | None) -> str:
     """The reason of an error, and what else decides about the next attempt."""
     if isinstance(error, UnavailableError) and error.outcome_unknown:
         return f"{error.reason}, outcome unknown"
     if isinstance(error, RefusedError) and error.may_concern_token:
         return f"{error.reason}, perhaps the token"
-    return error.reason if error else ""
+    return error.reason if isinstance(error, KeyturnError) else ""
 
 
 @cases(
@@ -161,3 +164,23 @@ def test_own_code_is_not_repeated(status: int) -> None:
 
 def test_repr_shows_no_tokens() -> None:
     assert "next" not in repr(read(200, TOKENS | {"error": "invalid_scope"}))
+
+
+@cases(
+    "members",
+    {
+        "refresh token": TOKENS,
+        "refresh token by its type": {"access_token": "next", "issued_token_type": REFRESH_TOKEN_TYPE},
+    },
+)
+@pytest.mark.parametrize("bug_in", ["_error", "token_expiry", "refresh_token_expiry", "replace"])
+def test_bug_does_not_lose_a_new_refresh_token(
+    members: dict[str, Any], bug_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = OverflowError("date value out of range")
+    monkeypatch.setattr(token_response, bug_in, Mock(side_effect=bug))
+    values = read(200, members)
+
+    assert (values.refresh_token, values.access_token, values.error) == ("next", None, bug)
+    with pytest.raises(OverflowError):
+        read(200, members, consumes=False)

@@ -46,12 +46,15 @@ async def test_first_issue_is_dry_run_and_then_written_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "namespaces"), [("{{accessKeyId}}", []), (f"{{{{accessKeyId}}}}{' ' * 3000}", ["billing"])]
+    ("format_spec", "namespaces"),
+    [({"env": {}}, []), ({"template": {"key": "id", "text": "{{accessKeyId}}"}}, ["billing"])],
 )
-async def test_long_templates_are_rendered_in_the_order_of_the_limiter(text: str, namespaces: list[str]) -> None:
+async def test_templates_are_rendered_in_the_order_of_the_limiter(
+    format_spec: dict[str, Any], namespaces: list[str]
+) -> None:
     """An issuer could otherwise release its responses to all workers in one iteration of the event loop."""
     env, rendered = environment(), list[str]()
-    token_request = request(target={"formats": [{"template": {"key": "id", "text": text}}]})
+    token_request = request(target={"formats": [format_spec]})
 
     async def compute(namespace: str, render: Callable[[], Any]) -> Any:
         rendered.append(namespace)
@@ -59,7 +62,7 @@ async def test_long_templates_are_rendered_in_the_order_of_the_limiter(text: str
 
     await attempt(replace(env.deps, compute=compute), token_request, ReconcileState())
 
-    assert env.secrets.data("acme")["id"].startswith("ASIA")
+    assert env.secrets.data("acme")
     assert rendered == namespaces
 
 

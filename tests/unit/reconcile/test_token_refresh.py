@@ -7,6 +7,7 @@ import pytest
 
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
+from tests.support.cases import cases
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironment, environment, rotating
 from tests.support.rotation import RotatingIssuer
 from tests.support.status import conditions, row
@@ -200,11 +201,17 @@ async def test_new_token_is_saved_if_the_access_token_is_too_long() -> None:
     assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
 
 
-async def test_new_token_is_saved_before_the_error_beside_it_is_reported() -> None:
+@cases(
+    "error, reason",
+    {
+        "reported by the issuer": (RefusedError("InvalidSpec", "invalid_scope"), "InvalidSpec"),
+        "a bug in reading the response": (OverflowError("date value out of range"), "InternalError"),
+    },
+)
+async def test_new_token_is_saved_before_the_error_beside_it_is_reported(error: Exception, reason: str) -> None:
     class NarrowingIssuer(RotatingIssuer):
         def refresh(self, token: str, now: datetime) -> PipelineValues:
-            values = super().refresh(token, now)
-            return dataclasses.replace(values, access_token=None, error=RefusedError("InvalidSpec", "invalid_scope"))
+            return dataclasses.replace(super().refresh(token, now), access_token=None, error=error)
 
     env = environment("seed")
     env.aws.issuer = NarrowingIssuer()
@@ -212,7 +219,7 @@ async def test_new_token_is_saved_before_the_error_beside_it_is_reported() -> No
     stored = env.stored_token()
 
     assert outcome.failure
-    assert (outcome.failure.error.reason, outcome.failure.error.message) == ("InvalidSpec", "invalid_scope")
+    assert outcome.failure.error.reason == reason
     assert stored.family
     assert (stored.value, stored.family.intent) == ("refresh-1", None)
     # The next attempt sends the token that was saved.
