@@ -124,6 +124,24 @@ def test_namespace_can_be_deleted_under_the_operator(
     assert count_exchanges(aws) == 2
 
 
+@pytest.mark.usefixtures("own_operator")
+def test_loss_of_the_secret_in_a_terminating_namespace_is_reported(aws: Emulator, namespace: Namespace) -> None:
+    namespace.issue(aws)
+    # Kubernetes deletes the pods of a namespace first, and this one cannot end.
+    metadata = {"name": "slow", "finalizers": ["example.com/test"]}
+    containers = [{"name": "app", "image": "example.com/app"}]
+    namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})
+    namespace.plane.kubectl("delete", "namespace", namespace.name, "--wait=false")
+    try:
+        until(lambda: "deletionTimestamp" in namespace.get("pod", "slow")["metadata"])
+        namespace.kubectl("delete", "secret", "acme")
+
+        until(lambda: namespace.condition("acme", "Ready")[:2] == ("False", "Deleting"))
+        assert count_exchanges(aws) == 2
+    finally:
+        namespace.patch("pod", "slow", {"metadata": {"finalizers": None}})
+
+
 @pytest.fixture
 def terminating(own_operator: Operator, aws: Emulator, namespace: Namespace) -> Iterator[None]:
     """A TokenRequest that is being deleted and has a finalizer."""

@@ -61,7 +61,7 @@ class StandaloneRun:
         manifest_file = ManifestFile(self.manifest, self.outside.now)
         request, publisher = manifest_file.read(), CredentialPublisher(self.cache, self.has_endpoint)
         output = AtomicDir(self.path / "output") if self.has_output else None
-        store = self.store_type(SourceFiles(self.path / "sources"), output, publisher.publish)
+        store = self.store_type(SourceFiles(self.path / "sources"), output, publisher.publish, publisher.is_due)
         tokens = TokenFiles(self.path / "state")
         locks = exclusive_token_locks(self.outside.deps.holder, tokens, request.namespace)
         deps = replace(self.outside.deps, store=store, tokens=tokens, token_locks=locks, sleep=self._sleep)

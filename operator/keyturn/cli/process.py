@@ -16,6 +16,11 @@ from keyturn.cli.terminal import printable
 
 Result = TypeVar("Result")
 rand = random.random
+# Without those that report a fault of the process itself, such as SIGSEGV. Python ignores SIGPIPE and SIGXFSZ.
+_OTHER_ENDING_SIGNALS = {
+    *("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM"),
+    *("SIGPROF", "SIGIO", "SIGPWR", "SIGXCPU", "SIGSTKFLT"),
+}
 
 
 def log_to_stderr(level: str, log_format: str) -> None:
@@ -57,14 +62,17 @@ class _TextFormatter(logging.Formatter):
 
 
 def handle_signals(action: Callable[[], object]) -> None:
-    """Call `action` at each SIGTERM, SIGINT or SIGHUP from now on.
+    """Call `action` from now on at each signal that would end the process, and with it the save of a token.
 
     Call this before the process reports that it is ready: the kernel drops signals without a handler for process 1.
     """
-    # A process started by nohup ignores SIGHUP and must continue to do so.
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    for number in (signal.SIGTERM, signal.SIGINT, *hangup):
-        asyncio.get_running_loop().add_signal_handler(number, action)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, action)
+    # A process started by nohup ignores SIGHUP and must continue to do so. macOS does not have every signal.
+    for name in _OTHER_ENDING_SIGNALS & {each.name for each in signal.Signals}:
+        if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:
+            loop.add_signal_handler(signal.Signals[name], action)
 
 
 async def stoppable(work: Coroutine[Any, Any, Result], report: Callable[[], None] = lambda: None) -> Result:

@@ -181,7 +181,7 @@ def _renew_and_serve(
     addresses: ListenAddresses,
     read_token: Callable[[], str],
 ) -> NoReturn:
-    """Renew and serve until SIGTERM, SIGINT or SIGHUP. If startup fails, log one line and exit with 1."""
+    """Renew and serve until a signal stops it. If startup fails, log one line and exit with 1."""
     try:
         serving = _serve(files, environment, addresses, read_token)
         asyncio.run(run_until_stopped(serving, environment.pending_tokens.log))
@@ -195,8 +195,9 @@ async def _serve(
     addresses: ListenAddresses,
     read_token: Callable[[], str],
 ) -> None:
-    # Each thread has its own memory arena, and two threads are enough for files and DNS.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2, "files"))
+    # Each thread has its own memory arena, and three are enough for files and DNS: if a file system does not respond,
+    # two of them may hang, one that checks for changes and one that reads or writes the output.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3, "files"))
     cache, has_endpoint = CredentialCache(environment.now), bool(addresses.credentials)
     with runner.open_renewal_loop(files, environment, cache, has_endpoint=has_endpoint) as loop:
         async with serve_endpoint(addresses, cache, read_token(), loop.exposition):

@@ -32,7 +32,7 @@ from keyturn.controller.response_body import (
     read_body,
     read_lines,
 )
-from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
+from keyturn.core.errors import LeaseLostError, NamespaceTerminatingError, RefusedError, UnavailableError
 from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.memory_limiter import LARGE_BYTES, MemoryLimiter
@@ -353,13 +353,13 @@ def is_terminating(response: ApiResponse) -> bool:
     return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
-def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | BeingDeletedError:
+def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> RefusedError | NamespaceTerminatingError:
     """Return the error for a write that was refused.
 
     It contains the API server's message, because a quota or policy explains itself there, but none of `secrets`.
     """
     if is_terminating(response):
-        return BeingDeletedError("the namespace is terminating")
+        return NamespaceTerminatingError()
     # A Secret has up to 100,000 pieces, so only the start of the message is searched. It ends with a whole piece.
     start = _START.match(response.message)
     message = start[0] if start else ""

@@ -289,12 +289,15 @@ class Controller:
         request, status, state, now = entry.request, entry.status, entry.state, self._deps.now()
         if isinstance(request, InvalidRequest) or not self._store.watched:
             return now
+        target, ready = self._store.cache.get(target_name(request)), status.condition("Ready")
         if state.failure:
-            # The credentials may have expired while no operator was running, which the status does not report yet.
+            # The credentials may have expired, or the Secret may have been edited or deleted, while no operator was
+            # running, which the status does not report yet.
             has_expired = state.issuance is not None and state.issuance.expires <= now
-            is_held_back = not has_expired and state.failure.should_wait(request, "", now)
+            is_intact = target is not None and not self._store.cache.is_stale(request) and not has_expired
+            is_known = is_intact or ready is None or ready.status != "True"
+            is_held_back = is_known and state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
-        target = self._store.cache.get(target_name(request))
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:
             return now

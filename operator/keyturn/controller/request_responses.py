@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import aiohttp
 import msgspec
-from aiohttp.streams import AsyncStreamIterator, EmptyStreamReader
 
 from keyturn.api.base import GROUP
 from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH
@@ -27,6 +26,7 @@ from keyturn.controller.response_body import (
     read_body,
     read_lines,
 )
+from keyturn.controller.response_content import Body, Lines
 from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary, Breaks
 from keyturn.core.errors import UnavailableError
 
@@ -40,7 +40,6 @@ _PAGE_SECONDS, _LONGEST_PAGE_SECONDS = 10, 50
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
-_NO_CAUSE = Exception()
 # The paths that kopf reads to find the resource, with what each of them must list.
 _SEARCHES = {"/apis": GROUP, f"/apis/{GROUP}/{VERSION}": PLURAL}
 # kopf retries a 403 and a 5xx like a lost connection. A 404 is a correct response to its search for resources.
@@ -106,33 +105,6 @@ class _Listed(msgspec.Struct):
     resources: list[_Named] = []
 
 
-class _Body(EmptyStreamReader):
-    """The content of a response that was already read."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__()
-        self._body = body
-
-    async def read(self, _n: int = -1) -> bytes:
-        return self._body
-
-
-class _Lines(EmptyStreamReader):
-    """The content of a watch response."""
-
-    def __init__(self, lines: AsyncIterator[bytes], content: aiohttp.StreamReader) -> None:
-        super().__init__()
-        self._lines = lines
-        self._content = content
-
-    def iter_chunked(self, _n: int) -> AsyncStreamIterator[bytes]:
-        return AsyncStreamIterator(lambda: anext(self._lines, b""))
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
-        # Ends the read that waits for the next line when kopf closes the response.
-        self._content.set_exception(exc, exc_cause)
-
-
 class RequestResponses:
     """Middleware for the API server's responses about TokenRequests.
 
@@ -173,6 +145,8 @@ class RequestResponses:
         self._versions: defaultdict[str, int] = defaultdict(int)
         # The paths to list again, because etcd was restored.
         self._outdated: set[str] = set()
+        # The paths to list again, because an event was ignored.
+        self._incomplete: set[str] = set()
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         # The longest pause before the next request, by path: a watch that ends at once must not be requested in a loop.
         self._pauses: dict[str, float] = {}
@@ -233,7 +207,7 @@ class RequestResponses:
             await self._collect(path, page, items, first="continue" not in request.url.query)
             body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": [],
                     "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
-            response.content = _Body(msgspec.json.encode(body))
+            response.content = Body(msgspec.json.encode(body))
             return response
 
     @contextlib.asynccontextmanager
@@ -270,6 +244,7 @@ class RequestResponses:
             self._on_list(uids, namespace_in(path))
             self._versions[path] = int(page.version)
             self._outdated.discard(path)
+            self._incomplete.discard(path)
             self._slow.discard(path)
             self._unlisted = ""
 
@@ -292,39 +267,46 @@ class RequestResponses:
         if response.status != HTTPStatus.OK:
             return await self._refused(response)
         self._pauses[path] = LONGEST_PAUSE_SECONDS
-        lines = _expired() if is_restored else self._events(path, response.content)
-        response.content = _Lines(lines, response.content)
+        lines = _expired() if is_restored or path in self._incomplete else self._events(path, response.content)
+        response.content = Lines(lines, response.content)
         return response
 
     async def _events(self, path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         breaks = Breaks()
         try:
             async for line in read_lines(content, _MAX_BYTES):
-                event = decode_event(line)
+                try:
+                    event, passed_on = self._translate(line)
+                except RecursionError as error:
+                    # See SecretWatch: it must not end the watch, and the next list omits the object.
+                    self.boundary.report(error)
+                    self._incomplete.add(path)
+                    continue
                 if event.version < self._versions[path]:
                     if event.type == "BOOKMARK":
                         continue
                     return  # etcd may have been restored: the next watch begins with a check.
                 self._versions[path] = event.version
-                if event.type == "BOOKMARK" or self._is_echo(event):
-                    # kopf resumes a watch at the version of the last line. A bookmark takes it a tenth of the CPU time.
-                    bookmark = {"metadata": {"resourceVersion": str(event.version)}}
-                    yield msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
-                else:
-                    yield msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
+                yield passed_on
                 # Hundreds of events can arrive at once.
                 await breaks.take()
+            if path in self._incomplete:
+                yield _EXPIRED
         except (aiohttp.ClientError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - no input ends the process
             self.boundary.report(error)
             yield _EXPIRED
 
-    def _is_echo(self, event: WatchEvent) -> bool:
-        if event.type != "MODIFIED":
-            return False
-        metadata = msgspec.json.decode(event.object, type=_Head).metadata
-        return self._is_known(msgspec.to_builtins(metadata))
+    def _translate(self, line: bytes) -> tuple[WatchEvent, bytes]:
+        """Return an event, and the line for kopf, which ends with a line break."""
+        event = decode_event(line)
+        metadata = msgspec.json.decode(event.object, type=_Head).metadata if event.type == "MODIFIED" else None
+        if event.type == "BOOKMARK" or (metadata and self._is_known(msgspec.to_builtins(metadata))):
+            # kopf resumes a watch at the version of the last line. A bookmark takes it a tenth of the CPU time.
+            bookmark = {"metadata": {"resourceVersion": str(event.version)}}
+            return event, msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
+        return event, msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
 
     async def _refused(self, response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
         """Return an error response to kopf, which retries most of them."""
@@ -340,7 +322,7 @@ class RequestResponses:
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
             problem = msgspec.json.decode(body, type=_Status).message or problem
         self._unlisted = self._unlisted and f"listing {PLURAL}.{GROUP}: {problem}"
-        response.content = _Body(body)
+        response.content = Body(body)
         return _checked(response)
 
 
@@ -374,7 +356,7 @@ async def _search(
     if _Named(name) not in (*listed.groups, *listed.resources):
         response.close()
         raise aiohttp.ClientConnectionError(f"{request.url.path} does not list {name} yet")
-    response.content = _Body(body)
+    response.content = Body(body)
     return response
 
 

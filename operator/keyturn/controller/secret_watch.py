@@ -156,6 +156,8 @@ class SecretWatch:
         self._page_size = PageSize()
         self._version = 0
         self._is_outdated = False
+        # An event was ignored, so the objects must be listed again, at the latest when the current watch ends.
+        self._is_incomplete = False
         # The objects that were reported, to detect those that are missing from the next list.
         self._reported: dict[str, tuple[str, str]] = {}
         self.listed = asyncio.Event()
@@ -181,7 +183,7 @@ class SecretWatch:
                 if self._version and (self._is_outdated or await was_restored(self._api, self._path, self._version)):
                     self._version, self._is_outdated = 0, False
                     self._report_deleted(set())
-                if not self._version:
+                if not self._version or self._is_incomplete:
                     await self._list()
                     self.listed.set()
                 await self._follow()
@@ -194,6 +196,7 @@ class SecretWatch:
             await asyncio.sleep(backoff.next_pause(longest_pause))
 
     async def _list(self) -> None:
+        self._is_incomplete = False
         uids, version, breaks = set[str](), 0, Breaks()
         async for page in list_pages(self._api, self._path, self._selector, self._page_size):
             for raw in page.items:
@@ -216,17 +219,30 @@ class SecretWatch:
                  "resourceVersion": str(self._version), "timeoutSeconds": str(WATCH_SECONDS)}  # fmt: skip
         breaks = Breaks()
         async for line in self._api.watch(self._path, query):
-            event = decode_event(line)
-            if event.type == "BOOKMARK":
-                self._version = max(self._version, event.version)
-                continue
-            if event.version < self._version:
+            try:
+                is_in_order = self._handle(line)
+            except RecursionError as error:
+                # Anyone who may write an object can nest it this deeply. If each change of it ended the watch, the
+                # changes of all other objects would wait for the next one, up to 30 s. The next list omits it.
+                self._boundary.report(error)
+                self._is_incomplete = is_in_order = True
+            if not is_in_order:
                 return  # etcd may have been restored.
-            meta = read_item(event.object)
-            self._version = event.version
-            self._report(meta, alive=event.type != "DELETED")
             # Hundreds of events can arrive at once.
             await breaks.take()
+
+    def _handle(self, line: bytes) -> bool:
+        """Handle an event. Returns False if its resourceVersion is lower than that of an earlier one."""
+        event = decode_event(line)
+        if event.type == "BOOKMARK":
+            self._version = max(self._version, event.version)
+            return True
+        if event.version < self._version:
+            return False
+        meta = read_item(event.object)
+        self._version = event.version
+        self._report(meta, alive=event.type != "DELETED")
+        return True
 
     def _report(self, meta: SecretMeta, *, alive: bool) -> None:
         if alive:

@@ -14,7 +14,7 @@ from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiClient, ApiResponse, is_terminating
 from keyturn.controller.response_body import select
 from keyturn.core.der import binary_hint
-from keyturn.core.errors import BeingDeletedError, RefusedError
+from keyturn.core.errors import NamespaceTerminatingError, RefusedError
 from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import AWS_KEYS, SourceValues, parse_source, require_content
 from keyturn.exchanges.memory_limiter import LARGE_BYTES
@@ -181,9 +181,9 @@ async def _read(
     return select(response.body.get("data"), sorted(keys))
 
 
-def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | BeingDeletedError:
+def _forbidden(response: ApiResponse, what: str, right: str) -> RefusedError | NamespaceTerminatingError:
     if is_terminating(response):
-        return BeingDeletedError("the namespace is terminating")
+        return NamespaceTerminatingError()
     message = f"{what}: {response.message[:300]}; the operator needs the right to {right}"
     return RefusedError("SourceForbidden", message)
 

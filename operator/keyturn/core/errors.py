@@ -1,6 +1,6 @@
 """Errors, classified by who must act, and the policy for each reason.
 
-`BeingDeletedError` and `LeaseLostError` are not failures of a renewal: nothing is reported, and code that handles
+`BeingDeletedError` and `LeaseLostError` are not failures of a renewal: no failure is reported, and code that handles
 `KeyturnError` must let them pass.
 """
 
@@ -93,6 +93,17 @@ class StorageGoneError(RefusedError):
 
 class BeingDeletedError(Exception):
     """The TokenRequest or its namespace is being deleted. No status is written: the watch delivers the deletion."""
+
+
+class NamespaceTerminatingError(BeingDeletedError):
+    """The namespace is being deleted, which can take hours, for example until its pods have ended.
+
+    Meanwhile its TokenRequests exist, but no object can be created. Only the expiry and the loss of the Secret are
+    reported.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the namespace is terminating")
 
 
 class LeaseLostError(Exception):

@@ -263,7 +263,7 @@ def _ready(request: Request, outcome: Outcome) -> Condition:
         return condition
     reason, cause = SUSPENDED, "spec.suspend is set"
     if request.is_being_deleted:
-        reason, cause = DELETING, "the TokenRequest is being deleted"
+        reason, cause = DELETING, "the TokenRequest or its namespace is being deleted"
     message = f"{cause}: no renewal and no drift correction. {message}"[:_LONGEST_MESSAGE]
     return msgspec.structs.replace(condition, reason=reason, message=message)
 

@@ -1,6 +1,7 @@
 """One reconciliation: read, decide, exchange, write, and report."""
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from keyturn.core.errors import (
     BeingDeletedError,
     KeyturnError,
     LeaseLostError,
+    NamespaceTerminatingError,
     RefusedError,
     ThrottledError,
     UnavailableError,
@@ -57,6 +59,8 @@ SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSED_RETRY = timedelta(seconds=10)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
+_DELETION_TIMEOUT = timedelta(minutes=5)
+_log = logging.getLogger(__name__)
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
 
@@ -110,7 +114,8 @@ async def reconcile(
 
     If the credentials expire while an attempt is in progress, or a token that it received cannot be saved,
     `report_progress` is called before the attempt has ended.
-    A failure is part of the result, and so is a bug (InternalError). Raises BeingDeletedError and LeaseLostError.
+    A failure is part of the result, and so is a bug (InternalError). In a terminating namespace, a request is reported
+    as if it were being deleted itself. Raises BeingDeletedError and LeaseLostError.
     """
     now = deps.now()
     try:
@@ -127,6 +132,12 @@ async def reconcile(
             state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
         state = values_read.added_to(state)
         return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
+    except NamespaceTerminatingError as error:
+        if isinstance(request, InvalidRequest):
+            raise
+        _log.info("%s: %s", request.namespaced_name, error)
+        reported = await _report_paused(deps, replace(request, is_being_deleted=True), state, status, now)
+        return replace(reported, requeue_at=reported.requeue_at or now + _DELETION_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 

@@ -1,6 +1,7 @@
 """Writes files and directories atomically: after a crash, each has either its old or its new content."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import logging
@@ -133,10 +134,10 @@ class AtomicDir:
         Raises RefusedError (WriteDenied) if the repair fails.
         """
         self._seen = self._fingerprints()
-        version = self._version()
-        if version is None:
-            return None
         with reporting_write_errors(self.path):
+            version = self._version()
+            if version is None:
+                return None
             files = _read_files(version)
             self._create_links(files)
         self._seen = self._fingerprints()
@@ -148,20 +149,22 @@ class AtomicDir:
         Raises RefusedError: WriteDenied if the directory cannot be written; the previous version then stays in place.
         TargetConflict if a file of another program has one of the names.
         """
-        self._check_names(files)
-        with reporting_write_errors(self.path):
-            version = self._write_version(files)
-            self._create_link(_DATA, version.name)
-            sync_directory(self.path)
-            self._create_links(files)
-            self._remove_leftovers(files)
-        self._seen = self._fingerprints()
+        try:
+            with reporting_write_errors(self.path):
+                self._check_names(files)
+                version = self._write_version(files)
+                self._create_link(_DATA, version.name)
+                sync_directory(self.path)
+                self._create_links(files)
+                self._remove_leftovers(files)
+        finally:
+            self._seen = self._fingerprints()
 
     def dry_run(self, names: Iterable[str]) -> None:
         """Check whether files with these names can be written. Raises RefusedError as `write` does."""
-        self._check_names(names)
         file = self._temporary()
         with reporting_write_errors(self.path):
+            self._check_names(names)
             try:
                 write_in_place(file, bytes(_DRY_RUN_BYTES), 0o600)
             finally:
@@ -170,8 +173,8 @@ class AtomicDir:
 
     def clean_up(self) -> None:
         """Remove previous versions, and the files that a crash left behind."""
-        version = self._version()
         with reporting_write_errors(self.path):
+            version = self._version()
             self._remove_leftovers([file.name for file in version.iterdir()] if version else [])
 
     def has_changed(self) -> bool:
@@ -183,7 +186,10 @@ class AtomicDir:
             name = str((self.path / _DATA).readlink())
         except FileNotFoundError:
             return None
-        except OSError:
+        except OSError as error:
+            # Any other error is not about the entry: the disk fails, or the directory cannot be entered.
+            if error.errno != errno.EINVAL:
+                raise
             name = ""
         if not name.startswith("..") or name == ".." or "/" in name:
             raise RefusedError(

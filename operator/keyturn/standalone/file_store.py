@@ -6,6 +6,7 @@ It publishes issued credentials to the cache of the credentials endpoint.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError
@@ -26,6 +27,9 @@ from keyturn.standalone.source_files import SourceFiles
 
 # No key of a Secret begins with two dots.
 ISSUANCE_FILE = "..issuance"
+# How long the output directory may delay a renewal: its file system may not respond.
+_ACCESS_SECONDS = 10.0
+_T = TypeVar("_T")
 NO_SERVABLE_FORMAT = "to serve credentials, the request needs one of the formats env and credentialProcess"
 
 
@@ -42,15 +46,27 @@ class Target:
 
 
 class FileStore:
-    """Implements the Store for a single request. Valid data is passed to `publish`."""
+    """Implements the Store for a single request. Valid data is passed to `publish`.
+
+    `is_due` returns whether credentials that are also served from memory are due. They are then renewed even if the
+    output directory cannot be read or written.
+    """
 
     def __init__(
-        self, sources: SourceFiles, output: AtomicDir | None, publish: Callable[[Request, Target], None]
+        self,
+        sources: SourceFiles,
+        output: AtomicDir | None,
+        publish: Callable[[Request, Target], None],
+        is_due: Callable[[Issuance], bool] = lambda _: False,
     ) -> None:
         self._sources = sources
         self._output = output
         self._publish = publish
+        self._is_due = is_due
+        # `_written` is the target that was last read from, or written to, the output directory.
         self._target: Target | None = None
+        self._written: Target | None = None
+        self._access: asyncio.Future[Any] | None = None
 
     async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:  # noqa: ARG002 - of Store
         """Read the source's files: there is no other request."""
@@ -59,11 +75,15 @@ class FileStore:
     async def read_target(self, request: Request) -> TargetSecret | None:
         """Return the target. The output directory is read each time, because other programs may have changed it.
 
-        Labels and owner always match the spec, so that they never cause a write.
+        Data that could not be written is written first: issuing it again would be another exchange. Labels and owner
+        always match the spec, so that they never cause a write.
         """
         if self._output:
-            files = await asyncio.to_thread(self._output.read)
-            self._target = _parse(request, files, self._output) if files is not None else None
+            try:
+                self._target = self._written = await self._in_thread(self._synchronize, request, self._output)
+            except RefusedError:
+                if not self._must_renew():
+                    raise
             if self._target and self._target.is_unmodified(request):
                 self._publish(request, self._target)
         if self._target is None:
@@ -81,26 +101,51 @@ class FileStore:
 
     async def dry_run(self, request: Request) -> None:
         """Check that the output directory has free space, and that no other program's files have the same names."""
-        if self._output:
+        if self._output and not self._must_renew():
             names = [key for format_spec in request.spec.formats for key in format_spec.options.keys]
-            await asyncio.to_thread(self._output.dry_run, names)
+            await self._in_thread(self._output.dry_run, names)
 
     async def write(self, request: Request, issuance: Issuance, data: dict[str, str]) -> None:
         """Replace the data and the issuance record."""
-        target = Target(issuance, data)
+        self._target = Target(issuance, data)
         try:
             if self._output:
-                await asyncio.to_thread(self._output.write, {**data, ISSUANCE_FILE: issuance.encoded()})
+                self._written = await self._in_thread(self._synchronize, request, self._output)
         finally:
             # Published after the write, because clients may read the files as soon as the pod is ready, but even if the
             # write fails: a full disk is no reason to withhold valid credentials.
-            self._publish(request, target)
-        self._target = target
+            self._publish(request, self._target)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Replace the issuance record and keep the data."""
         if self._target and self._target.is_unmodified(request):
             await self.write(request, issuance, dict(self._target.data))
+
+    def _synchronize(self, request: Request, output: AtomicDir) -> Target | None:
+        """Write the target if the output directory does not contain it yet, otherwise read it. Returns the target."""
+        target = self._target
+        if target and target.issuance and target is not self._written:
+            output.write({**target.data, ISSUANCE_FILE: target.issuance.encoded()})
+            return target
+        files = output.read()
+        return _parse(request, files, output) if files is not None else None
+
+    async def _in_thread(self, access: Callable[..., _T], *arguments: Any) -> _T:
+        """Access the output directory in a thread. Raises RefusedError if its file system does not respond.
+
+        No other access is started until the thread has ended.
+        """
+        if self._access is None or self._access.done():
+            self._access = asyncio.get_running_loop().run_in_executor(None, access, *arguments)
+            # Retrieved, because asyncio logs the exceptions of futures that nobody waits for.
+            self._access.add_done_callback(lambda done: done.cancelled() or done.exception())
+            if (await asyncio.wait({self._access}, timeout=_ACCESS_SECONDS))[0]:
+                result: _T = self._access.result()
+                return result
+        raise RefusedError("WriteDenied", "the file system of the output directory does not respond")
+
+    def _must_renew(self) -> bool:
+        return bool(self._target and self._target.issuance and self._is_due(self._target.issuance))
 
     def has_changed(self) -> bool:
         """Whether a source or the output directory has changed since it was read."""
@@ -154,6 +199,10 @@ class CredentialPublisher:
             self.cache.failure = str(error)
         else:
             self.cache.publish(credentials)
+
+    def is_due(self, issuance: Issuance) -> bool:
+        """Whether credentials that the endpoint serves are due."""
+        return self.has_endpoint and issuance.due <= self.cache.now()
 
 
 def is_servable(request: Request) -> bool:

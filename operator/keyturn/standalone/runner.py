@@ -74,7 +74,7 @@ def open_renewal_loop(
         except RefusedError as error:
             raise StartupError(error.message) from None
         holder = holder_name()
-        store = FileStore(sources, output, publisher.publish)
+        store = FileStore(sources, output, publisher.publish, publisher.is_due)
         projected = ProjectedToken(files.service_account_token_file, sources, environment.now)
         with build_dependencies(
             environment.settings,

@@ -15,7 +15,10 @@ from tests.support.emulator.client import Emulator
 from tests.support.processes import RestartableProcess, until
 from tests.support.standalone_process import StandaloneDirectory
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGINT),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU),
+)
 Command = Callable[[StandaloneDirectory], list[str]]
 
 

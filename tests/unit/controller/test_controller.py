@@ -7,7 +7,7 @@ import pytest
 
 from keyturn.api.token_request import RENEW_REQUESTED
 from keyturn.controller.api_client import ApiResponse
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
 from tests.support.issuance_keys import OTHER_KEYS
@@ -124,6 +124,27 @@ async def test_restart_keeps_the_time_of_the_next_attempt() -> None:
     await operator.deliver()
 
     assert operator.work_queue.next_due() == due == NOW + 4 * SECOND
+
+
+@pytest.mark.parametrize("edit", [None, {"data": {"AWS_REGION": "eA=="}}], ids=["deleted", "edited"])
+async def test_secret_damaged_before_a_restart_is_reported_after_a_failure(edit: dict[str, Any] | None) -> None:
+    operator = await issued()
+    operator.aws.failures = [ThrottledError("slow", retry_after=HOUR)]
+    await operator.reconcile_due(NOW + 40 * MINUTE)
+    assert operator.status()["conditions"][0]["status"] == "True"
+    if edit:
+        operator.server.put(TARGET, **edit)
+    else:
+        operator.server.delete(TARGET)
+    operator.start()
+    if edit:
+        operator.controller.on_secret(operator.server.meta(TARGET), alive=True)
+    await operator.deliver()
+    exchanges = len(operator.aws.calls)
+    await operator.reconcile_due()
+
+    assert operator.status()["conditions"][0]["status"] == "False"
+    assert len(operator.aws.calls) == exchanges
 
 
 async def test_spec_change_is_reconciled_immediately() -> None:

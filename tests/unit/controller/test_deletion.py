@@ -1,12 +1,15 @@
-"""A TokenRequest that a finalizer keeps after its deletion: nothing is renewed, and the status stays truthful."""
+"""A TokenRequest that is being deleted, or its namespace: nothing is renewed, and the status stays truthful."""
 
 from typing import Any
 
 import pytest
 
+from keyturn.controller.api_client import ApiResponse
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
-from tests.support.secret_store import TARGET, TOKEN_REQUEST
+from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
+
+TERMINATING = ApiResponse(403, {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}})
 
 
 async def delete(operator: Operator, **spec: Any) -> None:
@@ -63,3 +66,27 @@ async def test_metrics_end_with_the_deletion(region: str) -> None:
     await operator.reconcile_due()
 
     assert list(operator.controller.series()) == []
+
+
+async def test_deletion_of_the_secret_in_a_terminating_namespace_is_reported() -> None:
+    operator = await issued()
+    meta = operator.server.meta(TARGET)
+    operator.server.delete(TARGET)
+    operator.server.responses[f"PATCH {TARGET}"] = TERMINATING
+    operator.controller.on_secret(meta, alive=False)
+    await operator.reconcile_due(NOW + MINUTE)
+
+    assert ready(operator) == ("False", "Deleting")
+    assert operator.work_queue.next_due() == NOW + 6 * MINUTE
+    assert operator.aws.calls == []
+
+
+async def test_expiry_in_a_terminating_namespace_is_reported() -> None:
+    operator = await issued()
+    operator.server.responses[f"GET {SOURCE}"] = TERMINATING
+    await operator.reconcile_due(NOW + 57 * MINUTE)
+    assert ready(operator) == ("True", "Deleting")
+
+    assert operator.work_queue.next_due() == NOW + HOUR
+    await operator.reconcile_due(NOW + HOUR)
+    assert ready(operator) == ("False", "Deleting")

@@ -337,3 +337,18 @@ def test_clean_up_removes_only_files_of_keyturn(tmp_path: Path) -> None:
 
     assert names(tmp_path) == kept
     assert directory.read() == ONE
+
+
+@pytest.mark.parametrize("call", ["readlink", "stat", "scandir"])
+def test_failing_disk_is_reported_as_such(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = AtomicDir(tmp_path)
+    output.write(ONE)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, call, fail)
+    for action in (output.read, lambda: output.write(TWO), output.clean_up):
+        with pytest.raises(RefusedError, match="cannot be written: Input/output error") as error:
+            action()
+        assert error.value.reason == "WriteDenied"

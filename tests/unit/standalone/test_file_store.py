@@ -194,7 +194,24 @@ async def test_credentials_are_published_when_the_disk_is_full(tmp_path: Path) -
         await output.store.write(REQUEST, issuance(), DATA)
 
     assert [target.data for target in output.published] == [DATA]
-    assert await output.store.read_target(REQUEST) is None
+    assert visible_files(tmp_path) == {}
+
+
+async def test_data_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    output = Output(tmp_path)
+    await output.store.write(REQUEST, issuance(revision=0), {"token": "old"})
+    with limited_file_size(10):
+        with pytest.raises(RefusedError):
+            await output.store.write(REQUEST, issuance(), DATA)
+        with pytest.raises(RefusedError):
+            await output.store.read_target(REQUEST)
+    target = await output.store.read_target(REQUEST)
+
+    assert target
+    assert target.issuance == issuance()
+    assert visible_files(tmp_path) == DATA
+    # The endpoint never returns to the previous version.
+    assert [target.data for target in output.published[1:]] == [DATA, DATA]
 
 
 async def test_files_are_written_before_credentials_are_published(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 import asyncio
+import json
 import logging
 import threading
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,13 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.errors import RefusedError, UnavailableError
 from keyturn.sidecar.credential_cache import CredentialCache, NoCredentialsError
+from keyturn.standalone import file_store
+from keyturn.standalone.atomic_files import AtomicDir
 from keyturn.standalone.file_store import FileStore
 from keyturn.standalone.manifest_file import ManifestFile
 from keyturn.standalone.token_files import TokenFiles
 from tests.support.dependencies import ACCESS_TOKEN, ASSUME_ROLE, HOUR, MINUTE, REFRESH, SECOND
+from tests.support.disk import limited_file_size
 from tests.support.standalone_run import START, StandaloneRun
 
 
@@ -496,3 +501,64 @@ async def test_unrelated_output_files_do_not_trigger_an_attempt(tmp_path: Path) 
     await run.run(MINUTE)
 
     assert run.calls == 1
+
+
+@contextmanager
+def unusable(directory: Path) -> Iterator[None]:
+    away = directory.with_name("away")
+    directory.rename(away)
+    directory.touch()
+    yield
+    directory.unlink()
+    away.rename(directory)
+
+
+@contextmanager
+def hanging(_: Path) -> Iterator[None]:
+    responds, write = threading.Event(), AtomicDir.write
+
+    def write_later(output: AtomicDir, files: Mapping[str, str]) -> None:
+        responds.wait()
+        write(output, files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AtomicDir, "write", write_later)
+        patch.setattr(file_store, "_ACCESS_SECONDS", 0.2)
+        yield
+        responds.set()
+
+
+@pytest.mark.parametrize(
+    ("fault", "has_endpoint"),
+    [
+        pytest.param(hanging, True, id="hanging"),
+        pytest.param(unusable, True, id="unusable"),
+        pytest.param(unusable, False, id="unusable, without an endpoint"),
+        pytest.param(lambda _: limited_file_size(10), True, id="full"),
+        pytest.param(lambda _: limited_file_size(10), False, id="full, without an endpoint"),
+    ],
+)
+async def test_output_that_fails_does_not_end_the_served_credentials(
+    tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]], *, has_endpoint: bool
+) -> None:
+    output, faults = tmp_path / "output", ExitStack()
+    run = StandaloneRun(tmp_path, has_output=True, has_endpoint=has_endpoint)
+    run.outside.aws.life = 15 * MINUTE
+    expirations: list[datetime] = []
+
+    def check(run: StandaloneRun) -> None:
+        assert not has_endpoint or run.cache.document()
+        assert run.cache.credentials
+        expirations.append(run.cache.credentials.expires_at)
+
+    run.events = {minute * MINUTE: check for minute in range(2, 25)}
+    run.events |= {MINUTE: lambda _: faults.enter_context(fault(output)), 25 * MINUTE: lambda _: faults.close()}
+    with faults:
+        cache = await run.run(27 * MINUTE)
+
+    # Two calls each: with an endpoint a renewal every ten minutes, otherwise at most one that could not be written.
+    assert run.calls in (range(6, 9) if has_endpoint else range(4, 7))
+    assert expirations == sorted(expirations)
+    assert cache.credentials
+    assert json.loads((output / "credentials.json").read_text())["Expiration"] == cache.credentials.expiration
+    assert run.condition("Renewed")[0] == "True"
