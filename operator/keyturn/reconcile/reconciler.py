@@ -52,7 +52,7 @@ from keyturn.reconcile.issue import (
     record_refusal,
 )
 from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
-from keyturn.reconcile.token_refresh import check_unused, consume
+from keyturn.reconcile.token_refresh import check_unused, consume, released_token
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -274,20 +274,9 @@ async def _read_inputs(
         fingerprint = stored.family.initial_tokens[-1] if stored.family else fingerprint
     # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
     is_writable = target is not None and not target.immutable and is_ours(request, target)
-    released = _released_token(stored, state)
+    released = released_token(stored, state)
     inputs_hash = canonical_hash([request.request_hash, fingerprint, signer, target is None, is_writable, released])
     return _Inputs(source, stored, fingerprint, inputs_hash)
-
-
-def _released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:
-    """Return the live token if a final attempt seemed to have failed, and no longer does.
-
-    Another process saved the token that it received, or withdrew its intent, after this one had stopped waiting for it.
-    """
-    failed = state.failure and state.failure.error
-    is_final = isinstance(failed, RefusedError) and failed.reason == "RefreshOutcomeUnknown"
-    family = stored.family if stored and is_final else None
-    return family.live if family and not (family.intent and family.intent.final_attempt) else None
 
 
 async def _preflight(

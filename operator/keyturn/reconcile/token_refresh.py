@@ -21,6 +21,7 @@ from keyturn.core.errors import (
 from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal_time import INTENT_SECONDS
+from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
@@ -83,6 +84,17 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
                 f"the token in the source was already used, and Secret {name} contains the token that replaced it: set"
                 f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
             )
+
+
+def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:
+    """Return the live token if a final attempt seemed to have failed, and no longer does.
+
+    Another process saved the token that it received, or withdrew its intent, after this one had stopped waiting for it.
+    """
+    failed = state.failure and state.failure.error
+    is_final = isinstance(failed, RefusedError) and failed.reason == "RefreshOutcomeUnknown"
+    family = stored.family if stored and is_final else None
+    return family.live if family and not (family.intent and family.intent.final_attempt) else None
 
 
 @dataclass(frozen=True, slots=True)
