@@ -24,7 +24,7 @@ _PATH = re.compile(
 )
 _KINDS = {"secrets": "Secret", "configmaps": "ConfigMap", "events": "Event", "leases": "Lease",
           "tokenrequests": "TokenRequest"}  # fmt: skip
-_NOT_DECODED = frozenset({"data", "managedFields"})
+_NOT_DECODED = frozenset({"data", "binaryData", "managedFields", "ownerReferences"})
 _HINT = "; check proxies between Keyturn and the API server"
 
 
@@ -211,8 +211,8 @@ def decode_object(
     """Decode the object that was requested or, with `is_error`, a Status.
 
     Raises UnavailableError for anything else, such as the error page of a proxy, which shows neither that a write
-    succeeded nor that an object does not exist. managedFields and the data of a Secret or ConfigMap stay encoded,
-    because a user can fill them with 200,000 keys: see `select`.
+    succeeded nor that an object does not exist. managedFields, ownerReferences and the data of a Secret or ConfigMap
+    stay encoded, because a user can fill them with 200,000 items: see `select`.
     """
     expected = _STATUS if is_error else _expected(method, path, query, accept)
     try:

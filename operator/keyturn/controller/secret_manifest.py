@@ -90,7 +90,7 @@ def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
         labels=meta.labels,
         annotations={key: value for key, value in meta.annotations.items() if key not in _NOT_KEPT},
         owners=frozenset(owner.uid for owner in meta.owner_references),
-        managers=frozenset(f.manager for f in meta.managed_fields if f.manager.startswith("keyturn-")),
+        managers=frozenset(fields.manager for fields in meta.managed_fields if fields.is_ours),
         modified_by_others=issuance is None or _is_modified_by_others(meta, issuance),
         unverified=unverified,
     )

@@ -46,6 +46,11 @@ class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
     manager: str = ""
     fields_v1: _DataFields = msgspec.field(default_factory=_DataFields, name="fieldsV1")
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the manager of a TokenRequest; anyone may choose such a name."""
+        return self.manager.startswith("keyturn-")
+
     def data_keys(self) -> frozenset[str]:
         """Return the keys of a Secret's data that this manager owns."""
         return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
@@ -72,12 +77,12 @@ class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
         """
         kept = {**self.labels, **self.annotations}
         kept.pop(_LAST_APPLIED, None)
-        managers = [fields for fields in self.managed_fields if fields.manager.startswith("keyturn-")]
+        managers = [fields for fields in self.managed_fields if fields.is_ours]
         texts = (*kept, *kept.values(), *(it.uid for it in self.owner_references), *(it.manager for it in managers))
         if sum(map(_bytes_in_memory, texts)) <= _MAX_METADATA:
             return self
         names = names | OUR_NAMES
-        others = [fields for fields in self.managed_fields if fields not in managers]
+        others = [fields for fields in self.managed_fields if not fields.is_ours]
         return msgspec.structs.replace(
             self,
             labels={key: value for key, value in self.labels.items() if key in names},

@@ -94,6 +94,17 @@ def test_only_selected_keys_of_data_are_decoded() -> None:
     assert not is_empty(data)
 
 
+def test_fields_that_users_can_fill_with_many_items_stay_encoded() -> None:
+    found = json.loads(FOUND)
+    owners, fields = [{"uid": "o"}], [{"manager": "m"}]
+    found["metadata"] |= {"ownerReferences": owners, "managedFields": fields}
+    content = json.dumps(found | {"binaryData": {"a": "eA=="}}).encode()
+    decoded = decode_object("GET", SECRET, {}, JSON, is_error=False, content=content)
+    encoded = (decoded["binaryData"], decoded["metadata"]["ownerReferences"], decoded["metadata"]["managedFields"])
+
+    assert [msgspec.json.decode(raw) for raw in encoded] == [{"a": "eA=="}, owners, fields]
+
+
 @pytest.mark.parametrize("data", [{}, None])
 def test_data_may_be_empty(data: object) -> None:
     assert select(decoded_data(data), ["token"]) == {}

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import time
 import tracemalloc
 from typing import Any
 
@@ -271,6 +272,18 @@ def test_large_metadata_are_decoded_only_as_far_as_they_are_used() -> None:
     assert (meta.labels, meta.annotations) == (used, {"keyturn.dev/issuance": "{}"})
     assert ([it.manager for it in meta.managed_fields], meta.is_partial) == (["keyturn-1"], True)
     assert peak < 2 * len(raw)
+
+
+@pytest.mark.parametrize("manager", ["keyturn-", "kubectl-"])
+def test_metadata_with_many_field_managers_are_read_at_once(manager: str) -> None:
+    """Anyone who may write a Secret can add 15,000 of them. Each compared with each other, they took 2 s."""
+    managers = [{"manager": f"{manager}{number}", "fieldsV1": {}} for number in range(20_000)]
+    raw = msgspec.Raw(msgspec.json.encode({"metadata": item("a")["metadata"] | {"managedFields": managers}}))
+    started = time.process_time()
+    meta = read_item(raw)
+
+    assert meta.is_partial
+    assert time.process_time() - started < 0.5
 
 
 async def test_other_work_continues_between_events_that_arrive_together(monkeypatch: pytest.MonkeyPatch) -> None:
