@@ -13,6 +13,8 @@ from keyturn.core.settings import IssuerSettings
 _HANDSHAKE_BYTES = 32 * 1024
 # The largest body, and twice as much for TLS, headers and the encoding of the body.
 MAX_RECEIVED_BYTES = 192 * 1024
+# At a time, so that no piece of a response takes long to parse.
+_PIECE_BYTES = 8 * 1024
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, even by the settings.
 _METADATA = tuple(
@@ -81,7 +83,7 @@ class BoundedSocket(socket.socket):
     def _limit(self) -> int:
         if self._remaining <= 0:
             raise ConnectionAbortedError("the response is too large")
-        return self._remaining
+        return min(self._remaining, _PIECE_BYTES)
 
 
 def open_bounded_socket(address_info: AddrInfoType) -> BoundedSocket:

@@ -4,11 +4,12 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from selectors import DefaultSelector
+from selectors import DefaultSelector, SelectorKey
 from typing import Any, TypeVar
 
 from keyturn.exchanges.call_threads import CallThreads
@@ -17,6 +18,9 @@ _NICENESS = 10
 # For IPv4 and IPv6 each. If all addresses of a name fail, aiohttp drops the first ones and tries all others again. With
 # the thousands that a DNS response can contain, a few threads would slow down the event loop of the process.
 _MAX_ADDRESSES = 8
+# Several times as much CPU time as a request usually takes, with the handshake.
+_LONG_SECONDS = 0.01
+_LONGEST_WAIT_SECONDS = 0.2
 _Result = TypeVar("_Result")
 
 
@@ -29,12 +33,13 @@ class IssuerThreads:
 
     def __init__(self, workers: int) -> None:
         self._threads = CallThreads(workers, "issuer", _lower_priority)
+        self._turns = threading.Lock()
 
     async def run(
         self, namespace: str, request: Callable[[], Coroutine[Any, Any, _Result]], timeout_seconds: float
     ) -> _Result:
         """Return the result of a request. After TimeoutError, its thread may continue."""
-        return await self._threads.run(namespace, partial(_run, request), timeout_seconds)
+        return await self._threads.run(namespace, partial(_run, request, self._turns), timeout_seconds)
 
     def is_overdue(self, namespace: str) -> bool:
         """Whether too many requests of a namespace still run after their timeout; see CallThreads.is_overdue."""
@@ -49,12 +54,44 @@ class IssuerThreads:
         self._threads.close()
 
 
+class _Selector(DefaultSelector):
+    """Lets an event loop continue only in turn with those of other threads, once it has taken much CPU time.
+
+    An issuer can make each byte of a response expensive, for example with chunks of one byte, and release the responses
+    to all threads at once. If they competed for Python's lock, the event loop of the process would rarely get it. A
+    handshake can take longer than _LONGEST_WAIT_SECONDS, but without this lock.
+    """
+
+    def __init__(self, turns: threading.Lock) -> None:
+        super().__init__()
+        self._turns = turns
+        self._has_turn = False
+        self._started = time.thread_time()
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        self.end_turn()
+        events = super().select(timeout)
+        if time.thread_time() - self._started > _LONG_SECONDS:
+            self._has_turn = self._turns.acquire(timeout=_LONGEST_WAIT_SECONDS)
+        return events
+
+    def end_turn(self) -> None:
+        """Let another thread continue."""
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """An event loop for one request. Name lookups block it, because it has nothing else to do."""
 
-    def __init__(self) -> None:
-        self._open = DefaultSelector()
+    def __init__(self, turns: threading.Lock) -> None:
+        self._open = _Selector(turns)
         super().__init__(self._open)
+
+    def close(self) -> None:
+        self._open.end_turn()
+        super().close()
 
     async def wait_until_closed(self) -> None:
         """Wait a moment until only the loop's own socket is open."""
@@ -75,8 +112,8 @@ class _Loop(asyncio.SelectorEventLoop):
         return kept
 
 
-def _run(request: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
-    loop = _Loop()
+def _run(request: Callable[[], Coroutine[Any, Any, _Result]], turns: threading.Lock) -> _Result:
+    loop = _Loop(turns)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         try:
             return runner.run(request())

@@ -82,3 +82,19 @@ def test_failure_to_send_during_the_handshake_proves_nothing() -> None:
         unconnected.end_handshake()
 
         assert not unconnected.has_sent_nothing
+
+
+@pytest.mark.parametrize("is_buffered", [False, True])
+def test_response_is_received_in_small_pieces(*, is_buffered: bool) -> None:
+    """Between two pieces, other threads continue."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        BoundedSocket(socket.AF_INET, socket.SOCK_STREAM, 0) as bounded,
+    ):
+        bounded.connect(server.getsockname())
+        bounded.end_handshake()
+        with server.accept()[0] as accepted:
+            accepted.sendall(b"x" * 50_000)
+        received = bounded.recv_into(bytearray(50_000)) if is_buffered else len(bounded.recv(50_000))
+
+    assert 0 < received <= 8 * 1024

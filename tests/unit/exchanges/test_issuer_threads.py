@@ -1,10 +1,12 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from keyturn.exchanges import issuer_threads
 from keyturn.exchanges.issuer_threads import IssuerThreads
 
 
@@ -97,3 +99,22 @@ async def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) 
         return addresses
 
     assert await IssuerThreads(1).run("billing", resolve, 5) == [*many[:8], *many[200:208]]
+
+
+async def test_requests_that_compute_for_long_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, up to 64 threads would compete with the event loop of the process for Python's lock."""
+    monkeypatch.setattr(issuer_threads, "_LONGEST_WAIT_SECONDS", 10)
+    threads, computing = IssuerThreads(4), list[int]()
+
+    async def compute() -> int:
+        ended = time.thread_time() + 0.02
+        while time.thread_time() < ended:
+            pass
+        await asyncio.sleep(0)
+        computing.append(1)
+        number = len(computing)
+        time.sleep(0.01)  # noqa: ASYNC251 - another thread that computed would be noticed
+        computing.pop()
+        return number
+
+    assert await asyncio.gather(*(threads.run("tenant", compute, 10) for _ in range(8))) == [1] * 8
