@@ -74,16 +74,18 @@ class Controller:
             return
         # A user may have changed the source just before the TokenRequest.
         self._store.sources.forget(metadata["namespace"])
-        entry, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
+        known, is_foreign = self.index.entries.get(uid), self._is_foreign(metadata["namespace"])
         request = read_request(body)
-        if entry is None or is_foreign or isinstance(entry.request, InvalidRequest):
-            status = self._status_writer.read(body) if entry is None or is_foreign else entry.status
+        if known is None or is_foreign or isinstance(known.request, InvalidRequest):
+            status = self._status_writer.read(body) if known is None or is_foreign else known.status
             entry = replace(self._first_entry(request, status), version=metadata.get("resourceVersion", ""))
             is_new = is_foreign and not self._conflict_reporter.has_reported(uid)
             due = self._deps.now() if is_new else self._first_due(entry)
         else:
-            entry, due = replace(entry, request=request), self._soon(entry)
+            entry, due = replace(known, request=request), self._soon(known)
         self.index.put(entry)
+        if known:
+            self._release_target(known.request)
         self._work_queue.add(uid, due, entry.expires or due, request.namespace)
 
     def is_known(self, metadata: Mapping[str, Any]) -> bool:
@@ -193,6 +195,8 @@ class Controller:
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
             self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
+        else:
+            self._release_target(request)
 
     async def _claim(self, uid: str) -> bool:
         """Claim the namespace of a request that is due. If that fails, postpone the request and return False."""
@@ -246,8 +250,18 @@ class Controller:
         entry = self.index.drop(uid)
         self._conflict_reporter.forget(uid)
         self._work_queue.remove(uid)
-        if entry and isinstance(entry.request, Request):
-            self._store.cache.release(entry.request)
+        if entry:
+            self._release_target(entry.request)
+
+    def _release_target(self, request: Request | InvalidRequest) -> None:
+        """Forget the target of a request that was deleted or changed, unless a request has it or will delete it."""
+        if isinstance(request, InvalidRequest):
+            return
+        name = target_name(request)
+        users = (self.index.entries[uid].request for uid in self.index.users_of(*name))
+        is_former = request.uid in self.index.entries and name in self._store.cache.former_targets(request)
+        if not is_former and not any(isinstance(user, Request) and target_name(user) == name for user in users):
+            self._store.release(request)
 
     def _soon(self, entry: Entry) -> datetime:
         """Return when to reconcile a changed request: now, but at most once a second if it is changed in a loop."""

@@ -94,10 +94,18 @@ class SecretCache:
         """Whether the target was deleted and has not been seen since."""
         return target_name(request) in self._deleted
 
-    def release(self, request: Request) -> None:
-        """Stop tracking whether the target of a deleted request is stale, unless the target exists."""
-        if target_name(request) not in self._secrets:
-            self._stale.discard(target_name(request))
+    def release(self, request: Request, *, is_watched: bool) -> None:
+        """Stop tracking a target that no request has any longer, unless the watch shows when it is deleted.
+
+        Otherwise, a tenant who creates and deletes TokenRequests with the names of its own Secrets could fill the
+        memory.
+        """
+        name = target_name(request)
+        known = self._secrets.get(name)
+        if known and not (is_watched and _has_our_label(known)):
+            self.forget(name)
+        if name not in self._secrets:
+            self._stale.discard(name)
 
     def was_read(self, name: NamespacedName, secret: TargetSecret | None) -> None:
         """Store the result of a read. The watch does not show a Secret without our label, so its entry stays stale."""
@@ -107,7 +115,7 @@ class SecretCache:
             self._stale.discard(name)
             return
         self.was_written(name, secret)
-        if secret.labels.get(MANAGED_BY) != "keyturn":
+        if not _has_our_label(secret):
             self._stale.add(name)
 
     def was_written(self, name: NamespacedName, secret: TargetSecret) -> None:
@@ -141,3 +149,7 @@ class SecretCache:
             names.discard(name)
             if not names:
                 del self._written_by[secret.issuance.uid]
+
+
+def _has_our_label(secret: TargetSecret) -> bool:
+    return secret.labels.get(MANAGED_BY) == "keyturn"

@@ -31,6 +31,8 @@ from keyturn.core.issuance import (
 _DRY_RUN_DATA = {kind: {key: "{}"} for kind, key in JSON_KEYS.items()}
 # More labels or annotations than `SecretMeta.bounded` keeps.
 _MANY = 1000
+# Longer than any type that the formats require.
+_MAX_TYPE_LENGTH = 256
 _NOT_KEPT = frozenset({ISSUANCE_ANNOTATION, EXPIRES_AT, "kubectl.kubernetes.io/last-applied-configuration"})
 
 
@@ -122,7 +124,8 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     data = {
         key: base64.b64decode(value).decode(errors="replace") for key, value in select(body.get("data"), issued).items()
     }
-    fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)}
+    # The API server does not limit the type, and it is cached.
+    fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)[:_MAX_TYPE_LENGTH]}
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 
 

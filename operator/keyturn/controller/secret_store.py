@@ -75,6 +75,10 @@ class SecretStore:
         """From now on, write only for requests whose uid `exists` accepts."""
         self._exists = exists
 
+    def release(self, request: Request) -> None:
+        """Forget the target of a request that was deleted or has another target now."""
+        self.cache.release(request, is_watched=self.watched)
+
     async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:
         """Read the source; with `shared`, at most once a second."""
         return await self.sources.read(request, shared=shared)

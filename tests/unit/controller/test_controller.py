@@ -343,6 +343,60 @@ async def test_request_deleted_during_reconciliation_is_not_queued_again() -> No
     assert operator.work_queue.next_due() is None
 
 
+async def delete(operator: Operator) -> None:
+    await operator.deliver(alive=False)
+
+
+async def choose_another_target(operator: Operator) -> None:
+    await operator.deliver(target={"secretName": "other"})
+
+
+async def make_the_spec_invalid(operator: Operator) -> None:
+    await operator.deliver(region="Invalid")
+
+
+@pytest.mark.parametrize("change", [delete, choose_another_target, make_the_spec_invalid])
+@pytest.mark.parametrize("is_during_reconciliation", [False, True])
+async def test_foreign_secret_is_forgotten_with_its_last_request(
+    change: Callable[[Operator], Awaitable[None]], *, is_during_reconciliation: bool
+) -> None:
+    """The watch does not show a Secret without our label, so it does not show its deletion either."""
+    operator = Operator()
+    operator.server.put(TARGET, data={"key": "eA=="})
+    await operator.deliver()
+    if is_during_reconciliation:
+        [uid] = operator.controller.index.entries
+        read = operator.store.sources.read
+
+        async def change_and_read(*arguments: Any, **options: Any) -> Any:
+            await change(operator)
+            return await read(*arguments, **options)
+
+        operator.store.sources.read = change_and_read  # type: ignore[method-assign]
+        assert operator.work_queue.get(NOW) == uid
+        await operator.controller.run_one(uid)
+    else:
+        await operator.reconcile_due()
+        assert operator.store.cache.get(("billing", "acme"))
+        await change(operator)
+
+    assert f"GET {TARGET}" in operator.server.requests
+    assert operator.store.cache.get(("billing", "acme")) is None
+
+
+async def test_foreign_secret_is_not_forgotten_while_another_request_has_it() -> None:
+    operator = Operator()
+    operator.server.put(TARGET, data={"key": "eA=="})
+    await operator.deliver()
+    await operator.reconcile_due()
+    other = manifest(target={"secretName": "acme"})
+    other["metadata"] |= {"name": "other", "uid": "other-0001"}
+    await operator.controller.on_request(other, alive=True)
+    await operator.controller.on_request(other, alive=False)
+
+    assert operator.store.cache.get(("billing", "acme"))
+
+
 def unreachable(system: str) -> UnavailableError:
     return UnavailableError("Unreachable", f"{system} did not respond", service=system)
 

@@ -115,6 +115,13 @@ def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
     assert secret.immutable
 
 
+def test_type_is_kept_only_as_far_as_it_is_used() -> None:
+    """The API server does not limit it."""
+    secret, _ = read_secret(REQUEST, {"metadata": meta({}), "type": "x" * 1_400_000}, KEYS)
+
+    assert secret.type == "x" * 256
+
+
 @pytest.mark.parametrize("fields", ["text", [{"manager": 1}]])
 def test_unreadable_metadata_are_unavailable(fields: object) -> None:
     with pytest.raises(UnavailableError, match="Secret acme has unreadable metadata"):
