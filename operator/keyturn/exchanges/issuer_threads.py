@@ -101,6 +101,8 @@ class _Loop(asyncio.SelectorEventLoop):
             await asyncio.sleep(0.001)
 
     async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
+        # A name server may take long to respond.
+        self._open.end_turn()
         numbers: Counter[int] = Counter()
         kept = []
         # The order is kept: the resolver begins with the preferred family.
