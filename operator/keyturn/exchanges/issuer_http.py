@@ -40,7 +40,7 @@ _OVERDUE_WAIT, _SHARE_WAIT = timedelta(seconds=15), timedelta(seconds=1)
 # Characters that a query (RFC 3986 section 3.4) may contain besides letters and digits, and those of an escape.
 _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
-# Many times as many as a token response has.
+# A token response has far fewer.
 _MAX_FORM_FIELDS = 100
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
 _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
