@@ -238,9 +238,10 @@ class IssuerClient:
                     proxy_headers=proxy.headers if proxy else None,
                 ) as response,
             ):
-                skew = measure_skew(response.headers.get("Date"), self._now())
+                received_at = self._now()
+                skew = measure_skew(response.headers.get("Date"), received_at)
                 members = await _read_object(response, self._decoding)
-                wait = parse_retry_after(response.headers.get("Retry-After", ""))
+                wait = parse_retry_after(response.headers.get("Retry-After", ""), received_at + skew)
                 return IssuerResponse(host, response.status, members, wait, requested_at, skew)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             is_unsent = any(each.has_sent_nothing for each in sockets)
