@@ -33,13 +33,13 @@ class IssuerThreads:
 
     def __init__(self, workers: int) -> None:
         self._threads = CallThreads(workers, "issuer", _lower_priority)
-        self._turns = threading.Lock()
+        self._one_at_a_time = threading.Lock()
 
     async def run(
         self, namespace: str, request: Callable[[], Coroutine[Any, Any, _Result]], timeout_seconds: float
     ) -> _Result:
         """Return the result of a request. After TimeoutError, its thread may continue."""
-        return await self._threads.run(namespace, partial(_run, request, self._turns), timeout_seconds)
+        return await self._threads.run(namespace, partial(_run, request, self._one_at_a_time), timeout_seconds)
 
     def is_overdue(self, namespace: str) -> bool:
         """Whether too many requests of a namespace still run after their timeout; see CallThreads.is_overdue."""
@@ -55,42 +55,42 @@ class IssuerThreads:
 
 
 class _Selector(DefaultSelector):
-    """Lets an event loop continue only in turn with those of other threads, once it has taken much CPU time.
+    """Lets only one event loop continue at a time, of those that have taken much CPU time.
 
     An issuer can make each byte of a response expensive, for example with chunks of one byte, and release the responses
     to all threads at once. If they competed for Python's lock, the event loop of the process would rarely get it. A
     handshake can take longer than _LONGEST_WAIT_SECONDS, but without this lock.
     """
 
-    def __init__(self, turns: threading.Lock) -> None:
+    def __init__(self, one_at_a_time: threading.Lock) -> None:
         super().__init__()
-        self._turns = turns
-        self._has_turn = False
+        self._one_at_a_time = one_at_a_time
+        self._is_locked = False
         self._started = time.thread_time()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        self.end_turn()
+        self.unlock()
         events = super().select(timeout)
         if time.thread_time() - self._started > _LONG_SECONDS:
-            self._has_turn = self._turns.acquire(timeout=_LONGEST_WAIT_SECONDS)
+            self._is_locked = self._one_at_a_time.acquire(timeout=_LONGEST_WAIT_SECONDS)
         return events
 
-    def end_turn(self) -> None:
+    def unlock(self) -> None:
         """Let another thread continue."""
-        if self._has_turn:
-            self._has_turn = False
-            self._turns.release()
+        if self._is_locked:
+            self._is_locked = False
+            self._one_at_a_time.release()
 
 
 class _Loop(asyncio.SelectorEventLoop):
     """An event loop for one request. Name lookups block it, because it has nothing else to do."""
 
-    def __init__(self, turns: threading.Lock) -> None:
-        self._open = _Selector(turns)
+    def __init__(self, one_at_a_time: threading.Lock) -> None:
+        self._open = _Selector(one_at_a_time)
         super().__init__(self._open)
 
     def close(self) -> None:
-        self._open.end_turn()
+        self._open.unlock()
         super().close()
 
     async def wait_until_closed(self) -> None:
@@ -102,7 +102,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
         # A name server may take long to respond.
-        self._open.end_turn()
+        self._open.unlock()
         numbers: Counter[int] = Counter()
         kept = []
         # The order is kept: the resolver begins with the preferred family.
@@ -114,8 +114,8 @@ class _Loop(asyncio.SelectorEventLoop):
         return kept
 
 
-def _run(request: Callable[[], Coroutine[Any, Any, _Result]], turns: threading.Lock) -> _Result:
-    loop = _Loop(turns)
+def _run(request: Callable[[], Coroutine[Any, Any, _Result]], one_at_a_time: threading.Lock) -> _Result:
+    loop = _Loop(one_at_a_time)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         try:
             return runner.run(request())

@@ -95,10 +95,10 @@ def test_only_selected_keys_of_data_are_decoded() -> None:
 
 
 def test_fields_that_users_can_fill_with_many_items_stay_encoded() -> None:
-    found = json.loads(FOUND)
+    secret = json.loads(FOUND)
     owners, fields = [{"uid": "o"}], [{"manager": "m"}]
-    found["metadata"] |= {"ownerReferences": owners, "managedFields": fields}
-    content = json.dumps(found | {"binaryData": {"a": "eA=="}}).encode()
+    secret["metadata"] |= {"ownerReferences": owners, "managedFields": fields}
+    content = json.dumps(secret | {"binaryData": {"a": "eA=="}}).encode()
     decoded = decode_object("GET", SECRET, {}, JSON, is_error=False, content=content)
     encoded = (decoded["binaryData"], decoded["metadata"]["ownerReferences"], decoded["metadata"]["managedFields"])
 

@@ -101,7 +101,7 @@ async def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) 
     assert await IssuerThreads(1).run("billing", resolve, 5) == [*many[:8], *many[200:208]]
 
 
-async def test_requests_that_compute_for_long_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_that_compute_for_long_continue_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise, up to 64 threads would compete with the event loop of the process for Python's lock."""
     monkeypatch.setattr(issuer_threads, "_LONGEST_WAIT_SECONDS", 10)
     threads, computing = IssuerThreads(4), list[int]()
