@@ -259,6 +259,9 @@ class SecretStore:
             return ApiResponse(
                 HTTPStatus.CONFLICT, {"message": "it was changed after it was issued; delete it yourself"}
             )
+        current = self._current(request)
+        if not isinstance(current, Request) or current.should_retain_secret or target_name(current) == name:
+            return ApiResponse(HTTPStatus.CONFLICT, {"message": "the spec has changed"})
         preconditions = {"uid": secret.uid, "resourceVersion": secret.resource_version}
         return await self._api.request("DELETE", path, {"preconditions": preconditions}, kind=JSON)
 
