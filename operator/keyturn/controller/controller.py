@@ -25,12 +25,11 @@ from keyturn.core.status import Event
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, read_family
 from keyturn.metrics import Series
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.reconciler import SHORTEST_PAUSE, reconcile
+from keyturn.reconcile.reconciler import DELETION_TIMEOUT, SHORTEST_PAUSE, reconcile
 from keyturn.reconcile.reports import report_bug
 
 _STATUS_RETRY = timedelta(seconds=10)
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_DELETION_TIMEOUT = timedelta(minutes=5)
 _SCOPE_RETRY = timedelta(seconds=5)
 _log = logging.getLogger(__name__)
 
@@ -184,7 +183,7 @@ class Controller:
                 await self._report(request, reconciled.status, reconciled.events)
         except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s: %s", request.namespaced_name, error)
-            due = now() + (_DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
+            due = now() + (DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
         except KeyturnError as error:
             _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
@@ -299,8 +298,8 @@ class Controller:
             # running, which the status does not report yet.
             has_expired = state.issuance is not None and state.issuance.expires <= now
             is_intact = target is not None and not self._store.cache.is_stale(request) and not has_expired
-            is_known = is_intact or ready is None or ready.status != "True"
-            is_held_back = is_known and state.failure.should_wait(request, "", now)
+            is_loss_reported = not (ready and ready.status == "True")
+            is_held_back = (is_intact or is_loss_reported) and state.failure.should_wait(request, "", now)
             return next_reconcile(request, state.issuance, state.failure, now) if is_held_back else now
         is_reported = (status.observed_generation, status.revision) == (request.generation, state.revision)
         if target is None or self._store.cache.is_stale(request) or not is_reported or state.damage:

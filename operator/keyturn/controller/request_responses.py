@@ -275,10 +275,13 @@ class RequestResponses:
         breaks = Breaks()
         try:
             async for line in read_lines(content, _MAX_BYTES):
+                # Hundreds of events can arrive at once.
+                await breaks.take()
                 try:
                     event, passed_on = self._translate(line)
                 except RecursionError as error:
-                    # See SecretWatch: it must not end the watch, and the next list omits the object.
+                    # As in SecretWatch, an object that is nested too deeply must not end the watch. The next list omits
+                    # it.
                     self.boundary.report(error)
                     self._incomplete.add(path)
                     continue
@@ -288,8 +291,6 @@ class RequestResponses:
                     return  # etcd may have been restored: the next watch begins with a check.
                 self._versions[path] = event.version
                 yield passed_on
-                # Hundreds of events can arrive at once.
-                await breaks.take()
             if path in self._incomplete:
                 yield _EXPIRED
         except (aiohttp.ClientError, OSError):

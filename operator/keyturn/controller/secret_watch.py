@@ -196,7 +196,6 @@ class SecretWatch:
             await asyncio.sleep(backoff.next_pause(longest_pause))
 
     async def _list(self) -> None:
-        self._is_incomplete = False
         uids, version, breaks = set[str](), 0, Breaks()
         async for page in list_pages(self._api, self._path, self._selector, self._page_size):
             for raw in page.items:
@@ -211,7 +210,7 @@ class SecretWatch:
                 await breaks.take()
             version = int(page.version)
         self._report_deleted(uids)
-        self._version = version
+        self._version, self._is_incomplete = version, False
 
     async def _follow(self) -> None:
         """Follow the watch until the server ends it."""

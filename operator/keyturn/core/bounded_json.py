@@ -20,7 +20,7 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
     The depth is checked before decoding: decoders recurse, and a recursion limit does not bound the size of the stack.
     """
     if text.count(b"[") + text.count(b"{") > _MAX_DEPTH:
-        # No loop over 20,000 brackets, which would take 5 ms.
+        # Without a loop in Python, which would take 5 ms for 20,000 brackets.
         brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
         if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _MAX_DEPTH:
             return None

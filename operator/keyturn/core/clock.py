@@ -27,12 +27,17 @@ class ClockSteps:
 
 
 def measure_skew(date: str | None, now: datetime) -> timedelta:
-    """Return the service's clock minus the local clock; zero if a proxy has removed or rewritten the header.
+    """Return the service's clock minus the local clock; zero if a proxy has removed or rewritten the header."""
+    return until(date or "", now)
+
+
+def until(http_date: str, now: datetime) -> timedelta:
+    """Return the time until a date (RFC 9110 section 5.6.7), which is negative if it is past; zero if it is invalid.
 
     Never fails: the response may contain a token that exists nowhere else.
     """
     try:
-        skew = parsedate_to_datetime(date or "") - now
+        skew = parsedate_to_datetime(http_date) - now
     except (TypeError, ValueError, OverflowError):  # OverflowError: a year of 20 digits
         return timedelta()
     return skew if abs(skew) < _LARGEST_SKEW else timedelta()

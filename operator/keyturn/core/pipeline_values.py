@@ -104,8 +104,7 @@ class PipelineValues:
     the credentials' principal, `token_id` the ID of the License Manager token, `superseded` the earlier ones that have
     not been revoked, `identity_id` the ID of the Cognito identity, and `request_id` the ID of the last AWS request.
     `revision` counts the renewals; it stays the same if an exchange is retried. `error` is one that the issuer reported
-    together with a new refresh token, or a bug that reading the response has caused; it is raised once that token is
-    saved.
+    together with a new refresh token, or a bug in reading the response; it is raised once that token is saved.
     """
 
     source_token: Token | None = None

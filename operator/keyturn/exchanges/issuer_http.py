@@ -40,7 +40,7 @@ _OVERDUE_WAIT, _SHARE_WAIT = timedelta(seconds=15), timedelta(seconds=1)
 # Characters that a query (RFC 3986 section 3.4) may contain besides letters and digits, and those of an escape.
 _QUERY = "!$&'()*+,;=:@/?-._~%"
 _FORM = "application/x-www-form-urlencoded"
-# Many times as many as a token response has.
+# A token response has far fewer.
 _MAX_FORM_FIELDS = 100
 # No white space, quotes, braces or angle brackets: they would be percent-encoded.
 _FORM_TEXT = re.compile(r"[!#-;=?-\[\]-z|~]+")
@@ -238,9 +238,10 @@ class IssuerClient:
                     proxy_headers=proxy.headers if proxy else None,
                 ) as response,
             ):
-                skew = measure_skew(response.headers.get("Date"), self._now())
+                received_at = self._now()
+                skew = measure_skew(response.headers.get("Date"), received_at)
                 members = await _read_object(response, self._decoding)
-                wait = parse_retry_after(response.headers.get("Retry-After", ""))
+                wait = parse_retry_after(response.headers.get("Retry-After", ""), received_at + skew)
                 return IssuerResponse(host, response.status, members, wait, requested_at, skew)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             is_unsent = any(each.has_sent_nothing for each in sockets)

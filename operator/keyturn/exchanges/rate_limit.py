@@ -3,8 +3,9 @@
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from keyturn.core.clock import until
 from keyturn.core.lru import LruDict
 from keyturn.core.renewal_time import LONGEST_RETRY_AFTER
 
@@ -211,7 +212,13 @@ def is_too_long(wait_seconds: float) -> bool:
     return wait_seconds > _MAX_WAIT_SECONDS
 
 
-def parse_retry_after(seconds: str) -> timedelta:
-    """Parse a number of seconds as in Retry-After (RFC 9110 section 10.2.3): at most an hour, zero if invalid."""
-    is_valid = seconds.isdecimal() and len(seconds) < 10  # noqa: PLR2004 - int() rejects very many digits
-    return min(timedelta(seconds=int(seconds)), LONGEST_RETRY_AFTER) if is_valid else timedelta()
+def parse_retry_after(value: str, now: datetime | None = None) -> timedelta:
+    """Parse Retry-After (RFC 9110 section 10.2.3): at most an hour, zero if it is invalid.
+
+    It is a number of seconds or, if `now` is the time by the service's clock, a date.
+    """
+    if value.isdecimal() and len(value) < 10:  # noqa: PLR2004 - int() rejects very many digits
+        wait = timedelta(seconds=int(value))
+    else:
+        wait = until(value, now) if now else timedelta()
+    return min(max(wait, timedelta()), LONGEST_RETRY_AFTER)

@@ -106,8 +106,10 @@ def _error(
     # Some issuers return an object instead of an error code.
     error = next((members[name] for name in _ERROR_MEMBERS if members.get(name)), None)
     code = error if isinstance(error, str) else ""
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return ThrottledError(f"{host} returned HTTP 429", retry_after=response.retry_after)
+    # RFC 6749 defines the codes in lower case.
+    code = code.lower() if code.lower() in _ERRORS else code
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (_is_overloaded(response) and code not in _ERRORS):
+        return ThrottledError(f"{host} returned HTTP {status}", retry_after=response.retry_after)
     is_about_token = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_TOKEN
     # Some issuers return every error with status 200, and some report errors in non-standard members.
     is_own_error = is_about_token and not has_token and bool(error or _describes_error(members, status))
@@ -121,6 +123,10 @@ def _error(
         message = f"{host} returned HTTP {status} without an OAuth error; check that tokenUrl is its token endpoint"
         return RefusedError("InvalidSpec", message)
     return UnavailableError("Unavailable", f"{host} returned HTTP {status} without a token", outcome_unknown=consumes)
+
+
+def _is_overloaded(response: IssuerResponse) -> bool:
+    return response.status == HTTPStatus.SERVICE_UNAVAILABLE and response.retry_after > timedelta()
 
 
 def _describes_error(members: Mapping[str, Any], status: int) -> bool:
@@ -151,7 +157,7 @@ def _refusal(response: IssuerResponse, code: str, *, sends_token: bool, consumes
         reason, hint = "AccessDenied", "check the client, its secret, key or assertion, and tokenUrl"
     shown_code = code if code in _ERRORS else f"HTTP {response.status} with a non-standard error"
     message = f"{response.host}: {shown_code}" + (f"; {hint}" if hint else "")
-    if reason == "Throttled":
+    if reason == "Throttled" or (reason == "Unavailable" and _is_overloaded(response)):
         return ThrottledError(message, retry_after=response.retry_after)
     if reason == "Unavailable":
         is_failure = code == "server_error" and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -87,9 +87,9 @@ class TokenStore(Protocol):
         """Write a stored token in one request. Raises UnavailableError if the Secret changed meanwhile."""
 
     async def withdraw(self, request: Request, stored: StoredToken) -> StoredToken:
-        """Write a stored token without the intent of this process, even if the Lease is lost. Otherwise like `update`.
+        """Write a stored token that was just read, without the intent of this process, even if the Lease is lost.
 
-        The version shows that no other process has used the token since.
+        Like `update`, it fails if the Secret changed meanwhile, so it cannot overwrite what another process wrote.
         """
 
     def prepare_save(self, request: Request, stored: StoredToken) -> Callable[[], Awaitable[StoredToken]]:

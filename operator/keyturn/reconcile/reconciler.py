@@ -57,10 +57,10 @@ from keyturn.reconcile.token_refresh import check_unused, consume, released_toke
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
+DELETION_TIMEOUT = timedelta(minutes=5)
 _LONGEST_LIMIT_WAIT = timedelta(minutes=1)
 _PAUSED_RETRY = timedelta(seconds=10)
 _PAUSE_AFTER_BUG = timedelta(minutes=5)
-_DELETION_TIMEOUT = timedelta(minutes=5)
 _log = logging.getLogger(__name__)
 # The state after an attempt, its outcome, and when to reconcile again.
 _Attempt = tuple[ReconcileState, Outcome, datetime | None]
@@ -128,17 +128,15 @@ async def reconcile(
         if deps.token_locks.is_taken(request) or "/".join(token_secret_name(request)) in deps.pending_tokens:
             return _waiting(deps, request, state, status, now)
         values_read, progress = ValuesRead(request), progress_reports(deps, request, status, report_progress)
-        async with deps.token_locks.acquire(request), progress as reported_status:
-            state = await expedite_after_change(deps, request, state, now)
-            state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
-        state = values_read.added_to(state)
-        return _reconciled(deps, request, state, reported_status(), outcome, requeue_at)
-    except NamespaceTerminatingError as error:
-        if isinstance(request, InvalidRequest):
-            raise
-        _log.info("%s: %s", request.namespaced_name, error)
-        reported = await _report_paused(deps, replace(request, is_being_deleted=True), state, status, now)
-        return replace(reported, requeue_at=reported.requeue_at or now + _DELETION_TIMEOUT)
+        try:
+            async with deps.token_locks.acquire(request), progress as reported_status:
+                state = await expedite_after_change(deps, request, state, now)
+                state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
+        except NamespaceTerminatingError as error:
+            _log.info("%s: %s", request.namespaced_name, error)
+            reported = await _report_paused(deps, replace(request, is_being_deleted=True), state, status, now)
+            return replace(reported, requeue_at=reported.requeue_at or now + DELETION_TIMEOUT)
+        return _reconciled(deps, request, values_read.added_to(state), reported_status(), outcome, requeue_at)
     except Exception as error:  # noqa: BLE001 - the status must report a bug, and must not stay Ready after the expiry
         return _after_bug(request, state, status, _as_failure(deps, request, error), now)
 

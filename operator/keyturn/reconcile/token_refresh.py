@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
-
-from msgspec import structs
 
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole_seconds
@@ -30,9 +30,10 @@ from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 CONSUME_SECONDS = 18
 # An alert reports a new token that is not saved after this time.
 UNSAVED_SECONDS = 300
-# Between the attempts to save a token. After a refusal a person must act, and many tokens may be waiting for that.
+# Between the attempts to store what happened to a token. After a refusal a person must act, and many tokens may be
+# waiting for that.
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _LONGEST_AFTER_REFUSAL = 0.2, 5.0, 15.0
-# A process that lost the Lease may still make its final attempt. The clocks of two processes may differ.
+# After this time, no other process is still making its final attempt, even if the clocks differ.
 _LONGEST_FINAL_ATTEMPT = timedelta(minutes=5)
 # While many tokens of a namespace cannot be saved, no other one is exchanged there.
 _UNSAVED_PAUSE = timedelta(seconds=15)
@@ -58,9 +59,9 @@ async def consume(
         refresh_token=stored.issued_token if is_single_use else None,
         refresh_expires_at=None,
     )
-    use = _Use(step, values, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
+    use = _Use(step, values, stored, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
     # Everything that can fail before the issuer is called must fail here: an intent means that the token may be sent.
-    work = _exchange_and_save(deps, request, use, stored, await deps.prepare(request, step, values))
+    work = _exchange_and_save(deps, request, use, await deps.prepare(request, step, values))
     # From here on, a shutdown must not interrupt the task between the response and the save.
     values = await deps.pending_tokens.complete(_name(request), work)
     # If many saves failed and succeed together, not all of them may continue at the same time.
@@ -83,7 +84,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:
-    """Return the live token if a final attempt seemed to have failed, and no longer does.
+    """Return the live token if a final attempt that was reported as failed turns out not to have failed.
 
     Another process saved the token that it received, or withdrew its intent, after this one had stopped waiting for it.
     """
@@ -95,10 +96,11 @@ def released_token(stored: StoredToken | None, state: ReconcileState) -> str | N
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """The exchange that consumes a token, its values, and whether this is the single retry."""
+    """The exchange that consumes a token, its values, the token, and whether this is the single retry."""
 
     step: StepSpec
     values: PipelineValues
+    stored: StoredToken
     is_final_attempt: bool
 
 
@@ -111,26 +113,31 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
     seconds_observed = deps.token_locks.observe(token_secret_name(request), intent)
     if intent is None or intent.consumes != family.live:
         return False
-    is_running = intent.holder != deps.holder and deps.now() - intent.start < _LONGEST_FINAL_ATTEMPT
-    if intent.final_attempt and not (is_running and seconds_observed < intent.give_up_seconds):
-        raise _final_attempt_failed()
-    if seconds_observed < intent.give_up_seconds:
+    is_over = seconds_observed >= intent.give_up_seconds
+    if intent.final_attempt:
+        # An operator that lost the Lease may still be making it.
+        is_recent = deps.now() - intent.start < _LONGEST_FINAL_ATTEMPT
+        if is_over or not is_recent or intent.holder == deps.holder:
+            raise _final_attempt_failed()
+    if not is_over:
+        purpose = "" if intent.final_attempt else " before one retry"
         raise UnavailableError(
             "RefreshOutcomeUnknown",
             f"{intent.holder} started using the token at {rfc3339(intent.start)} and has not stored a replacement;"
-            f" waiting {intent.give_up_seconds} s" + ("" if intent.final_attempt else " before one retry"),
+            f" waiting {intent.give_up_seconds} s{purpose}",
             outcome_unknown=True,
         )
     return True
 
 
-async def _exchange_and_save(
-    deps: Dependencies, request: Request, use: _Use, stored: StoredToken, send: Send
-) -> PipelineValues:
-    # Reserved before the intent, so that no intent is withdrawn if the issuer is busy. Released before the slow save.
-    with deps.reserve(request, use.step):
-        intended, transmission = await _write_intent(deps, request, use, stored), Transmission(CONSUME_SECONDS)
+async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, send: Send) -> PipelineValues:
+    transmission = Transmission(CONSUME_SECONDS)
+    with ExitStack() as reservation:
+        # Reserved before the intent, so that no intent is withdrawn if the issuer is busy.
+        reservation.enter_context(deps.reserve(request, use.step))
+        intended = await _prepare_intent(deps, request, use)
         try:
+            intended = await deps.tokens.update(request, intended)
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
             try:
@@ -140,20 +147,16 @@ async def _exchange_and_save(
             except (TimeoutError, AbandonedError):
                 is_sent = transmission.abandon()
                 raise UnavailableError("Unreachable", "the issuer timed out", outcome_unknown=is_sent) from None
-        except KeyturnError as error:
-            raise await _settle_intent(deps, request, use, intended, error, is_sent=transmission.abandon()) from None
-        except BaseException:
-            # A bug or a cancellation. The outcome is certain only if nothing was sent.
-            if transmission.abandon():
-                deps.token_locks.observe(token_secret_name(request), _family(intended).intent)
-            else:
-                await _withdraw_intent(deps, request, intended, _family(stored).intent)
-            raise
-    del send  # It contains the issuer's CA certificates, and the save may take forever.
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            # Released, because the withdrawal may take forever, like the save below.
+            reservation.close()
+            is_sent = transmission.abandon()
+            raise await _settle_intent(deps, request, use, intended, error, is_sent=is_sent) from None
+    del send  # It contains the issuer's CA certificates.
     # An issuer that does not rotate refresh tokens omits the field; the old token stays valid (RFC 6749 section 6). A
     # single-use credential is consumed.
     token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
-    expires_at = stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
+    expires_at = use.stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
     family = _family(intended).rotated(token and token_fingerprint(token, *token_secret_name(request)), expires_at)
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
@@ -166,9 +169,9 @@ async def _exchange_and_save(
     return replace(response, single_use_credential=None, renewable=bool(token), source_token=source_token)
 
 
-async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored: StoredToken) -> StoredToken:
-    """Record that the token is about to be consumed, after a dry run has shown that its replacement can be saved."""
-    family = _family(stored)
+async def _prepare_intent(deps: Dependencies, request: Request, use: _Use) -> StoredToken:
+    """Return the stored token with the intent to consume it, after a dry run has shown that it can be replaced."""
+    stored, family = use.stored, _family(use.stored)
     deps.check_lease(CONSUME_SECONDS)
     intent = Intent(
         holder=deps.holder,
@@ -184,54 +187,66 @@ async def _write_intent(deps: Dependencies, request: Request, use: _Use, stored:
         created = await deps.tokens.create(request, stored)
         intended = replace(intended, uid=created.uid, version=created.version)
     await deps.tokens.update(request, intended, dry_run=True)
-    try:
-        return await deps.tokens.update(request, intended)
-    except BaseException:
-        # The intent may be stored although the response was lost.
-        await _withdraw_intent(deps, request, intended, family.intent)
-        raise
+    return intended
+
+
+async def _settle_intent(
+    deps: Dependencies, request: Request, use: _Use, intended: StoredToken, error: BaseException, *, is_sent: bool
+) -> BaseException:
+    """Withdraw the intent if it is certain that nothing was consumed, and return the error to raise.
+
+    A single-use credential that was itself refused is recorded as consumed, so that it is not sent again.
+    """
+    reason = error.reason if isinstance(error, KeyturnError) else ""
+    concerns_token = reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.may_concern_token)
+    # After a bug or a cancellation, nothing is known about what was sent.
+    outcome_unknown = not reason or (isinstance(error, UnavailableError) and error.outcome_unknown)
+    if is_sent and (outcome_unknown or (use.is_final_attempt and concerns_token)):
+        deps.token_locks.observe(token_secret_name(request), _family(intended).intent)
+        if not isinstance(error, KeyturnError):
+            return error
+        deps.metrics.rotations.labels("outcome_unknown").inc()
+        if use.is_final_attempt:
+            return _final_attempt_failed()
+        return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
+    # STS reports a wrong MFA code as AccessDenied.
+    is_refused = concerns_token or ("token" not in use.step.exchange.PRODUCES and reason == "AccessDenied")
+    is_consumed = is_refused and is_sent and not use.is_final_attempt and use.values.single_use_credential is not None
+    await _withdraw_intent(deps, request, use, intended, is_consumed=is_consumed)
+    return error
 
 
 async def _withdraw_intent(
-    deps: Dependencies,
-    request: Request,
-    intended: StoredToken,
-    previous_intent: Intent | None,
-    *,
-    is_refused: bool = False,
+    deps: Dependencies, request: Request, use: _Use, intended: StoredToken, *, is_consumed: bool
 ) -> None:
-    """Restore the previous intent after a use that consumed nothing. `is_refused`: the token must not be sent again.
+    """Restore the intent that the token Secret contained before, or record a single-use credential as consumed.
 
-    If that fails, the result is an unnecessary wait. Only a final attempt is withdrawn like a token is saved, until it
-    succeeds: otherwise it would count as made, and a person would have to sign in although the token is valid.
+    If that fails, the result is an unnecessary wait. Only the intent of a final attempt is withdrawn like a token is
+    saved: otherwise the attempt would count as made, and a person would have to sign in although the token is valid.
     """
-    name, intent, pause = _name(request), _family(intended).intent, 0.0
-    while True:
-        try:
-            if pause:
-                await deps.sleep(pause)
-            current = await deps.tokens.read(request)
-            if current and current.family and current.family.intent == intent:
-                family = current.family.with_intent(previous_intent)
-                if is_refused:
-                    current, family = replace(current, value="", previous=current.value), family.rotated("")
-                await deps.tokens.withdraw(request, replace(current, family=family))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller raises the error that led here
-            _log.warning("the intent in Secret %s was not withdrawn: %s", name, _describe(error))
-            is_gone = isinstance(error, (BeingDeletedError, StorageGoneError))
-            if is_gone or not (intent and intent.final_attempt):
-                return
-            deps.pending_tokens.note_failed_save(name)
-            deps.free_worker(request.uid)
-            pause = min(max(_SHORTEST_PAUSE, pause * 2), _LONGEST_PAUSE)
-        else:
-            return
+    name, intent = _name(request), _family(intended).intent
+
+    async def withdraw() -> None:
+        current = await deps.tokens.read(request)
+        if current and current.family and current.family.intent == intent:
+            family = current.family.with_intent(_family(use.stored).intent)
+            if is_consumed:
+                current, family = replace(current, value="", previous=current.value), family.rotated("")
+            await deps.tokens.withdraw(request, replace(current, family=family))
+
+    def note_failure(error: BaseException) -> None:
+        _log.warning("the intent in Secret %s is not withdrawn yet: %s", name, _describe(error))
+        deps.pending_tokens.note_failed_save(name)
+
+    try:
+        await (_retry(deps, request, withdraw, note_failure) if use.is_final_attempt else withdraw())
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller raises the error that led here
+        _log.warning("the intent in Secret %s was not withdrawn: %s", name, _describe(error))
 
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Save a token; retry until it succeeds. Raises BeingDeletedError or StorageGoneError if there is no place left."""
-    name, save = _name(request), deps.tokens.prepare_save(request, stored)
-    is_late, pause = False, 0.0
+    name, save, is_late = _name(request), deps.tokens.prepare_save(request, stored), False
 
     def count() -> None:
         nonlocal is_late
@@ -239,58 +254,49 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
         deps.metrics.rotations.labels("unsaved").inc()
         deps.metrics.unsaved_tokens.inc()
 
-    # A timer, because a single attempt in the loop may hang.
+    def note_failure(error: BaseException) -> None:
+        _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
+        why = _describe(error) if is_late or isinstance(error, RefusedError) else ""
+        deps.pending_tokens.note_failed_save(name, why)
+
+    # A timer, because a single attempt may hang.
     alert = asyncio.get_running_loop().call_later(UNSAVED_SECONDS, count)
     try:
-        while True:
-            try:
-                if pause:
-                    await deps.sleep(pause)
-                await save()
-            except (BeingDeletedError, StorageGoneError) as error:
-                _log.error("the new token of Secret %s is lost: %s", name, error)
-                raise
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the token exists nowhere else
-                _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
-                why = _describe(error) if is_late or isinstance(error, RefusedError) else ""
-                deps.pending_tokens.note_failed_save(name, why)
-                # Anyone who may write the Secret can make each save fail, and could occupy all workers.
-                deps.free_worker(request.uid)
-                pause = min(
-                    max(_SHORTEST_PAUSE, pause * 2),
-                    _LONGEST_AFTER_REFUSAL if isinstance(error, RefusedError) else _LONGEST_PAUSE,
-                )
-            else:
-                return
+        await _retry(deps, request, save, note_failure)
+    except (BeingDeletedError, StorageGoneError) as error:
+        _log.error("the new token of Secret %s is lost: %s", name, error)
+        raise
     finally:
         alert.cancel()
         deps.metrics.unsaved_tokens.dec(is_late)
 
 
-async def _settle_intent(
-    deps: Dependencies, request: Request, use: _Use, intended: StoredToken, error: KeyturnError, *, is_sent: bool
-) -> KeyturnError:
-    """Withdraw the intent if the outcome of the call is certain, and return the error to report.
+async def _retry(
+    deps: Dependencies,
+    request: Request,
+    write: Callable[[], Awaitable[object]],
+    note_failure: Callable[[BaseException], None],
+) -> None:
+    """Repeat a write until it succeeds, whatever it raises, even if this task is cancelled.
 
-    A single-use credential that was itself refused is recorded as consumed, so that it is not sent again.
+    Raises BeingDeletedError or StorageGoneError if there is no place left. `note_failure` receives each other error.
     """
-    family = _family(intended)
-    intent, previous_intent = family.intent, None
-    outcome_unknown = isinstance(error, UnavailableError) and error.outcome_unknown
-    concerns_token = error.reason == "SourceInvalid" or (isinstance(error, RefusedError) and error.may_concern_token)
-    if is_sent and (outcome_unknown or (use.is_final_attempt and concerns_token)):
-        deps.metrics.rotations.labels("outcome_unknown").inc()
-        if use.is_final_attempt:
-            return _final_attempt_failed()
-        deps.token_locks.observe(token_secret_name(request), intent)
-        return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
-    # STS reports a wrong MFA code as AccessDenied.
-    is_refused = concerns_token or ("token" not in use.step.exchange.PRODUCES and error.reason == "AccessDenied")
-    if intent and use.is_final_attempt:
-        previous_intent = structs.replace(intent, final_attempt=False)
-    is_consumed = is_refused and is_sent and not use.is_final_attempt and use.values.single_use_credential is not None
-    await _withdraw_intent(deps, request, intended, previous_intent, is_refused=is_consumed)
-    return error
+    pause = 0.0
+    while True:
+        try:
+            if pause:
+                await deps.sleep(pause)
+            await write()
+        except (BeingDeletedError, StorageGoneError):
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what happened is recorded nowhere else
+            note_failure(error)
+            # Anyone who may write the Secret can make each write fail, and could occupy all workers.
+            deps.free_worker(request.uid)
+            longest = _LONGEST_AFTER_REFUSAL if isinstance(error, RefusedError) else _LONGEST_PAUSE
+            pause = min(max(_SHORTEST_PAUSE, pause * 2), longest)
+        else:
+            return
 
 
 def _name(request: Request) -> str:

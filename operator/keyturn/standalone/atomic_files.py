@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -196,7 +197,14 @@ class AtomicDir:
                 "TargetConflict", f"{self.path / _DATA} is not a link created by Keyturn: choose another directory"
             )
         version = self.path / name
-        return version if version.is_dir() else None
+        try:
+            # Not is_dir(), which returns False for any error since Python 3.14.
+            is_directory = stat.S_ISDIR(version.stat().st_mode)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return None
+        return version if is_directory else None
 
     def _write_version(self, files: Mapping[str, str]) -> Path:
         """Write a new version directory without linking to it. Remove it if the write fails."""
@@ -246,9 +254,9 @@ class AtomicDir:
 
     def _check_names(self, names: Iterable[str]) -> None:
         version = self._version()
+        managed = {path.name for path in _entries(version)} if version else set[str]()
         for name in _visible(names):
-            is_managed = self._is_link(name) or (version is not None and (version / name).exists())
-            if not is_managed and os.path.lexists(self.path / name):
+            if not self._is_link(name) and name not in managed and os.path.lexists(self.path / name):
                 raise RefusedError(
                     "TargetConflict", f"{self.path / name} was not created by Keyturn: choose another directory"
                 )

@@ -140,12 +140,12 @@ class FileStore:
         No other access is started until the thread has ended.
         """
         if self._access is None or self._access.done():
-            self._access = asyncio.get_running_loop().run_in_executor(None, access, *arguments)
+            self._access = future = asyncio.get_running_loop().run_in_executor(None, access, *arguments)
             # Retrieved, because asyncio logs the exceptions of futures that nobody waits for.
-            self._access.add_done_callback(lambda done: done.cancelled() or done.exception())
-            if (await asyncio.wait({self._access}, timeout=_ACCESS_SECONDS))[0]:
-                result: _T = self._access.result()
-                return result
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.wait({future}, timeout=_ACCESS_SECONDS)
+            if future.done():
+                return future.result()
         raise RefusedError("WriteDenied", "the file system of the output directory does not respond")
 
     def _must_renew(self) -> bool:

@@ -177,8 +177,21 @@ async def test_unusable_response(
     assert emulator.calls(OAUTH_OPERATION) == 1
 
 
-async def test_throttling_error_has_retry_after_and_is_counted(issuer: OauthIssuer, emulator: Emulator) -> None:
-    emulator.fault(OAUTH_OPERATION, status=429, headers={"Retry-After": "17"})
+@cases(
+    "status, headers",
+    {
+        "429": (429, {"Retry-After": "17"}),
+        "503": (503, {"Retry-After": "17"}),
+        "503 with a date, by the issuer's clock": (
+            503,
+            {"Retry-After": "Sun, 06 Nov 2033 08:49:54 GMT", "Date": "Sun, 06 Nov 2033 08:49:37 GMT"},
+        ),
+    },
+)
+async def test_throttling_error_has_retry_after_and_is_counted(
+    status: int, headers: dict[str, str], issuer: OauthIssuer, emulator: Emulator
+) -> None:
+    emulator.fault(OAUTH_OPERATION, status=status, headers=headers)
     metrics = Metrics()
     issuer.issuers = issuer_client(metrics=metrics)
     error = await issuer.fail_refresh()

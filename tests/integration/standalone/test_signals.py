@@ -15,10 +15,10 @@ from tests.support.emulator.client import Emulator
 from tests.support.processes import RestartableProcess, until
 from tests.support.standalone_process import StandaloneDirectory
 
-SIGNALS = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGINT),
-    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU),
-)
+ALWAYS_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT)
+# A process ignores those that its parent ignores: a shell starts background commands with SIGQUIT ignored.
+OTHERS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU)
+SIGNALS = (*ALWAYS_HANDLED, *(number for number in OTHERS if signal.getsignal(number) is not signal.SIG_IGN))
 Command = Callable[[StandaloneDirectory], list[str]]
 
 

@@ -339,6 +339,13 @@ def test_device_code_is_polled_as_often_as_the_issuer_allows() -> None:
     )
 
 
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_polling_continues_after_the_error_page_of_a_gateway(status: int) -> None:
+    tokens = Response(200, {"refresh_token": "t"})
+
+    assert waits_while_polling(Response(status, {}), PENDING, tokens) == ([5, 10, 10], tokens)
+
+
 def test_client_authenticates_again_at_each_poll() -> None:
     issuer = Issuer({}, PENDING, Response(200, {"refresh_token": "t"}))
     clients = [Client(secret="first"), Client(secret="second")]

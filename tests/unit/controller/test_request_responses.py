@@ -155,6 +155,7 @@ async def test_other_work_continues_between_objects(path: str, monkeypatch: pyte
 
     monkeypatch.setattr(Breaks, "take", take)
     lines = "".join(event("ADDED", uid, 6) + "\n" for uid in "abc")
+    lines = lines.replace('"eu-west-1"', DEEP, 1)
     async with connected(FakeApi({WATCH: lines, ALL: page("a", "b", "c")})) as kopf_client:
         await (kopf_client.watched(path) if path == WATCH else kopf_client.uids(path))
 

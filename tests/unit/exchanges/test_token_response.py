@@ -1,18 +1,19 @@
 """How the response of a token endpoint is classified: by its content, and by its status only where that is silent."""
 
+from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from keyturn.api.exchanges.base import REFRESH_TOKEN_TYPE
-from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges import token_response
 from keyturn.exchanges.issuer_http import IssuerResponse
 from keyturn.exchanges.token_response import read_token_response
 from tests.support.cases import cases
-from tests.support.dependencies import NOW, SECOND
+from tests.support.dependencies import MINUTE, NOW
 
 TOKENS = {"access_token": "access", "refresh_token": "next", "expires_in": 3600}
 UNKNOWN = "Unavailable, outcome unknown"
@@ -20,9 +21,14 @@ CLIENT_CODE = "incorrect_client_credentials"
 
 
 def read(
-    status: int, members: dict[str, Any] | None, *, consumes: bool = True, sends_token: bool = True
+    status: int,
+    members: dict[str, Any] | None,
+    *,
+    consumes: bool = True,
+    sends_token: bool = True,
+    retry_after: timedelta = timedelta(),
 ) -> PipelineValues:
-    response = IssuerResponse("id.example", status, members, 0 * SECOND, NOW)
+    response = IssuerResponse("id.example", status, members, retry_after, NOW)
     return read_token_response(PipelineValues(Token("sent")), response, sends_token=sends_token, consumes=consumes)
 
 
@@ -88,6 +94,7 @@ def test_any_2xx_with_a_token_is_a_success(status: int, members: dict[str, Any],
         "408: own code": (408, {"error": "too slow"}, "Unavailable"),
         "429: own code": (429, {"error": "quota"}, "Throttled"),
         "200: slow_down": (200, {"error": "slow_down"}, "Throttled"),
+        "400: slow_down in upper case": (400, {"error": "SLOW_DOWN"}, "Throttled"),
         "200: temporarily_unavailable": (200, {"error": "temporarily_unavailable"}, "Unavailable"),
         "400: server_error": (400, {"error": "server_error"}, "Unavailable"),
         "503: server_error": (503, {"error": "server_error"}, "Unavailable"),
@@ -164,6 +171,23 @@ def test_own_code_is_not_repeated(status: int) -> None:
 
 def test_repr_shows_no_tokens() -> None:
     assert "next" not in repr(read(200, TOKENS | {"error": "invalid_scope"}))
+
+
+@cases(
+    "status, members, reason",
+    {
+        "no code": (503, None, "Throttled"),
+        "temporary": (503, {"error": "temporarily_unavailable"}, "Throttled"),
+        "the token is refused": (503, {"error": "invalid_grant"}, "SourceInvalid"),
+        "the outcome is unknown": (500, {"error": "server_error"}, UNKNOWN),
+    },
+)
+def test_503_with_retry_after_is_throttling(status: int, members: dict[str, Any] | None, reason: str) -> None:
+    with pytest.raises(KeyturnError) as raised:
+        read(status, members, retry_after=MINUTE)
+
+    assert classified(raised.value) == reason
+    assert not isinstance(raised.value, ThrottledError) or raised.value.retry_after == MINUTE
 
 
 @cases(

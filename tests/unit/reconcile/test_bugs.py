@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.errors import UnavailableError
+from keyturn.core.errors import NamespaceTerminatingError, UnavailableError
 from keyturn.core.state import ReconcileState
 from keyturn.reconcile.reconciler import reconcile
 from tests.support.crash import bug, crash
@@ -73,6 +73,20 @@ async def test_permanent_bug_is_not_ready_from_the_expiry_on(spec: dict[str, Any
 
     assert env.now == expiry
     assert conditions((await env.reconcile(token_request)).status) == row("False Expired", "False InternalError")
+
+
+async def test_bug_in_a_terminating_namespace_is_reported() -> None:
+    env = await issued()
+    env.store.failures["read_source"] = [NamespaceTerminatingError()]
+
+    async def fail_later(point: str) -> None:
+        if point == "before read_target" and env.store.calls["read_target"]:
+            await fail(point)
+
+    env.watch(fail_later)
+    done = await env.reconcile(REQUEST, HOUR)
+
+    assert conditions(done.status) == row("False Expired", "False InternalError")
 
 
 async def test_bug_records_one_event_in_a_series() -> None:

@@ -17,7 +17,7 @@ from keyturn.core.errors import (
     UnavailableError,
 )
 from keyturn.core.pipeline_values import PipelineValues
-from keyturn.core.token_family import Intent
+from keyturn.core.token_family import Intent, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from tests.support.dependencies import (
     HOUR,
@@ -60,6 +60,15 @@ async def start(token_request: Request) -> FakeEnvironment:
     env = with_code()
     env.secrets.put("license", data={"license_token": "seed"})
     await env.reconcile(token_request)
+    return env
+
+
+async def with_refused_final_attempt() -> FakeEnvironment:
+    """An environment in which the next reconciliation makes a final attempt, which will consume nothing."""
+    env = await start(rotating())
+    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
+    await env.reconcile(rotating(), DUE)
+    env.aws.issuer.refusal = ThrottledError("HTTP 429")
     return env
 
 
@@ -180,10 +189,7 @@ async def test_unsent_final_attempt_is_made_later() -> None:
 @pytest.mark.parametrize("error", [*ERRORS, pytest.param(LeaseLostError(), id="Lease lost")])
 async def test_final_attempt_that_consumed_nothing_is_not_the_last(error: BaseException, phase: str) -> None:
     """Even if the API server fails after the intent was written, at first or for a while."""
-    env = await start(rotating())
-    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
-    await env.reconcile(rotating(), DUE)
-    env.aws.issuer.refusal = ThrottledError("HTTP 429")
+    env = await with_refused_final_attempt()
     requests, failures = env.aws.issuer.requests, {"before withdraw": [error] * 3}
     if phase != "after OauthToken":
         failures[phase] = [UnavailableError("Unreachable", "no response")]
@@ -208,12 +214,40 @@ async def test_final_attempt_that_consumed_nothing_is_not_the_last(error: BaseEx
     assert env.stored_token().value == env.aws.issuer.live != "refresh-1"
 
 
+async def test_issuer_is_released_while_a_final_attempt_is_withdrawn() -> None:
+    """Anyone who may write the token Secret can make the withdrawal fail for as long as they want."""
+    env, reserved = await with_refused_final_attempt(), list[str]()
+    env.tokens.failures["withdraw"] = [RefusedError("WriteDenied", "the Secret is immutable")]
+
+    async def note(point: str) -> None:
+        if point in ("before OauthToken", "before withdraw"):
+            reserved.append(env.aws.reserved)
+
+    env.watch(note)
+    await reconcile_and_fail(env, rotating(), 2 * GIVE_UP_TIME)
+
+    assert reserved == ["OauthToken", "", ""]
+
+
+async def test_withdrawal_does_not_overwrite_the_token_of_another_process() -> None:
+    env = await with_refused_final_attempt()
+
+    async def save(point: str) -> None:
+        if point == "before withdraw":
+            stored = await env.tokens.store.read(rotating())
+            family = stored.family.rotated(token_fingerprint("other", "billing", "license-keyturn"))
+            await env.tokens.store.update(rotating(), dataclasses.replace(stored, value="other", family=family))
+
+    env.watch(save)
+    await reconcile_and_fail(env, rotating(), 2 * GIVE_UP_TIME)
+
+    assert env.stored_token().value == "other"
+    assert env.tokens.calls["withdraw"] == 1
+
+
 @pytest.mark.parametrize("error", [BeingDeletedError(), StorageGoneError("WriteDenied", "removed")], ids=repr)
 async def test_withdrawal_ends_if_the_place_is_gone(error: Exception) -> None:
-    env = await start(rotating())
-    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
-    await env.reconcile(rotating(), DUE)
-    env.aws.issuer.refusal = ThrottledError("HTTP 429")
+    env = await with_refused_final_attempt()
     env.tokens.failures["withdraw"] = [error] * 2
     await reconcile_and_fail(env, rotating(), 2 * GIVE_UP_TIME)
 

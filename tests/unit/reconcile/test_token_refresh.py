@@ -250,7 +250,7 @@ async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
 @pytest.mark.parametrize(
     ("may_concern_token", "calls"),
     [
-        pytest.param(False, 2, id="the client was refused: the token was not checked and is sent again"),
+        pytest.param(False, 3, id="the client was refused: the token was not checked and is sent again"),
         pytest.param(True, 1, id="the error may concern the token: that was the final attempt"),
     ],
 )

@@ -53,6 +53,8 @@ def poll(  # noqa: PLR0913 - they are independent
             continue
         if response.error == "slow_down":
             interval += _SLOW_DOWN
+        elif response.is_temporary_failure:
+            interval *= 2
         elif response.error != "authorization_pending":
             return response
     if timeout_seconds < lifetime:

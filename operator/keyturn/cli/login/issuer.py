@@ -52,6 +52,12 @@ class Response:
         error = self.members.get("error")
         return error if isinstance(error, str) else ""
 
+    @property
+    def is_temporary_failure(self) -> bool:
+        """Whether the issuer, or a gateway before it, returned neither tokens nor an error of OAuth."""
+        is_temporary = self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or self.status == HTTPStatus.TOO_MANY_REQUESTS
+        return is_temporary and not self.members
+
     def text(self, name: str) -> str:
         """Return a member that is text, empty if it is not."""
         value = self.members.get(name)
