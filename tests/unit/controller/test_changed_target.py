@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.controller import Operator, issued
+from tests.support.controller import ChangesFirst, Operator, issued
 from tests.support.dependencies import MINUTE, NOW, SECOND, manifest
 from tests.support.secret_store import SECRETS, TARGET
-from tests.unit.controller.test_stale_reports import ChangesFirst
 
 RENAMED: dict[str, Any] = {"secretName": "other"}
 
