@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from keyturn.controller.api_client import APPLY, JSON, MERGE, ApiClient, ApiResponse, ForbiddenError
+from keyturn.controller.api_client import APPLY, JSON, MERGE, STRATEGIC, ApiClient, ApiResponse, ForbiddenError
 from keyturn.controller.response_body import LIST, MAX_BYTES, Page, UnreadableBodyError
 from keyturn.controller.secret_watch import SecretMeta
 from keyturn.core.errors import LeaseLostError, UnavailableError
@@ -101,11 +101,8 @@ class ApiServer(ApiClient):
     def _handle(self, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> ApiResponse:
         if method == "POST":
             return self._post(path, body, query)
-        if "fieldSelector" in query:
-            name = query["fieldSelector"].removeprefix("metadata.name=")
-            kind = path.rpartition("/")[2]
-            paths = [known for known in self.objects if known.endswith(f"/{kind}/{name}")]
-            return ApiResponse(200, {"items": [self._shown(path) for path in paths], "metadata": {}})
+        if "fieldSelector" in query or "labelSelector" in query:
+            return ApiResponse(200, {"items": [self._shown(it) for it in self._selected(path, query)], "metadata": {}})
         if method == "PATCH" and kind == APPLY:
             return self._apply(path, body, query)
         refused = self._refusal(path, body or {})
@@ -113,10 +110,17 @@ class ApiServer(ApiClient):
             return refused
         shown = self._shown(path)
         if method == "PATCH":
-            return self._patch(path, body, query)
+            return self._patch(path, _without_owners(self.objects[path], body) if kind == STRATEGIC else body, query)
         if method == "DELETE":
             self.delete(path)
         return ApiResponse(200, shown)
+
+    def _selected(self, path: str, query: Mapping[str, str]) -> list[str]:
+        if name := query.get("fieldSelector", "").removeprefix("metadata.name="):
+            return [known for known in self.objects if known.endswith(f"/{path.rpartition('/')[2]}/{name}")]
+        label, _, value = query["labelSelector"].partition("=")
+        paths = [known for known in self.objects if known.rpartition("/")[0] == path]
+        return [known for known in paths if (self.objects[known]["metadata"].get("labels") or {}).get(label) == value]
 
     def _patch(self, path: str, body: Body, query: Mapping[str, str]) -> ApiResponse:
         merged = _merged(self.objects[path], body)
@@ -237,6 +241,13 @@ def _body(leaves: dict[Leaf, Any], was: Body) -> Body:
     meta = was["metadata"] | {kind: all_of(kind) for kind in ("labels", "annotations")}
     meta["ownerReferences"] = list(all_of("ownerReferences").values())
     return was | {"metadata": meta, "data": all_of("data")}
+
+
+def _without_owners(body: Body, patch: Body) -> Body:
+    """Convert a strategic merge patch that removes owner references to a merge patch."""
+    removed = {owner["uid"] for owner in patch["metadata"]["ownerReferences"] if owner.get("$patch") == "delete"}
+    owners = [owner for owner in body["metadata"].get("ownerReferences", []) if owner["uid"] not in removed]
+    return {"metadata": patch["metadata"] | {"ownerReferences": owners}}
 
 
 def _merged(body: Body, patch: Body) -> Body:

@@ -1,15 +1,18 @@
 """Controller, work queue and Secret store against an in-memory API server."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from keyturn.api.exchanges.registry import StepSpec
 from keyturn.controller.controller import Controller
 from keyturn.controller.scope import ConflictReporter
 from keyturn.controller.secret_store import SecretStore
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.issuance import IssuanceKeys
+from keyturn.core.pipeline_values import PipelineValues
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import FakeEnvironment, Issuer, manifest
 from tests.support.issuance_keys import KEYS
@@ -77,3 +80,16 @@ async def issued(*, watched: bool = True) -> Operator:
     operator.server.requests.clear()
     operator.aws.calls.clear()
     return operator
+
+
+class ChangesFirst(Issuer):
+    """Changes the TokenRequest during the first exchange, which succeeds."""
+
+    def __init__(self, change: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.changes = [change]
+
+    async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
+        if self.changes:
+            await self.changes.pop()()
+        return await super().exchange(step, values, now)

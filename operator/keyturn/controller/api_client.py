@@ -43,6 +43,7 @@ _Decoded = TypeVar("_Decoded")
 SYSTEM = "the API server"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 JSON = "application/json"
 _PAUSES = (0.2, 1.0)
 _TIMEOUT_SECONDS = 10

@@ -225,7 +225,8 @@ class Operator:
         store = SecretStore(api, keys, watched=options.watch_secrets, require_label=require_label)
         work_queue = WorkQueue(options.concurrent)
         read = functools.partial(read_value, api, require_label=require_label)
-        stores = Stores(store, TokenSecrets(api), read, ServiceAccounts(api).make_token)
+        tokens = TokenSecrets(api, may_list=options.watch_secrets)
+        stores = Stores(store, tokens, read, ServiceAccounts(api).make_token)
         with build_dependencies(
             settings,
             self._now,

@@ -54,7 +54,7 @@ class Controller:
         self._scope.on_free(self.on_namespace_free)
         self.index = RequestIndex()
         self.batches = Batches(functools.partial(report_bug, deps.metrics, "a change that concerns many TokenRequests"))
-        self._store.check_existence(self.index.entries.__contains__)
+        self._store.follow_changes(self._current)
 
     async def on_request(self, body: Mapping[str, Any], *, alive: bool) -> None:
         """Handle a TokenRequest that exists, has changed or was deleted.
@@ -267,6 +267,10 @@ class Controller:
         now = self._deps.now()
         is_recent = entry.reconciled_at is not None and entry.reconciled_at <= now
         return max(now, entry.reconciled_at + SHORTEST_PAUSE) if is_recent and entry.reconciled_at else now
+
+    def _current(self, request: Request) -> Request | InvalidRequest | None:
+        entry = self.index.entries.get(request.uid)
+        return entry.request if entry else None
 
     def _is_current(self, request: Request | InvalidRequest) -> bool:
         """Whether the request was neither changed nor deleted during its reconciliation."""

@@ -82,6 +82,11 @@ def release_patch(secret: TargetSecret) -> dict[str, Any]:
     }
 
 
+def disown_patch(request: Request, secret: TargetSecret) -> dict[str, Any]:
+    """Return a strategic merge patch that removes only the owner reference of this request."""
+    return {"metadata": {"uid": secret.uid, "ownerReferences": [{"$patch": "delete", "uid": request.uid}]}}
+
+
 def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
     """Return a Secret as far as it is known from its metadata."""
     issuance, unverified = keys.read(meta.annotations, meta.namespace, meta.name)

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from keyturn.api.base import NamespacedName
-from keyturn.api.token_request import OPAQUE, Request
+from keyturn.api.token_request import OPAQUE, InvalidRequest, Request
 from keyturn.controller.api_client import (
     APPLY,
     JSON,
     MERGE,
+    STRATEGIC,
     ApiClient,
     ApiResponse,
     refusal,
@@ -23,6 +24,7 @@ from keyturn.controller.api_client import (
 from keyturn.controller.response_body import ONE
 from keyturn.controller.secret_cache import SecretCache, target_name
 from keyturn.controller.secret_manifest import (
+    disown_patch,
     empty_manifest,
     read_meta,
     read_secret,
@@ -68,12 +70,12 @@ class SecretStore:
         self.watched = watched
         self._monotonic = monotonic
         self._dry_run_passed: LruDict[str, tuple[str, float]] = LruDict(_MAX_NAMESPACES)
-        self._exists: Callable[[str], bool] = lambda _: True
+        self._current: Callable[[Request], Request | InvalidRequest | None] = lambda request: request
         self.cache = SecretCache(keys)
 
-    def check_existence(self, exists: Callable[[str], bool]) -> None:
-        """From now on, write only for requests whose uid `exists` accepts."""
-        self._exists = exists
+    def follow_changes(self, current: Callable[[Request], Request | InvalidRequest | None]) -> None:
+        """From now on, `current` returns a request as it is now, or None if it was deleted."""
+        self._current = current
 
     def release(self, request: Request) -> None:
         """Forget the target of a request that was deleted or has another target now."""
@@ -126,7 +128,7 @@ class SecretStore:
         Raises BeingDeletedError if the request was deleted during the exchanges: another one with its name, which may
         write the same Secret, may exist now.
         """
-        if not self._exists(request.uid):
+        if self._current(request) is None:
             raise BeingDeletedError("the TokenRequest was deleted")
         name, query = target_name(request), {"fieldManager": field_manager(request.uid)}
         path = secrets_path(*name)
@@ -155,8 +157,7 @@ class SecretStore:
         except (KeyturnError, BeingDeletedError):
             self._dry_run_passed.remove(request.namespace)
             raise
-        for former in self.cache.former_targets(request) - {name}:
-            await self._release(request, former)
+        await self._release_former(request, name)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Apply the whole Secret again with its current data: an apply without data would remove them."""
@@ -166,6 +167,19 @@ class SecretStore:
         else:
             # It was edited in the meantime; the next reconciliation detects that.
             self.cache.invalidate(request)
+
+    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret:
+        """Remove the owner reference of the request from the target, and change nothing else."""
+        name = target_name(request)
+        with self.cache.writing(name):
+            response = await self._api.request(
+                "PATCH", secrets_path(*name), disown_patch(request, target), kind=STRATEGIC, accept=ONE
+            )
+            if response.is_error:
+                raise refusal(response, f"Secret {request.secret_name}", {})
+            secret = target_secret(read_meta(request, response.body), self._keys)
+            self.cache.was_written(name, secret)
+        return secret
 
     async def _check_alive(self, request: Request) -> None:
         path = token_request_path(request.namespace, request.name)
@@ -206,6 +220,13 @@ class SecretStore:
         trial = manifest | {"metadata": metadata | {"generateName": "keyturn-trial-"}}
         return await self._api.request("POST", secrets_path(request.namespace), trial, query={"dryRun": "All"})
 
+    async def _release_former(self, request: Request, written: NamespacedName) -> None:
+        for name in self.cache.former_targets(request) - {written}:
+            # The spec may have changed during the exchanges, and may even name the former Secret again.
+            current = self._current(request)
+            if isinstance(current, Request) and target_name(current) == written:
+                await self._release(current, name)
+
     async def _release(self, request: Request, name: NamespacedName) -> None:
         """Release a target of an earlier secretName. If that fails, the next renewal tries again."""
         target, path = self.cache.get(name), secrets_path(*name)
@@ -242,6 +263,9 @@ class SecretStore:
             return ApiResponse(
                 HTTPStatus.CONFLICT, {"message": "it was changed after it was issued; delete it yourself"}
             )
+        current = self._current(request)
+        if not isinstance(current, Request) or current.should_retain_secret or target_name(current) == name:
+            return ApiResponse(HTTPStatus.CONFLICT, {"message": "the spec has changed"})
         preconditions = {"uid": secret.uid, "resourceVersion": secret.resource_version}
         return await self._api.request("DELETE", path, {"preconditions": preconditions}, kind=JSON)
 

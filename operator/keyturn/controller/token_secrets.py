@@ -7,27 +7,44 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
-from keyturn.controller.response_body import is_empty, select
+from keyturn.controller.response_body import UnreadableBodyError, is_empty, select
+from keyturn.controller.secret_watch import SecretMeta, read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
-from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, TokenFamily, is_superseded, read_family
-from keyturn.reconcile.dependencies import token_secret_name
+from keyturn.core.token_family import (
+    TOKEN_FAMILY_ANNOTATION,
+    StoredToken,
+    TokenFamily,
+    already_used,
+    is_superseded,
+    read_family,
+    token_fingerprint,
+)
+from keyturn.reconcile.dependencies import MAX_TOKEN_SECRETS, token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
 # Differs from any token, so that the dry run detects an immutable Secret or a policy that refuses changes.
 _DRY_RUN_VALUE = "dry-run"
+# Of a list of token Secrets. A token family has at most 32 KiB.
+_MAX_LIST_BYTES = 2**20
 
 
 class TokenSecrets:
-    """The TokenStore in a cluster. Token Secrets have no owner reference: the token outlives its TokenRequests."""
+    """The TokenStore in a cluster. Token Secrets have no owner reference: the token outlives its TokenRequests.
 
-    def __init__(self, api: ApiClient) -> None:
+    With `may_list`, it finds the other token Secrets of a source even if the watch does not show them.
+    """
+
+    def __init__(self, api: ApiClient, *, may_list: bool = True) -> None:
         self._api = api
+        self._may_list = may_list
 
     async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret."""
@@ -49,8 +66,25 @@ class TokenSecrets:
         return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
 
     async def create(self, request: Request, token: StoredToken) -> StoredToken:
-        """Create the token Secret."""
+        """Create the token Secret, unless another one shows that the token was already used.
+
+        The watch does not show a Secret whose label another program has replaced.
+        """
+        for meta in await self._others(request) if self._may_list else ():
+            family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
+            if family and family.has_used(token_fingerprint(token.value, request.namespace, meta.name)):
+                raise already_used(meta.name)
         return await self._create(request, token, _body(request, token, token.value))
+
+    async def _others(self, request: Request) -> list[SecretMeta]:
+        """Return the metadata of at most 16 token Secrets of the same source."""
+        query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(MAX_TOKEN_SECRETS)}
+        try:
+            page = await self._api.list_page(secrets_path(request.namespace), query, _MAX_LIST_BYTES)
+            return [read_item(item) for item in page.items] if page else []
+        except (UnreadableBodyError, msgspec.DecodeError, RecursionError):
+            problem = f"the metadata of the Secrets with the label {TOKEN_OF} are too large"
+            raise UnavailableError("Unavailable", problem) from None
 
     async def update(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and token family in one request."""
@@ -113,6 +147,10 @@ class TokenSecrets:
 _MANAGER = {"fieldManager": "keyturn-token"}
 
 
+def _token_of(request: Request) -> str:
+    return _ref(request).name[:63].rstrip("-.")
+
+
 def _ref(request: Request) -> SecretKeyRef:
     if request.spec.consumption is None:
         raise AssertionError("a TokenRequest that consumes no token has no token Secret")
@@ -153,7 +191,7 @@ def _missing_metadata(request: Request, meta: Mapping[str, Any]) -> dict[str, di
     """
     save_to = request.spec.source.token.save_to if request.spec.source.token else None
     spec = save_to.metadata if save_to else None
-    ours = {MANAGED_BY: "keyturn", TOKEN_OF: _ref(request).name[:63].rstrip("-.")}
+    ours = {MANAGED_BY: "keyturn", TOKEN_OF: _token_of(request)}
     metadata = {
         "labels": {**((spec and spec.labels) or {}), **ours},
         "annotations": (spec and spec.annotations) or {},

@@ -40,7 +40,7 @@ from keyturn.metrics import Metrics
 _MAX_INTENTS = 10_000
 _MAX_UNSAVED = 8  # in a namespace
 # For each source. There should be only one, but anyone who may write Secrets can create more.
-_MAX_TOKEN_SECRETS = 16
+MAX_TOKEN_SECRETS = 16
 _POLL_SECONDS = 1.0
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -66,6 +66,9 @@ class Store(Protocol):
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Write issuance record, labels, annotations and owner, and leave the data of the target unchanged."""
+
+    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret:
+        """Remove the owner reference of the request from the target, and change nothing else."""
 
 
 class TokenStore(Protocol):
@@ -169,7 +172,7 @@ class TokenLocks:
             return []
         source_ids = self._source_ids.get(namespace, {})
         names = [name for name, other in source_ids.items() if other == consumption.source_id and name != own]
-        return names[:_MAX_TOKEN_SECRETS]
+        return names[:MAX_TOKEN_SECRETS]
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:

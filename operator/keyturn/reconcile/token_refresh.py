@@ -22,7 +22,7 @@ from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal_time import INTENT_SECONDS
 from keyturn.core.state import ReconcileState
-from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily, already_used, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies, token_secret_name
 
@@ -80,11 +80,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     for name in deps.token_locks.other_token_secrets(request):
         family = await deps.tokens.read_family(request, name)
         if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
-            raise RefusedError(
-                "TargetConflict",
-                f"the token in the source was already used, and Secret {name} contains the token that replaced it: set"
-                f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
-            )
+            raise already_used(name)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:

@@ -121,6 +121,10 @@ class FileStore:
         if self._target and self._target.is_unmodified(request):
             await self.write(request, issuance, dict(self._target.data))
 
+    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret:  # noqa: ARG002 - of Store
+        """Do nothing: files have no owner reference."""
+        return target
+
     def _synchronize(self, request: Request, output: AtomicDir) -> Target | None:
         """Write the target if the output directory does not contain it yet, otherwise read it. Returns the target."""
         target = self._target

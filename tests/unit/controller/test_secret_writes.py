@@ -1,5 +1,6 @@
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,18 @@ async def test_retained_secret_keeps_its_data_without_our_metadata() -> None:
 
     assert server.data(TARGET) == server.data(f"{SECRETS}/new") == DATA
     assert not {ISSUANCE_ANNOTATION, MANAGED_BY} & (meta.annotations.keys() | meta.labels.keys())
+
+
+@pytest.mark.parametrize("target", [{}, {"secretName": "new", "deletionPolicy": "Retain"}], ids=["named", "retained"])
+async def test_former_secret_is_kept_if_the_spec_changes_before_its_deletion(target: dict[str, Any]) -> None:
+    server, store = await issued()
+    moved = request(target={"secretName": "new"})
+    versions = iter([moved, moved, request(target=target)])
+    store.follow_changes(lambda _: next(versions))
+    await store.write(moved, issuance(moved), DATA)
+
+    assert TARGET in server.objects
+    assert next(versions, None) is None
 
 
 async def test_former_secret_that_cannot_be_released_fails_no_renewal() -> None:

@@ -10,7 +10,7 @@ from keyturn.api.exchanges.registry import StepSpec
 from keyturn.core.errors import RefusedError
 from keyturn.core.issuance import OWNER_UID
 from keyturn.core.pipeline_values import PipelineValues
-from tests.support.controller import Operator, issued
+from tests.support.controller import ChangesFirst, Operator, issued
 from tests.support.dependencies import MINUTE, NOW, Issuer, manifest
 from tests.support.secret_store import TARGET, TOKEN_REQUEST
 
@@ -27,19 +27,6 @@ class ChangesAndFails(Issuer):
     async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
         if self.failures:
             await self.change()
-        return await super().exchange(step, values, now)
-
-
-class ChangesFirst(Issuer):
-    """Changes the TokenRequest during the first exchange, which succeeds."""
-
-    def __init__(self, change: Callable[[], Awaitable[None]]) -> None:
-        super().__init__()
-        self.changes = [change]
-
-    async def exchange(self, step: StepSpec, values: PipelineValues, now: datetime) -> PipelineValues:
-        if self.changes:
-            await self.changes.pop()()
         return await super().exchange(step, values, now)
 
 

@@ -48,6 +48,30 @@ async def test_changed_token_secret_sends_no_consumed_token(*, restarts: bool) -
     assert "saveTo.secretName to license-keyturn, or sign in again" in failure.error.message
 
 
+async def test_token_secret_that_the_watch_does_not_show_is_found() -> None:
+    """For example because another program has replaced the label that the watch selects."""
+    env = await rotated()
+    env.secrets.put("license-keyturn", labels={"app.kubernetes.io/managed-by": "Helm"})
+    env.restart()
+    failure = (await env.reconcile(saving_to("live"))).failure
+
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (1, 0)
+    assert failure
+    assert "saveTo.secretName to license-keyturn, or sign in again" in failure.error.message
+    assert "live" not in env.secrets.names()
+
+
+async def test_token_secrets_with_too_large_metadata_are_reported() -> None:
+    env = await rotated()
+    env.secrets.put("license-keyturn", annotations={"large": "x" * 2**20})
+    env.restart()
+    failure = (await env.reconcile(saving_to("live"))).failure
+
+    assert env.aws.issuer.requests == 1
+    assert failure
+    assert "too large" in failure.error.message
+
+
 async def test_another_token_secret_sends_no_consumed_token() -> None:
     env = await rotated()
     assert (await env.reconcile(saving_to("live", "other"))).failure_reason == "TargetConflict"
