@@ -268,14 +268,14 @@ class Controller:
         is_recent = entry.reconciled_at is not None and entry.reconciled_at <= now
         return max(now, entry.reconciled_at + SHORTEST_PAUSE) if is_recent and entry.reconciled_at else now
 
-    def _current(self, request: Request) -> Request | InvalidRequest | None:
+    def _current(self, request: Request | InvalidRequest) -> Request | InvalidRequest | None:
+        """Return a request as it is now, None if it was deleted."""
         entry = self.index.entries.get(request.uid)
         return entry.request if entry else None
 
     def _is_current(self, request: Request | InvalidRequest) -> bool:
         """Whether the request was neither changed nor deleted during its reconciliation."""
-        entry = self.index.entries.get(request.uid)
-        return entry is not None and entry.request is request
+        return self._current(request) is request
 
     def _first_entry(self, request: Request | InvalidRequest, status: Status) -> Entry:
         """Return the entry of a request that is new to this process, without reading from the API server."""
