@@ -26,7 +26,7 @@ from keyturn.core.token_family import (
     read_family,
     token_fingerprint,
 )
-from keyturn.reconcile.dependencies import MAX_TOKEN_SECRETS, token_secret_name
+from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)

@@ -41,7 +41,7 @@ from keyturn.core.status import Event, Outcome, after_bug, events, invalid, repo
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.memory_limiter import LARGE_BYTES
 from keyturn.exchanges.transmission import Transmission
-from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.issue import (
     IssueContext,
     UnknownExpiryError,
@@ -53,6 +53,7 @@ from keyturn.reconcile.issue import (
 )
 from keyturn.reconcile.ownership import read_target
 from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
+from keyturn.reconcile.token_locks import token_secret_name
 from keyturn.reconcile.token_refresh import check_unused, consume, released_token
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 

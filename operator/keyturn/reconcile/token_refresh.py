@@ -24,7 +24,8 @@ from keyturn.core.renewal_time import INTENT_SECONDS
 from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, already_used, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
-from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.token_locks import token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18

@@ -15,7 +15,7 @@ from typing import Any
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
-from keyturn.reconcile.dependencies import token_secret_name
+from keyturn.reconcile.token_locks import token_secret_name
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
 from keyturn.standalone.atomic_files import (
     LOCK,
