@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import (
     AbstractContextManager,
     closing,
@@ -71,6 +71,12 @@ class TokenStore(Protocol):
 
     async def read_family(self, request: Request, name: str) -> TokenFamily | None:
         """Read the token family of another token Secret in the namespace; None if it has none or does not exist."""
+
+    async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:
+        """Find the token families in other token Secrets of the source, by their names, without the watch.
+
+        The watch does not show a token Secret whose label another program has replaced.
+        """
 
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the token Secret. Raises UnavailableError if it already exists."""

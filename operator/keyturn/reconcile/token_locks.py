@@ -10,9 +10,10 @@ from weakref import WeakValueDictionary
 
 from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
+from keyturn.core.lru import LruDict
 from keyturn.core.token_family import Intent, TokenFamily
 
-_MAX_INTENTS = 10_000
+_MAX_INTENTS, _MAX_SEARCHED = 10_000, 10_000
 # For each source. There should be only one, but anyone who may write Secrets can create more.
 MAX_TOKEN_SECRETS = 16
 
@@ -22,11 +23,13 @@ class TokenLocks:
     """The locks of sources and token Secrets, and what this process has observed in the token Secrets.
 
     It observes for how long each intent has been unchanged, and to which source each token Secret belongs. `is_dead`
-    returns True if the holder of an intent has certainly terminated, so that no wait is needed.
+    returns True if the holder of an intent has certainly terminated, so that no wait is needed. `searched` contains the
+    sources, by namespace and ID, whose token Secrets from before the start of this process were searched.
     """
 
     monotonic: Callable[[], float]
     is_dead: Callable[[str], bool] = lambda _: False
+    searched: LruDict[NamespacedName, None] = field(default_factory=lambda: LruDict(_MAX_SEARCHED))
     _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
     _source_ids: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ async def test_twenty_renewals_consume_twenty_tokens_in_order() -> None:
     assert (stored_token.value, issuer.live, issuer.reuses) == ("refresh-20", "refresh-20", 0)
     assert stored_token.family
     assert stored_token.family.intent is None
-    assert env.tokens.calls == {"read": 20, "create": 1, "dry_run": 20, "update": 20, "save": 20}
+    assert env.tokens.calls == {"read": 20, "find_families": 1, "create": 1, "dry_run": 20, "update": 20, "save": 20}
     assert env.secrets.data("license") == {"license_token": "seed"}
 
 
