@@ -260,7 +260,9 @@ async def test_expiry_during_an_attempt_is_logged_at_once(tmp_path: Path, caplog
     async def hang(point: str) -> None:
         if point.startswith("before License") and run.calls:
             run.outside.now += SECOND
-            await asyncio.sleep(1.2)
+            async with asyncio.timeout(10):
+                while run.condition("Ready")[0] == "True":  # noqa: ASYNC110 - there is no event for it
+                    await asyncio.sleep(0.05)
             ready.append(run.condition("Ready"))
 
     run.outside.watch(hang)
