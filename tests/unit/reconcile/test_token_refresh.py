@@ -247,6 +247,18 @@ async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
     assert env.aws.issuer.reuses == 1
 
 
+async def test_final_attempt_that_this_process_made_is_not_awaited() -> None:
+    """Another process may still be making its own."""
+    env = await consumed()
+    env.aws.issuer.lost = 1
+    for after in (DUE, 2 * GIVE_UP_TIME):
+        await env.reconcile(rotating(), after)
+    env.states.clear()
+    outcome = await env.reconcile(rotating(), SECOND)
+
+    assert outcome.status.condition("Stalled")
+
+
 @pytest.mark.parametrize(
     ("may_concern_token", "calls"),
     [
