@@ -24,7 +24,7 @@ TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
 # Differs from any token, so that the dry run detects an immutable Secret or a policy that refuses changes.
 _DRY_RUN_VALUE = "dry-run"
-# Of a list of token Secrets. A token family has at most 32 KiB.
+# The limit for a list of token Secrets. Each contains a token family of at most 32 KiB.
 _MAX_LIST_BYTES = 2**20
 
 

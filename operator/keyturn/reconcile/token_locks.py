@@ -14,7 +14,7 @@ from keyturn.core.lru import LruDict
 from keyturn.core.token_family import Intent, TokenFamily
 
 _MAX_INTENTS, _MAX_SEARCHED = 10_000, 10_000
-# For each source. There should be only one, but anyone who may write Secrets can create more.
+# The limit for each source. There should be only one, but anyone who may write Secrets can create more.
 MAX_TOKEN_SECRETS = 16
 
 
