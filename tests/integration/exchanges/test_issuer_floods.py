@@ -106,6 +106,31 @@ async def test_bodies_are_decoded_one_at_a_time() -> None:
     assert peak < 16 * 2**20
 
 
+async def test_response_is_decoded_before_those_of_a_busy_namespace() -> None:
+    """Decoding this object takes 15 ms."""
+    slow = b'{"a": NaN, "b": [' + b"{}, " * 16_000 + b"0]}"
+    ended, all_sent = list[str](), asyncio.Barrier(17)
+
+    async def send_object(request: server.Request) -> server.Response:
+        await all_sent.wait()
+        if b"busy" in await request.read():
+            return server.Response(body=slow)
+        await asyncio.sleep(0.1)
+        return server.Response(body=b"{}")
+
+    async def post(namespace: str) -> None:
+        request = client.prepare(Form(issuer.url(), [("sent-by", namespace)], {}, TRUSTED, namespace=namespace))
+        await client.post("oauthToken", request, Transmission())
+        ended.append(namespace)
+
+    client = issuer_client()
+    async with served(send_object) as issuer, asyncio.TaskGroup() as tasks:
+        for namespace in ("busy",) * 16 + ("idle",):
+            tasks.create_task(post(namespace))
+
+    assert ended.index("idle") < 12
+
+
 async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Emulator) -> None:
     token_request, values = refresh_request(emulator), PipelineValues(Token("planted"))
     secrets = {"client": CLIENT_SECRET, "ca": CERTIFICATE.ca * 40}
