@@ -106,7 +106,8 @@ async def test_bodies_are_decoded_one_at_a_time() -> None:
     assert peak < 16 * 2**20
 
 
-async def test_response_is_decoded_before_those_of_a_busy_namespace() -> None:
+@cases("body", {"small": b"{}", "large": b"{}" + b" " * 10_000})
+async def test_response_is_decoded_before_those_of_a_busy_namespace(body: bytes) -> None:
     """Decoding this object takes 15 ms."""
     slow = b'{"a": NaN, "b": [' + b"{}, " * 16_000 + b"0]}"
     ended, all_sent = list[str](), asyncio.Barrier(17)
@@ -116,7 +117,7 @@ async def test_response_is_decoded_before_those_of_a_busy_namespace() -> None:
         if b"busy" in await request.read():
             return server.Response(body=slow)
         await asyncio.sleep(0.1)
-        return server.Response(body=b"{}")
+        return server.Response(body=body)
 
     async def post(namespace: str) -> None:
         request = client.prepare(Form(issuer.url(), [("sent-by", namespace)], {}, TRUSTED, namespace=namespace))
