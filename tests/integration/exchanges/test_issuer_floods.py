@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import ssl
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import web as server
@@ -12,6 +14,7 @@ from aiohttp import web as server
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.issuer_http import Form
 from keyturn.exchanges.issuer_sockets import MAX_RECEIVED_BYTES
 from keyturn.exchanges.registry import prepare
@@ -104,30 +107,31 @@ async def test_bodies_are_decoded_one_at_a_time() -> None:
     assert peak < 16 * 2**20
 
 
-@cases("body", {"small": b"{}", "large": b"{}" + b" " * 10_000})
-async def test_response_is_decoded_before_those_of_a_busy_namespace(body: bytes) -> None:
-    """Decoding this object takes 15 ms."""
-    slow = b'{"a": NaN, "b": [' + b"{}, " * 16_000 + b"0]}"
-    ended, all_sent = list[str](), asyncio.Barrier(17)
+class RecordingLimiter(CpuLimiter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.namespaces = list[str]()
 
-    async def send_object(request: server.Request) -> server.Response:
-        await all_sent.wait()
-        if b"busy" in await request.read():
-            return server.Response(body=slow)
-        await asyncio.sleep(0.1)
-        return server.Response(body=body)
+    async def run(self, namespace: str, compute: Callable[[], Any]) -> Any:
+        self.namespaces.append(namespace)
+        return await super().run(namespace, compute)
 
-    async def post(namespace: str) -> None:
-        request = client.prepare(Form(issuer.url(), [("sent-by", namespace)], {}, TRUSTED, namespace=namespace))
-        await client.post("oauthToken", request, Transmission())
-        ended.append(namespace)
+
+@cases("length, namespaces", {"usual": (8 * 1024, []), "large": (8 * 1024 + 1, ["billing"])})
+async def test_large_response_is_decoded_by_the_cpu_limiter(length: int, namespaces: list[str]) -> None:
+    """In a thread of low priority, a token would be lost if other threads kept the processor busy."""
+
+    async def send_object(_: server.Request) -> server.Response:
+        return server.Response(body=b'{"a": "b"}'.ljust(length))
 
     client = issuer_client()
-    async with served(send_object) as issuer, asyncio.TaskGroup() as tasks:
-        for namespace in ("busy",) * 16 + ("idle",):
-            tasks.create_task(post(namespace))
+    client.cpu_limiter = limiter = RecordingLimiter()
+    async with served(send_object) as issuer:
+        request = client.prepare(Form(issuer.url(), [], {}, TRUSTED, namespace="billing"))
+        response = await client.post("oauthToken", request, Transmission())
 
-    assert ended.index("idle") < 12
+    assert response.members == {"a": "b"}
+    assert limiter.namespaces == namespaces
 
 
 async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Emulator) -> None:
