@@ -79,12 +79,23 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
             consumed=consumed[-_MAX_FINGERPRINTS:],
         )
 
+    def with_token_in_source(self, fingerprint: str) -> "TokenFamily":
+        """Return the family with a consumed token that somebody copied into the source, so that it is never forgotten.
+
+        After 100 more tokens it would count as one that Keyturn has not seen.
+        """
+        if fingerprint in self.initial_tokens or fingerprint not in self.consumed:
+            return self
+        # At the front, because the last one identifies the source.
+        initial_tokens = (fingerprint, *self.initial_tokens[1 - _MAX_FINGERPRINTS :])
+        return msgspec.structs.replace(self, initial_tokens=initial_tokens)
+
     def rotated(self, fingerprint: str, expires: datetime | None = None) -> "TokenFamily":
-        """Return the family, without an intent, after the issuer returned a token: a new one or the live one again.
+        """Return the family, without an intent, after the issuer returned a token: a new one or an earlier one again.
 
         An empty fingerprint means that the issuer returned none and that the live one cannot be used a second time.
         """
-        consumed = self.consumed
+        consumed = tuple(earlier for earlier in self.consumed if earlier != fingerprint)
         if self.live and fingerprint != self.live:
             consumed = (*consumed, self.live)[-_MAX_FINGERPRINTS:]
         return TokenFamily(
@@ -161,7 +172,9 @@ def read_family(annotation: str) -> TokenFamily | None:
 
 def is_superseded(ours: TokenFamily, stored: TokenFamily) -> bool:
     """Whether `stored` is newer than `ours`: it lists our live token, or the one before it, as consumed."""
-    return stored.live != ours.live and not {ours.live, *ours.consumed[-1:]}.isdisjoint(stored.consumed)
+    latest = {ours.live, *ours.consumed[-1:]}
+    # An issuer may return an earlier token again, which an older family lists as consumed, too.
+    return stored.live not in latest and not latest.isdisjoint(stored.consumed)
 
 
 def token_fingerprint(token: str, namespace: str, secret: str) -> str:
@@ -206,6 +219,7 @@ def live_token(
         stored = replace(stored, family=family)
     if stored.is_consumed and not stored.value:
         return stored
+    family = family.with_token_in_source(source_fingerprint)
     return _require_live(stored, family, fingerprint(stored.value), secret)
 
 
