@@ -17,6 +17,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
 from keyturn.core.errors import RefusedError
+from keyturn.core.pipeline_values import unquoted
 from keyturn.core.token_times import jwt_times
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
@@ -204,7 +205,12 @@ def live_token(
         family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
         return replace(stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False)
     family = _require_same_source(stored, source_id, secret)
+    if not family.has_seen(fingerprint(stored.value)):
+        # A person may have stored it with a newline.
+        stored = replace(stored, value=unquoted(stored.value))
     if not family.has_seen(source_fingerprint):
+        if stored.value not in ("", source_token):
+            _require_own_family(family, fingerprint(stored.value), secret)
         renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
         return replace(stored, value=source_token, family=renewed, previous="")
     if family.source_id != source_id:
@@ -233,6 +239,17 @@ def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> To
     else:
         return stored.family
     raise RefusedError("TargetConflict", f"Secret {secret} {problem}: {advice}")
+
+
+def _require_own_family(family: TokenFamily, fingerprint: str, secret: str) -> None:
+    """Refuse a copy of another token Secret: its family recognizes no token, not even a consumed one in the source."""
+    if not family.has_seen(fingerprint):
+        raise RefusedError(
+            "TargetConflict",
+            f"Secret {secret} contains a token that is not in its token family, as if it was copied from another"
+            " namespace or name, and the token in the source may be consumed: restore the Secret under its former name,"
+            " or store its token in the source",
+        )
 
 
 def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, secret: str) -> StoredToken:

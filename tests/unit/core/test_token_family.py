@@ -227,3 +227,31 @@ def test_consumed_token_that_was_copied_into_the_source_is_never_forgotten() -> 
     assert find("copied", token).value == "token 249"
     assert token.family
     assert token.family.initial_tokens[-1] == readable_fingerprint("first")
+
+
+@pytest.mark.parametrize("value", ["live\n", '"live"'])
+def test_token_that_a_person_stored_with_other_characters_is_live(value: str) -> None:
+    assert find("first", stored(value, family("first"))) == stored("live", family("first"))
+
+
+def test_consumed_token_with_a_newline_is_refused() -> None:
+    with pytest.raises(RefusedError) as refused:
+        find("first", stored("consumed\n", family("first", "consumed")))
+    assert refused.value.reason == "StaleTokenRestored"
+
+
+def test_white_space_of_an_issued_token_is_kept() -> None:
+    assert find("first", stored("live\n", family("first", live="live\n"))).value == "live\n"
+
+
+def test_copy_of_another_token_secret_is_refused_until_its_token_is_in_the_source() -> None:
+    """Fingerprints depend on the namespace and the name, so a consumed token in the source is not recognized."""
+    copied = stored("live", family("first", live="live under the former name"))
+    with pytest.raises(RefusedError, match="copied from another namespace or name") as refused:
+        find("consumed", copied)
+    found = find("live", copied)
+
+    assert refused.value.reason == "TargetConflict"
+    assert found.value == "live"
+    assert found.family
+    assert found.family.live == readable_fingerprint("live")
