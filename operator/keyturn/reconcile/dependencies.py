@@ -165,14 +165,14 @@ class TokenLocks:
             if not source_ids:
                 del self._source_ids[namespace]
 
-    def other_token_secrets(self, request: Request) -> list[str]:
-        """Return the names of at most 16 other token Secrets with the source of the request."""
+    def other_token_secrets(self, request: Request, *, of_any_source: bool) -> list[str]:
+        """Return the names of at most 16 other token Secrets, first those with the source of the request."""
         (namespace, own), consumption = token_secret_name(request), request.spec.consumption
         if consumption is None:
             return []
-        source_ids = self._source_ids.get(namespace, {})
-        names = [name for name, other in source_ids.items() if other == consumption.source_id and name != own]
-        return names[:MAX_TOKEN_SECRETS]
+        source_ids, ours = self._source_ids.get(namespace, {}), consumption.source_id
+        names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
+        return sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:

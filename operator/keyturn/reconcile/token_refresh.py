@@ -72,15 +72,19 @@ async def consume(
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Raise RefusedError (TargetConflict) if the token in the source was already used with another token Secret.
 
-    This is the case if source.token.saveTo was changed after the issuer had replaced the token.
+    This is the case if source.token.saveTo was changed, or the source was renamed, after the issuer had replaced the
+    token. A token Secret that exists belongs to its source.
     """
-    if stored.issued_token is not None or stored.is_consumed:
+    consumption = request.spec.consumption
+    if stored.issued_token is not None or stored.is_consumed or consumption is None:
         return
     namespace, _ = token_secret_name(request)
-    for name in deps.token_locks.other_token_secrets(request):
+    # Two issuers may accept the same assertion, but a refresh token belongs to one of them.
+    of_any_source = not stored.uid and not consumption.is_single_use
+    for name in deps.token_locks.other_token_secrets(request, of_any_source=of_any_source):
         family = await deps.tokens.read_family(request, name)
         if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
-            raise already_used(name)
+            raise already_used(name, is_same_source=family.source_id == consumption.source_id)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:

@@ -67,7 +67,7 @@ def test_rotation_consumes_all_tokens_but_the_returned_one(token: str, consumed:
     assert rotated.intent is None
 
 
-def test_older_family_does_not_supersede_an_earlier_token_that_the_issuer_returned_again() -> None:
+def test_older_family_does_not_supersede_a_token_that_was_returned_again() -> None:
     older = family("first", live="second")
 
     assert not is_superseded(older.rotated(readable_fingerprint("first")), older)
@@ -146,9 +146,9 @@ def test_empty_secret_with_consent_starts_a_family() -> None:
 @pytest.mark.parametrize("source_token", ["first", "consumed", "live"])
 def test_source_token_that_was_seen_is_ignored(source_token: str) -> None:
     known = family("first", "consumed")
-    found = find(source_token, stored("live", known))
+    chosen = find(source_token, stored("live", known))
 
-    assert found == stored("live", known.with_token_in_source(readable_fingerprint(source_token)))
+    assert chosen == stored("live", known.with_token_in_source(readable_fingerprint(source_token)))
 
 
 @pytest.mark.parametrize("value", ["live", "consumed"])
@@ -244,14 +244,14 @@ def test_white_space_of_an_issued_token_is_kept() -> None:
     assert find("first", stored("live\n", family("first", live="live\n"))).value == "live\n"
 
 
-def test_copy_of_another_token_secret_is_refused_until_its_token_is_in_the_source() -> None:
+def test_copy_is_refused_until_its_token_is_in_the_source() -> None:
     """Fingerprints depend on the namespace and the name, so a consumed token in the source is not recognized."""
     copied = stored("live", family("first", live="live under the former name"))
     with pytest.raises(RefusedError, match="copied from another namespace or name") as refused:
         find("consumed", copied)
-    found = find("live", copied)
+    chosen = find("live", copied)
 
     assert refused.value.reason == "TargetConflict"
-    assert found.value == "live"
-    assert found.family
-    assert found.family.live == readable_fingerprint("live")
+    assert chosen.value == "live"
+    assert chosen.family
+    assert chosen.family.live == readable_fingerprint("live")
