@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -165,14 +165,9 @@ class TokenLocks:
             if not source_ids:
                 del self._source_ids[namespace]
 
-    def other_token_secrets(self, request: Request, *, of_any_source: bool) -> list[str]:
-        """Return the names of at most 16 other token Secrets, first those with the source of the request."""
-        (namespace, own), consumption = token_secret_name(request), request.spec.consumption
-        if consumption is None:
-            return []
-        source_ids, ours = self._source_ids.get(namespace, {}), consumption.source_id
-        names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
-        return sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
+    def source_ids(self, namespace: str) -> Mapping[str, str]:
+        """Return the source of each token Secret in a namespace, by the names of the token Secrets."""
+        return self._source_ids.get(namespace, {})
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:

@@ -24,7 +24,7 @@ from keyturn.core.renewal_time import INTENT_SECONDS
 from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, already_used, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
-from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.dependencies import MAX_TOKEN_SECRETS, Dependencies, token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
@@ -78,13 +78,18 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     consumption = request.spec.consumption
     if stored.issued_token is not None or stored.is_consumed or consumption is None:
         return
-    namespace, _ = token_secret_name(request)
+    (namespace, own), source = token_secret_name(request), consumption.ref.name
+    source_ids, ours = deps.token_locks.source_ids(namespace), consumption.source_id
+    if other := source_ids.get(source, "").partition(" ")[0]:
+        problem = f"Secret {source} stores the token of source {other}, which two token Secrets must not share"
+        raise RefusedError("TargetConflict", f"{problem}: use that source")
     # Two issuers may accept the same assertion, but a refresh token belongs to one of them.
     of_any_source = not stored.uid and not consumption.is_single_use
-    for name in deps.token_locks.other_token_secrets(request, of_any_source=of_any_source):
+    names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
+    for name in sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]:
         family = await deps.tokens.read_family(request, name)
         if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
-            raise already_used(name, is_same_source=family.source_id == consumption.source_id)
+            raise already_used(name, is_same_source=family.source_id == ours)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:

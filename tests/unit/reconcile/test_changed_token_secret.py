@@ -115,9 +115,9 @@ async def test_changed_token_secret_gets_the_token_of_a_new_sign_in() -> None:
     assert env.aws.issuer.reuses == 0
 
 
-def renamed() -> Request:
+def renamed(name: str = "renamed") -> Request:
     """Return a request whose source Secret has another name."""
-    return rotating(source={"token": {"secretKeyRef": {"name": "renamed", "key": "license_token"}}})
+    return rotating(source={"token": {"secretKeyRef": {"name": name, "key": "license_token"}}})
 
 
 async def test_renamed_source_sends_no_consumed_token() -> None:
@@ -138,6 +138,17 @@ async def test_other_source_with_another_token_is_used() -> None:
     env.secrets.put("renamed", data={"license_token": env.aws.issuer.sign_in()})
 
     assert (await env.reconcile(renamed())).failure is None
+
+
+async def test_token_secret_is_no_source() -> None:
+    env = await rotated()
+    failure = (await env.reconcile(renamed("license-keyturn"))).failure
+    assert failure
+    assert failure.error.reason == "TargetConflict"
+    assert failure.error.message.endswith(": use that source")
+
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
 
 
 async def test_deleted_token_secret_prevents_no_use() -> None:
