@@ -249,7 +249,7 @@ def _require_own_family(family: TokenFamily, fingerprint: str, secret: str) -> N
             "TargetConflict",
             f"Secret {secret} contains a token that is not in its token family, as if it was copied from another"
             " namespace or name, and the token in the source may be consumed: restore the Secret under its former name,"
-            " or store its token in the source",
+            " or delete it (kubectl keyturn forget) and sign in again (kubectl keyturn login)",
         )
 
 
