@@ -183,16 +183,6 @@ def token_fingerprint(token: str, namespace: str, secret: str) -> str:
     return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def already_used(secret: str, *, is_same_source: bool = True) -> RefusedError:
-    """Return the error for a token in the source that another token Secret shows to be used."""
-    advice = f"set source.token.saveTo.secretName to {secret}" if is_same_source else "store that one in the source"
-    return RefusedError(
-        "TargetConflict",
-        f"the token in the source was already used, and Secret {secret} contains the token that replaced it: {advice},"
-        " or sign in again (kubectl keyturn login)",
-    )
-
-
 def live_token(
     source_token: str, stored: StoredToken | None, fingerprint: Callable[[str], str], source_id: str, secret: str
 ) -> StoredToken:
