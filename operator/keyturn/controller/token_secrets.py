@@ -13,7 +13,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
-from keyturn.controller.response_body import UnreadableBodyError, is_empty, select
+from keyturn.controller.response_body import ONE, UnreadableBodyError, is_empty, select
 from keyturn.controller.secret_watch import read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
@@ -49,7 +49,7 @@ class TokenSecrets:
 
     async def read_family(self, request: Request, name: str) -> TokenFamily | None:
         """Read the token family of another Secret in the namespace."""
-        response = await self._api.request("GET", secrets_path(request.namespace, name))
+        response = await self._api.request("GET", secrets_path(request.namespace, name), accept=ONE)
         if not response.is_found:
             return None
         if response.is_error:

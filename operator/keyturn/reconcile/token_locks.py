@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
@@ -76,14 +76,9 @@ class TokenLocks:
             if not source_ids:
                 del self._source_ids[namespace]
 
-    def other_token_secrets(self, request: Request) -> list[str]:
-        """Return the names of at most 16 other token Secrets with the source of the request."""
-        (namespace, own), consumption = token_secret_name(request), request.spec.consumption
-        if consumption is None:
-            return []
-        source_ids = self._source_ids.get(namespace, {})
-        names = [name for name, other in source_ids.items() if other == consumption.source_id and name != own]
-        return names[:MAX_TOKEN_SECRETS]
+    def source_ids(self, namespace: str) -> Mapping[str, str]:
+        """Return the source of each token Secret in a namespace, by the names of the token Secrets."""
+        return self._source_ids.get(namespace, {})
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:
