@@ -1,6 +1,7 @@
 """Process setup and exit: random numbers, logging, signals and exit codes."""
 
 import asyncio
+import atexit
 import gc
 import logging
 import os
@@ -120,7 +121,8 @@ def fail(message: str) -> NoReturn:
 
 def exit_immediately(code: int) -> NoReturn:
     """Exit without waiting for threads: calls to AWS that hang would delay a normal exit by up to half a minute."""
-    logging.shutdown()
+    # Closes the log, and removes the file that the Kubernetes client has created for the client key of a kubeconfig.
+    atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would skip them
     # None if the process was started with a closed stdout.
     if sys.stdout:
         sys.stdout.flush()
