@@ -171,12 +171,14 @@ class Operator:
         return StatusWriter(api, self._now, self._instance, self._settings.docs.troubleshooting_url)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
-        """From now on, call `stop` at each signal, after logging what delays the end of the process."""
+        """From now on, call `stop` at the first signal of the process, and log at each what delays its end."""
 
         def handle() -> None:
-            self._is_stopping = True
             self._pending_tokens.log()
-            stop()
+            # A second cancellation would interrupt the release of the Lease.
+            if not self._is_stopping:
+                self._is_stopping = True
+                stop()
 
         self._handle_signals(handle)
 
