@@ -1,7 +1,9 @@
-"""A dictionary of limited size, for keys that users choose."""
+"""Dictionaries of limited size, for keys that users choose."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Generic, TypeVar
+
+from keyturn.api.base import NamespacedName
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -35,3 +37,14 @@ class LruDict(Generic[Key, Value]):
     def remove(self, key: Key) -> None:
         """Remove a key, if it exists."""
         self._entries.pop(key, None)
+
+
+def put_fairly(entries: dict[NamespacedName, Value], name: NamespacedName, value: Value, max_entries: int) -> None:
+    """Set the value of an object. If there are too many, the oldest of the namespace that has most of them is dropped.
+
+    So a tenant can fill the dictionary, but not drop what belongs to other namespaces.
+    """
+    entries[name] = value
+    if len(entries) > max_entries:
+        [(largest, _)] = Counter(namespace for namespace, _ in entries).most_common(1)
+        del entries[next(key for key in entries if key[0] == largest)]

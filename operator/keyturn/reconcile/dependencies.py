@@ -4,7 +4,6 @@ import asyncio
 import functools
 import logging
 import math
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractContextManager,
@@ -24,6 +23,7 @@ from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
+from keyturn.core.lru import put_fairly
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
@@ -37,7 +37,7 @@ from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
 
-_MAX_INTENTS = 10_000
+_MAX_REMEMBERED = 10_000  # intents, and the sources of token Secrets
 _MAX_UNSAVED = 8  # in a namespace
 # For each source. There should be only one, but anyone who may write Secrets can create more.
 MAX_TOKEN_SECRETS = 16
@@ -121,7 +121,7 @@ class TokenLocks:
     is_dead: Callable[[str], bool] = lambda _: False
     _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
-    _source_ids: dict[str, dict[str, str]] = field(default_factory=dict)
+    _source_ids: dict[NamespacedName, str] = field(default_factory=dict)
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
@@ -148,30 +148,29 @@ class TokenLocks:
             return math.inf
         elif seen != intent:
             since = self.monotonic()
-            self._seen[name] = (intent, since)
-            if len(self._seen) > _MAX_INTENTS:
-                # Dropping an intent makes the wait for it longer, so it is one of the namespace that has most of them.
-                [(largest, _)] = Counter(namespace for namespace, _ in self._seen).most_common(1)
-                del self._seen[next(key for key in self._seen if key[0] == largest)]
+            # Dropping an intent makes the wait for it longer.
+            put_fairly(self._seen, name, (intent, since), _MAX_REMEMBERED)
         return self.monotonic() - since if intent else 0
 
     def observe_family(self, namespace: str, name: str, family: TokenFamily | None) -> None:
         """Record the token family that a Secret contains now, including its intent; None if it contains none."""
         self.observe((namespace, name), family.intent if family else None)
         if family:
-            self._source_ids.setdefault(namespace, {})[name] = family.source_id
-        elif source_ids := self._source_ids.get(namespace):
-            source_ids.pop(name, None)
-            if not source_ids:
-                del self._source_ids[namespace]
+            # The watch does not show when a Secret without our label is deleted.
+            put_fairly(self._source_ids, (namespace, name), family.source_id, _MAX_REMEMBERED)
+        else:
+            self._source_ids.pop((namespace, name), None)
 
     def other_token_secrets(self, request: Request) -> list[str]:
         """Return the names of at most 16 other token Secrets with the source of the request."""
         (namespace, own), consumption = token_secret_name(request), request.spec.consumption
         if consumption is None:
             return []
-        source_ids = self._source_ids.get(namespace, {})
-        names = [name for name, other in source_ids.items() if other == consumption.source_id and name != own]
+        names = [
+            name
+            for (place, name), source_id in self._source_ids.items()
+            if place == namespace and source_id == consumption.source_id and name != own
+        ]
         return names[:MAX_TOKEN_SECRETS]
 
 
