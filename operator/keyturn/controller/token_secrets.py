@@ -13,7 +13,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
-from keyturn.controller.response_body import UnreadableBodyError, is_empty, select
+from keyturn.controller.response_body import UnreadableBodyError, has_too_many_fields, is_empty, select
 from keyturn.controller.secret_watch import SecretMeta, read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
@@ -218,6 +218,7 @@ def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
         version=meta["resourceVersion"],
         is_adoptable=is_empty(all_data) and annotations.get(ADOPTABLE_BY) == request.name,
         missing_metadata=_missing_metadata(request, meta),
+        has_too_many_fields=has_too_many_fields(response.body),
     )
 
 

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import TOO_MANY_FIELDS, RefusedError
 from keyturn.core.token_times import jwt_times
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
@@ -112,7 +112,8 @@ class StoredToken:
     `uid` and `version` identify the stored object; they are empty if it does not exist yet. `family` is None if the
     object has no valid annotation and so does not belong to Keyturn; `is_adoptable` if it is empty and its owner lets
     the request use it. `value` is empty once a single-use credential was consumed without a token in return.
-    `missing_metadata` are the labels and annotations to add with the next write.
+    `missing_metadata` are the labels and annotations to add with the next write. `has_too_many_fields` is as in
+    TargetSecret.
     """
 
     value: str = field(repr=False)
@@ -122,6 +123,7 @@ class StoredToken:
     version: str = ""
     is_adoptable: bool = False
     missing_metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    has_too_many_fields: bool = False
 
     @property
     def is_consumed(self) -> bool:
@@ -186,6 +188,8 @@ def live_token(
     A token in the source that the family has seen is ignored: GitOps may have restored it. Raises RefusedError:
     StaleTokenRestored if the token Secret contains a consumed token, TargetConflict if it belongs to something else.
     """
+    if stored and stored.has_too_many_fields:
+        raise RefusedError("TargetConflict", f"Secret {secret} {TOO_MANY_FIELDS}: remove what Keyturn has not written")
     source_fingerprint = fingerprint(source_token)
     if stored is None or stored.is_adoptable:
         family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
