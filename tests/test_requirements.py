@@ -31,3 +31,11 @@ def test_executable_uses_the_versions_that_are_tested() -> None:
 
     assert {"click", "msgspec", "pyyaml"} <= run.keys() & executable.keys()
     assert all(executable[name] == run[name] for name in run.keys() & executable.keys())
+
+
+def test_base_image_is_pinned_by_its_digest() -> None:
+    """Otherwise, the same commit could become another image later."""
+    lines = re.findall(r"^FROM (\S+) AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    [base] = {image for image, _ in lines} - {stage for _, stage in lines}
+
+    assert re.fullmatch(r"python:\S+@sha256:[0-9a-f]{64}", base)

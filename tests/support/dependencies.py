@@ -23,8 +23,9 @@ from keyturn.core.token_family import StoredToken
 from keyturn.exchanges.context import OnRead
 from keyturn.exchanges.transmission import Send, Transmission
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, PendingTokens, Prepare, TokenLocks
+from keyturn.reconcile.dependencies import Dependencies, PendingTokens, Prepare
 from keyturn.reconcile.reconciler import Reconciled, reconcile
+from keyturn.reconcile.token_locks import TokenLocks
 from tests.support.cluster_secrets import ClusterSecrets, ObservedStore
 from tests.support.rotation import Checkpoint, RotatingIssuer, no_checkpoint
 

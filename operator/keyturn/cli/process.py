@@ -16,7 +16,7 @@ from keyturn.cli.terminal import printable
 
 Result = TypeVar("Result")
 rand = random.random
-# Without those that report a fault of the process itself, such as SIGSEGV. Python ignores SIGPIPE and SIGXFSZ.
+# All except those that report a fault of the process itself, such as SIGSEGV. Python ignores SIGPIPE and SIGXFSZ.
 _OTHER_ENDING_SIGNALS = {
     *("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM"),
     *("SIGPROF", "SIGIO", "SIGPWR", "SIGXCPU", "SIGSTKFLT"),

@@ -45,7 +45,8 @@ from keyturn.core.proxies import NO_PROXIES, Proxies, parse_proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, Workers, build_dependencies
+from keyturn.reconcile.dependencies import PendingTokens, Stores, Workers, build_dependencies
+from keyturn.reconcile.token_locks import TokenLocks
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _log = logging.getLogger(__name__)

@@ -14,32 +14,24 @@ from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import UnreadableBodyError, has_too_many_fields, is_empty, select
-from keyturn.controller.secret_watch import SecretMeta, read_item
+from keyturn.controller.secret_watch import read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
-from keyturn.core.token_family import (
-    TOKEN_FAMILY_ANNOTATION,
-    StoredToken,
-    TokenFamily,
-    already_used,
-    is_superseded,
-    read_family,
-    token_fingerprint,
-)
-from keyturn.reconcile.dependencies import MAX_TOKEN_SECRETS, token_secret_name
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, TokenFamily, is_superseded, read_family
+from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
 # Differs from any token, so that the dry run detects an immutable Secret or a policy that refuses changes.
 _DRY_RUN_VALUE = "dry-run"
-# Of a list of token Secrets. A token family has at most 32 KiB.
+# The limit for a list of token Secrets. Each contains a token family of at most 32 KiB.
 _MAX_LIST_BYTES = 2**20
 
 
 class TokenSecrets:
     """The TokenStore in a cluster. Token Secrets have no owner reference: the token outlives its TokenRequests.
 
-    With `may_list`, it finds the other token Secrets of a source even if the watch does not show them.
+    Without `may_list`, `find_families` finds nothing.
     """
 
     def __init__(self, api: ApiClient, *, may_list: bool = True) -> None:
@@ -65,26 +57,24 @@ class TokenSecrets:
         annotations = (response.body.get("metadata") or {}).get("annotations") or {}
         return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
 
-    async def create(self, request: Request, token: StoredToken) -> StoredToken:
-        """Create the token Secret, unless another one shows that the token was already used.
-
-        The watch does not show a Secret whose label another program has replaced.
-        """
-        for meta in await self._others(request) if self._may_list else ():
-            family = read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
-            if family and family.has_used(token_fingerprint(token.value, request.namespace, meta.name)):
-                raise already_used(meta.name)
-        return await self._create(request, token, _body(request, token, token.value))
-
-    async def _others(self, request: Request) -> list[SecretMeta]:
-        """Return the metadata of at most 16 token Secrets of the same source."""
+    async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:
+        """List the Secrets with the label token-of for this source; at most 16."""
+        if not self._may_list:
+            return {}
         query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(MAX_TOKEN_SECRETS)}
         try:
             page = await self._api.list_page(secrets_path(request.namespace), query, _MAX_LIST_BYTES)
-            return [read_item(item) for item in page.items] if page else []
+            secrets = [read_item(item) for item in page.items] if page else []
         except (UnreadableBodyError, msgspec.DecodeError, RecursionError):
             problem = f"the metadata of the Secrets with the label {TOKEN_OF} are too large"
             raise UnavailableError("Unavailable", problem) from None
+        families = {meta.name: read_family(meta.annotations.get(TOKEN_FAMILY_ANNOTATION, "")) for meta in secrets}
+        own = token_secret_name(request)[1]
+        return {name: family for name, family in families.items() if family and name != own}
+
+    async def create(self, request: Request, token: StoredToken) -> StoredToken:
+        """Create the token Secret."""
+        return await self._create(request, token, _body(request, token, token.value))
 
     async def update(self, request: Request, token: StoredToken, *, dry_run: bool = False) -> StoredToken:
         """Patch data and token family in one request."""

@@ -104,6 +104,11 @@ class TargetSecret:
     has_too_many_fields: bool = False
     unverified: Issuance | None = None
 
+    @property
+    def is_suitable(self) -> bool:
+        """Whether a Secret like this one can be written for each renewal."""
+        return not (self.immutable or self.has_too_many_fields)
+
 
 def field_manager(uid: str) -> str:
     """Return the field manager of a request. Each has its own, so that no request owns the fields of another."""

@@ -19,6 +19,9 @@ class LruDict(Generic[Key, Value]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._entries
+
     def get(self, key: Key) -> Value | None:
         """Return the value of a key, which counts as a use; None if there is none."""
         if key not in self._entries:

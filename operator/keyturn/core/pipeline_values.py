@@ -210,7 +210,7 @@ def with_new_tokens(
     except Exception as bug:
         if refresh_token is None:
             raise
-        return replace(values, refresh_token=refresh_token, refresh_expires_at=None, access_token=None, error=bug)
+        return replace(values, refresh_token=refresh_token, error=bug)
 
 
 def unwrap(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:

@@ -171,15 +171,6 @@ def token_fingerprint(token: str, namespace: str, secret: str) -> str:
     return hmac.new(f"{namespace}/{secret}".encode(), token.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def already_used(secret: str) -> RefusedError:
-    """Return the error for a token in the source that another token Secret shows to be used."""
-    return RefusedError(
-        "TargetConflict",
-        f"the token in the source was already used, and Secret {secret} contains the token that replaced it: set"
-        f" source.token.saveTo.secretName to {secret}, or sign in again (kubectl keyturn login)",
-    )
-
-
 def live_token(
     source_token: str, stored: StoredToken | None, fingerprint: Callable[[str], str], source_id: str, secret: str
 ) -> StoredToken:

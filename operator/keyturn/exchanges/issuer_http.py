@@ -342,7 +342,8 @@ async def _read_object(response: aiohttp.ClientResponse, decoding: threading.Loc
     # Not response.content_type: aiohttp also parses the parameters, which takes 20 s for 64 KiB of semicolons.
     content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     # One at a time. Decoding takes up to 20 ms and 5 MiB, and an issuer could release the responses to all threads at
-    # once, which would leave little time to the event loop of the process.
+    # once, which would leave little time to the event loop of the process. The lock of IssuerThreads is not sufficient:
+    # threads wait for it only briefly, because a handshake may hold it, and then all of them would decode at once.
     with decoding:
         members = decode_response(body)
         if members is None and interruption is None and (content_type == _FORM or b"access_token=" in body):

@@ -13,7 +13,7 @@ from keyturn.core.settings import IssuerSettings
 _HANDSHAKE_BYTES = 32 * 1024
 # The largest body, and twice as much for TLS, headers and the encoding of the body.
 MAX_RECEIVED_BYTES = 192 * 1024
-# At a time, so that no piece of a response takes long to parse.
+# The most that is received at a time, so that no piece of a response takes long to parse.
 _PIECE_BYTES = 8 * 1024
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # The instance metadata services of AWS, Azure, Alibaba, Oracle and Google: never allowed, even by the settings.

@@ -55,11 +55,14 @@ class IssuerThreads:
 
 
 class _Selector(DefaultSelector):
-    """Lets only one event loop continue at a time, of those that have taken much CPU time.
+    """Of the event loops that have taken much CPU time, lets only one continue at a time.
 
     An issuer can make each byte of a response expensive, for example with chunks of one byte, and release the responses
-    to all threads at once. If they competed for Python's lock, the event loop of the process would rarely get it. A
-    handshake can take longer than _LONGEST_WAIT_SECONDS, but without this lock.
+    to all threads at once. If they competed for Python's global lock, the event loop of the process would rarely get
+    it. Requests that take little CPU time never wait.
+
+    If the thread that may continue is in a TLS handshake for longer than _LONGEST_WAIT_SECONDS, the others continue,
+    too: OpenSSL releases the global lock during a handshake.
     """
 
     def __init__(self, one_at_a_time: threading.Lock) -> None:
@@ -101,7 +104,7 @@ class _Loop(asyncio.SelectorEventLoop):
             await asyncio.sleep(0.001)
 
     async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
-        # A name server may take long to respond.
+        # Others may continue meanwhile, because a name server may take long to respond.
         self._open.unlock()
         numbers: Counter[int] = Counter()
         kept = []

@@ -3,12 +3,9 @@
 import asyncio
 import functools
 import logging
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import (
     AbstractContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
     closing,
     contextmanager,
     nullcontext,
@@ -17,18 +14,15 @@ from contextlib import (
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
-from weakref import WeakValueDictionary
 
-from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.token_request import Request
 from keyturn.core.issuance import Issuance, TargetSecret
-from keyturn.core.lru import put_fairly
 from keyturn.core.pipeline_values import PipelineValues, SourceValues
 from keyturn.core.proxies import Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
-from keyturn.core.token_family import Intent, StoredToken, TokenFamily
+from keyturn.core.token_family import StoredToken, TokenFamily
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.context import ExchangeContext, MakeToken, OnRead, ReadValue
 from keyturn.exchanges.issuer_http import IssuerClient
@@ -36,11 +30,9 @@ from keyturn.exchanges.memory_limiter import MemoryLimiter
 from keyturn.exchanges.registry import prepare, reserve
 from keyturn.exchanges.transmission import Send
 from keyturn.metrics import Metrics
+from keyturn.reconcile.token_locks import TokenLocks
 
-_MAX_REMEMBERED = 10_000  # intents, and the sources of token Secrets
 _MAX_UNSAVED = 8  # in a namespace
-# For each source. There should be only one, but anyone who may write Secrets can create more.
-MAX_TOKEN_SECRETS = 16
 _POLL_SECONDS = 1.0
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -80,6 +72,12 @@ class TokenStore(Protocol):
     async def read_family(self, request: Request, name: str) -> TokenFamily | None:
         """Read the token family of another token Secret in the namespace; None if it has none or does not exist."""
 
+    async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:
+        """Find the token families in other token Secrets of the source, by their names, without the watch.
+
+        The watch does not show a token Secret whose label another program has replaced.
+        """
+
     async def create(self, request: Request, stored: StoredToken) -> StoredToken:
         """Create the token Secret. Raises UnavailableError if it already exists."""
 
@@ -107,83 +105,6 @@ class Prepare(Protocol):
     async def __call__(
         self, request: Request, step: StepSpec, values: PipelineValues, /, *, on_read: OnRead = ...
     ) -> Send: ...
-
-
-@dataclass(slots=True)
-class TokenLocks:
-    """The locks of sources and token Secrets, and what this process has observed in the token Secrets.
-
-    It observes for how long each intent has been unchanged, and to which source each token Secret belongs. `is_dead`
-    returns True if the holder of an intent has certainly terminated, so that no wait is needed.
-    """
-
-    monotonic: Callable[[], float]
-    is_dead: Callable[[str], bool] = lambda _: False
-    _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
-    _source_ids: dict[NamespacedName, str] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def acquire(self, request: Request) -> AsyncIterator[None]:
-        """Wait for the locks of source and token Secret. A request that consumes no token needs none."""
-        async with AsyncExitStack() as stack:
-            for name in _lock_names(request):
-                await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
-            yield
-
-    def is_taken(self, request: Request) -> bool:
-        """Whether another request is consuming the token of the same source."""
-        locks = [self._locks.get(name) for name in _lock_names(request)]
-        return any(lock is not None and lock.locked() for lock in locks)
-
-    def observe(self, name: NamespacedName, intent: Intent | None) -> float:
-        """Record the intent that a token Secret contains now, and return how many seconds it has been unchanged.
-
-        The result is infinite if the holder of the intent has terminated.
-        """
-        seen, since = self._seen.get(name, (None, 0.0))
-        if intent is None:
-            self._seen.pop(name, None)
-        elif self.is_dead(intent.holder):
-            return math.inf
-        elif seen != intent:
-            since = self.monotonic()
-            # Dropping an intent makes the wait for it longer.
-            put_fairly(self._seen, name, (intent, since), _MAX_REMEMBERED)
-        return self.monotonic() - since if intent else 0
-
-    def observe_family(self, namespace: str, name: str, family: TokenFamily | None) -> None:
-        """Record the token family that a Secret contains now, including its intent; None if it contains none."""
-        self.observe((namespace, name), family.intent if family else None)
-        if family:
-            # The watch does not show when a Secret without our label is deleted.
-            put_fairly(self._source_ids, (namespace, name), family.source_id, _MAX_REMEMBERED)
-        else:
-            self._source_ids.pop((namespace, name), None)
-
-    def other_token_secrets(self, request: Request) -> list[str]:
-        """Return the names of at most 16 other token Secrets with the source of the request."""
-        (namespace, own), consumption = token_secret_name(request), request.spec.consumption
-        if consumption is None:
-            return []
-        names = [
-            name
-            for (place, name), source_id in self._source_ids.items()
-            if place == namespace and source_id == consumption.source_id and name != own
-        ]
-        return names[:MAX_TOKEN_SECRETS]
-
-
-def _lock_names(request: Request) -> list[tuple[str, ...]]:
-    """Return the names of the locks, in the order in which they must be acquired to avoid a deadlock."""
-    consumption = request.spec.consumption
-    return [(request.namespace, "source", consumption.source_id), token_secret_name(request)] if consumption else []
-
-
-def token_secret_name(request: Request) -> NamespacedName:
-    """Return namespace and name of the token Secret."""
-    consumption = request.spec.consumption
-    return request.namespace, consumption.secret if consumption else ""
 
 
 class PendingTokens:

@@ -10,7 +10,7 @@ from keyturn.reconcile.dependencies import Dependencies
 _log = logging.getLogger(__name__)
 
 
-async def read_target(deps: Dependencies, request: Request) -> TargetSecret | None:
+async def read_and_disown(deps: Dependencies, request: Request) -> TargetSecret | None:
     """Return the target. If the request retains it, the owner reference is removed at once.
 
     Otherwise the Secret of a request that is suspended, fails or waits would be deleted with it. If the removal fails,

@@ -41,7 +41,7 @@ from keyturn.core.status import Event, Outcome, after_bug, events, invalid, repo
 from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.memory_limiter import LARGE_BYTES
 from keyturn.exchanges.transmission import Transmission
-from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.issue import (
     IssueContext,
     UnknownExpiryError,
@@ -51,8 +51,9 @@ from keyturn.reconcile.issue import (
     issue,
     record_refusal,
 )
-from keyturn.reconcile.ownership import read_target
+from keyturn.reconcile.ownership import read_and_disown
 from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
+from keyturn.reconcile.token_locks import token_secret_name
 from keyturn.reconcile.token_refresh import check_unused, consume, released_token
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
@@ -248,7 +249,7 @@ def _after_bug(
 async def _read_target(
     deps: Dependencies, request: Request, state: ReconcileState, now: datetime
 ) -> tuple[ReconcileState, TargetSecret | None]:
-    state, target = state.with_own_clock(await read_target(deps, request), now)
+    state, target = state.with_own_clock(await read_and_disown(deps, request), now)
     return state.with_target(request, target), target
 
 
@@ -272,9 +273,7 @@ async def _read_inputs(
         )
         fingerprint = stored.family.initial_tokens[-1] if stored.family else fingerprint
     # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
-    is_writable = (
-        target is not None and not (target.immutable or target.has_too_many_fields) and is_ours(request, target)
-    )
+    is_writable = target is not None and target.is_suitable and is_ours(request, target)
     released = released_token(stored, state)
     inputs_hash = canonical_hash([request.request_hash, fingerprint, signer, target is None, is_writable, released])
     return _Inputs(source, stored, fingerprint, inputs_hash)

@@ -20,7 +20,8 @@ from keyturn.core.errors import (
 )
 from keyturn.core.status import Event, Outcome, events, expired, unsaved, with_transition_times
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.token_locks import token_secret_name
 
 # The pauses between two checks. Most attempts end within the first one, so their status is written only once. The
 # longest one limits how late an expiry is noticed after the clock was set.

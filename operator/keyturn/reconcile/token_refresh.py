@@ -22,9 +22,10 @@ from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal_time import INTENT_SECONDS
 from keyturn.core.state import ReconcileState
-from keyturn.core.token_family import Intent, StoredToken, TokenFamily, already_used, token_fingerprint
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
-from keyturn.reconcile.dependencies import Dependencies, token_secret_name
+from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.token_locks import token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
@@ -72,15 +73,25 @@ async def consume(
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Raise RefusedError (TargetConflict) if the token in the source was already used with another token Secret.
 
-    This is the case if source.token.saveTo was changed after the issuer had replaced the token.
+    This is the case if source.token.saveTo was changed after the issuer had replaced the token. The process knows the
+    token Secrets that it has used and those that the watch shows. It searches once for the others, which an earlier
+    process may have used.
     """
-    if stored.issued_token is not None or stored.is_consumed:
+    consumption, locks = request.spec.consumption, deps.token_locks
+    if consumption is None or stored.issued_token is not None or stored.is_consumed:
         return
-    namespace, _ = token_secret_name(request)
-    for name in deps.token_locks.other_token_secrets(request):
-        family = await deps.tokens.read_family(request, name)
-        if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
-            raise already_used(name)
+    source = request.namespace, consumption.source_id
+    families = {name: await deps.tokens.read_family(request, name) for name in locks.other_token_secrets(request)}
+    if source not in locks.searched:
+        families |= await deps.tokens.find_families(request)
+    for name, family in families.items():
+        if family and family.has_used(token_fingerprint(stored.value, request.namespace, name)):
+            raise RefusedError(
+                "TargetConflict",
+                f"the token in the source was already used, and Secret {name} contains the token that replaced it: set"
+                f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
+            )
+    locks.searched.put(source, None)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:

@@ -201,7 +201,7 @@ class AtomicDir:
             # Not is_dir(), which returns False for any error since Python 3.14.
             is_directory = stat.S_ISDIR(version.stat().st_mode)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
                 raise
             return None
         return version if is_directory else None

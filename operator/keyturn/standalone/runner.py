@@ -18,7 +18,8 @@ from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
 from keyturn.metrics import Metrics
-from keyturn.reconcile.dependencies import PendingTokens, Stores, TokenLocks, Workers, build_dependencies
+from keyturn.reconcile.dependencies import PendingTokens, Stores, Workers, build_dependencies
+from keyturn.reconcile.token_locks import TokenLocks
 from keyturn.sidecar.credential_cache import CredentialCache
 from keyturn.standalone.atomic_files import AtomicDir, StartupError, locked_directory
 from keyturn.standalone.file_store import NO_SERVABLE_FORMAT, CredentialPublisher, FileStore, is_servable

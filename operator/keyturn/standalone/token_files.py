@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, StorageGoneError, UnavailableError
 from keyturn.core.token_family import StoredToken, TokenFamily, is_superseded, read_family
-from keyturn.reconcile.dependencies import token_secret_name
+from keyturn.reconcile.token_locks import token_secret_name
 from keyturn.sidecar.mounted_files import MAX_SECRET_BYTES, IrregularFileError, read_regular_file
 from keyturn.standalone.atomic_files import (
     LOCK,
@@ -70,6 +70,10 @@ class TokenFiles:
     async def read_family(self, request: Request, name: str) -> TokenFamily | None:
         """Read the token family in another file; None if there is none for this namespace."""
         return await asyncio.to_thread(self._read_family, request.namespace, name)
+
+    async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:  # noqa: ARG002 - of TokenStore
+        """Find nothing: this process read all files when it started, and no other process writes them."""
+        return {}
 
     def families(self, namespace: str) -> dict[str, TokenFamily]:
         """Return the token families of a namespace, by the names of their token Secrets."""

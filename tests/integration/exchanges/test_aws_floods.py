@@ -66,7 +66,9 @@ async def test_endless_body_is_cut() -> None:
     assert bytes_sent < 32 * 2**20
 
 
-async def test_endpoint_that_never_ends_occupies_few_threads(client: Aws, emulator: Emulator) -> None:
+async def test_endpoint_that_never_ends_occupies_few_threads(
+    client: Aws, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connections = 0
 
     async def drip(writer: asyncio.StreamWriter) -> None:
@@ -81,8 +83,10 @@ async def test_endpoint_that_never_ends_occupies_few_threads(client: Aws, emulat
         settings = AwsSettings(endpoints=endpoints(emulator.url) | {"license-manager": url})
         token = (await get_access_token(client, emulator.refresh_token())).access_token
         assert token
-        with closing(aws(settings, threads=1, timeout_seconds=1)) as slow_client:
-            errors = [await fail_access_token(slow_client) for _ in range(6)]
+        with closing(aws(settings, threads=1)) as slow_client:
+            with monkeypatch.context() as patch:
+                patch.setattr(slow_client, "_timeout_seconds", 1)
+                errors = [await fail_access_token(slow_client) for _ in range(6)]
             assert (await assume_role(slow_client, token.value)).credentials
 
     refused = "License Manager GetAccessToken was not called: earlier calls in us-east-1 have not ended"

@@ -30,10 +30,11 @@ async def post(response: bytes, *, closes: bool = True) -> IssuerResponse:
         request.transport.write(response)
         if closes:
             request.transport.close()
-        await asyncio.sleep(1)
+        while not request.transport.is_closing():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.02)
         return server.Response()
 
-    client = issuer_client(timeout_seconds=0.5)
+    client = issuer_client(timeout_seconds=2)
     async with served(send) as issuer:
         return await client.post("oauthToken", client.prepare(Form(issuer.url(), [], {}, TRUSTED)), Transmission())
 

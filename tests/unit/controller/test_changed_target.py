@@ -72,6 +72,19 @@ async def test_former_secret_is_kept_until_that_of_the_spec_is_written(
     assert TARGET in operator.server.objects
 
 
+@pytest.mark.parametrize("watched", [True, False])
+async def test_former_secret_is_deleted_after_the_new_one_is_written(*, watched: bool) -> None:
+    operator = await issued(watched=watched)
+    await operator.deliver(target=RENAMED)
+    assert TARGET in operator.server.objects
+    await operator.reconcile_due(NOW + MINUTE)
+
+    assert [path for path in operator.server.objects if path.startswith(SECRETS)] == [
+        f"{SECRETS}/license",
+        f"{SECRETS}/other",
+    ]
+
+
 async def test_next_write_releases_all_former_secrets() -> None:
     operator = await renamed(rename_again)
     await operator.reconcile_due(NOW + 2 * MINUTE)

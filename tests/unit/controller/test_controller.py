@@ -384,6 +384,14 @@ async def test_foreign_secret_is_forgotten_with_its_last_request(
     assert operator.store.cache.get(("billing", "acme")) is None
 
 
+@pytest.mark.parametrize("watched", [True, False])
+async def test_managed_secret_is_kept_until_the_watch_shows_its_deletion(*, watched: bool) -> None:
+    operator = await issued(watched=watched)
+    await delete(operator)
+
+    assert (operator.store.cache.get(("billing", "acme")) is not None) is watched
+
+
 async def test_foreign_secret_is_not_forgotten_while_another_request_has_it() -> None:
     operator = Operator()
     operator.server.put(TARGET, data={"key": "eA=="})

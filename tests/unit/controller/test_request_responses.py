@@ -364,6 +364,17 @@ async def test_event_that_is_nested_too_deeply_does_not_end_the_watch() -> None:
     assert received[1:] == EXPIRED
 
 
+async def test_watch_that_is_cut_after_a_deep_event_makes_kopf_list_again() -> None:
+    deep = event("ADDED", "b", 6).replace('"eu-west-1"', DEEP)
+    bodies = {ALL: page("a"), WATCH: f"{deep}\n{event('ADDED', 'c', 7)}\n"}
+    async with connected(FakeApi(bodies, version=7)) as kopf_client:
+        await kopf_client.uids(ALL)
+        async with kopf_client.session.get(WATCH) as response:
+            await anext(aiter(response.content.iter_chunked(2**20)))
+
+        assert await kopf_client.watched(WATCH) == EXPIRED
+
+
 @pytest.mark.parametrize("status", [400, 410])
 async def test_refused_watch_of_a_version_makes_kopf_list_again(status: int) -> None:
     watch = f"{ALL}?watch=true&resourceVersion=5"

@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -101,16 +102,21 @@ async def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) 
     assert await IssuerThreads(1).run("billing", resolve, 5) == [*many[:8], *many[200:208]]
 
 
+async def compute_for_long() -> None:
+    """Compute until requests continue only one at a time, and then wait for the turn of this one."""
+    ended = time.thread_time() + 0.02
+    while time.thread_time() < ended:
+        pass
+    await asyncio.sleep(0)
+
+
 async def test_requests_that_compute_for_long_continue_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise, up to 64 threads would compete with the event loop of the process for Python's lock."""
     monkeypatch.setattr(issuer_threads, "_LONGEST_WAIT_SECONDS", 10)
     threads, computing = IssuerThreads(4), list[int]()
 
     async def compute() -> int:
-        ended = time.thread_time() + 0.02
-        while time.thread_time() < ended:
-            pass
-        await asyncio.sleep(0)
+        await compute_for_long()
         computing.append(1)
         number = len(computing)
         time.sleep(0.01)  # noqa: ASYNC251 - another thread that computed would be noticed
@@ -118,3 +124,42 @@ async def test_requests_that_compute_for_long_continue_one_at_a_time(monkeypatch
         return number
 
     assert await asyncio.gather(*(threads.run("tenant", compute, 10) for _ in range(8))) == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("resolves", "longest_wait_seconds"),
+    [
+        pytest.param(True, 20, id="resolves a name"),
+        pytest.param(False, 0.2, id="blocks its thread, as a handshake does"),
+    ],
+)
+async def test_request_that_waits_for_others_does_not_stop_them(
+    resolves: bool,  # noqa: FBT001 - a parameter
+    longest_wait_seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_waiting, has_continued, threads = threading.Event(), threading.Event(), IssuerThreads(1)
+
+    def wait(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        is_waiting.set()
+        has_continued.wait(10)
+        return []
+
+    monkeypatch.setattr(issuer_threads, "_LONGEST_WAIT_SECONDS", longest_wait_seconds)
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+
+    async def wait_for_other() -> bool:
+        await compute_for_long()
+        if resolves:
+            await asyncio.get_running_loop().getaddrinfo("id.example", 443)
+        else:
+            wait()
+        return has_continued.is_set()
+
+    async def continue_() -> None:
+        is_waiting.wait(10)
+        await compute_for_long()
+        has_continued.set()
+
+    waited, _ = await asyncio.gather(*(threads.run("tenant", it, 30) for it in (wait_for_other, continue_)))
+    assert waited

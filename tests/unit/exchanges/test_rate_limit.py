@@ -1,9 +1,10 @@
 import heapq
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
+from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long, parse_retry_after
+from tests.support.cases import cases
 from tests.support.dependencies import SECOND
 
 NO_TIME = timedelta()
@@ -144,3 +145,27 @@ def test_namespace_gets_distant_slots_while_no_other_waits() -> None:
     rate_limiter = throttled(10, 1.0)
 
     assert max(wait for _ in range(100) if (wait := rate_limiter.reserve(0.0, "billing")) <= 5) > 4.5
+
+
+@cases(
+    "value, seconds",
+    {
+        "seconds": ("17", 17),
+        "more than an hour": ("86400", 3600),
+        "a date": ("Sun, 06 Nov 2033 08:49:54 GMT", 17),
+        "a date in more than an hour": ("Mon, 07 Nov 2033 08:49:37 GMT", 3600),
+        "a date that is past": ("Sun, 06 Nov 2033 08:49:00 GMT", 0),
+        "a year with 20 digits": ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
+        "very many digits": ("9" * 5000, 0),
+        "a negative number": ("-1", 0),
+        "nothing": ("", 0),
+    },
+)
+def test_retry_after_is_at_most_an_hour(value: str, seconds: int) -> None:
+    now = datetime(2033, 11, 6, 8, 49, 37, tzinfo=UTC)
+
+    assert parse_retry_after(value, now) == timedelta(seconds=seconds)
+
+
+def test_date_counts_only_if_the_time_of_the_service_is_known() -> None:
+    assert parse_retry_after("Sun, 06 Nov 2033 08:49:54 GMT") == timedelta()

@@ -61,6 +61,34 @@ async def test_token_secret_that_the_watch_does_not_show_is_found() -> None:
     assert "live" not in env.secrets.names()
 
 
+@pytest.mark.parametrize("is_used", [False, True], ids=["empty", "used earlier"])
+async def test_hidden_token_secret_is_found_although_the_new_one_exists(*, is_used: bool) -> None:
+    env = environment("seed")
+    env.secrets.put("live", annotations={"keyturn.dev/adoptable-by": "acme"})
+    if is_used:
+        await env.reconcile(saving_to("live"))
+        env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+    requests = env.aws.issuer.requests
+    env.secrets.put("license-keyturn", labels={"app.kubernetes.io/managed-by": "Helm"})
+    env.restart()
+    for _ in range(2):
+        assert (await env.reconcile(saving_to("live"), HOUR)).failure_reason == "TargetConflict"
+
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (requests, 0)
+
+
+async def test_token_secrets_are_searched_once() -> None:
+    """Each renewal would otherwise need a list if the issuer does not replace the token."""
+    env = await rotated(rotates=False)
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+    env.restart()
+    for _ in range(2):
+        assert (await env.reconcile(rotating(), HOUR)).failure is None
+
+    assert env.tokens.calls["find_families"] == 2
+
+
 async def test_token_secrets_with_too_large_metadata_are_reported() -> None:
     env = await rotated()
     env.secrets.put("license-keyturn", annotations={"large": "x" * 2**20})

@@ -19,6 +19,7 @@ from keyturn.core.errors import (
 from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.token_family import Intent, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
+from keyturn.reconcile import dependencies
 from tests.support.dependencies import (
     HOUR,
     MINUTE,
@@ -214,19 +215,23 @@ async def test_final_attempt_that_consumed_nothing_is_not_the_last(error: BaseEx
     assert env.stored_token().value == env.aws.issuer.live != "refresh-1"
 
 
-async def test_issuer_is_released_while_a_final_attempt_is_withdrawn() -> None:
+async def test_issuer_is_released_while_a_final_attempt_is_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anyone who may write the token Secret can make the withdrawal fail for as long as they want."""
-    env, reserved = await with_refused_final_attempt(), list[str]()
+    env, reserved, is_counted = await with_refused_final_attempt(), list[str](), list[bool]()
+    monkeypatch.setattr(dependencies, "_MAX_UNSAVED", 1)
     env.tokens.failures["withdraw"] = [RefusedError("WriteDenied", "the Secret is immutable")]
 
     async def note(point: str) -> None:
         if point in ("before OauthToken", "before withdraw"):
             reserved.append(env.aws.reserved)
+            is_counted.append(env.deps.pending_tokens.has_many_unsaved("billing"))
 
     env.watch(note)
     await reconcile_and_fail(env, rotating(), 2 * GIVE_UP_TIME)
 
     assert reserved == ["OauthToken", "", ""]
+    # Like a token that cannot be saved.
+    assert is_counted == [False, False, True]
 
 
 async def test_withdrawal_does_not_overwrite_the_token_of_another_process() -> None:

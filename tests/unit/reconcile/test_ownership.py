@@ -31,9 +31,11 @@ async def test_suspended_request_releases_its_secret(damage: Any) -> None:
     env = await issued()
     damage(env)
     data = env.secrets.data("acme")
-    await env.reconcile(request(suspend=True, target=RETAIN), after=MINUTE)
+    for _ in range(2):
+        await env.reconcile(request(suspend=True, target=RETAIN), after=MINUTE)
 
     assert (owners(env), env.secrets.data("acme"), env.exchanges) == ([], data, 0)
+    assert env.store.calls["disown"] == 1
 
 
 async def test_owner_references_of_others_are_kept() -> None:

@@ -3,7 +3,7 @@ import math
 from msgspec import structs
 
 from keyturn.core.token_family import Intent, TokenFamily
-from keyturn.reconcile.dependencies import TokenLocks
+from keyturn.reconcile.token_locks import TokenLocks
 from tests.support.dependencies import NOW, SECOND, rotating
 
 INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)

@@ -33,7 +33,7 @@ async def test_twenty_renewals_consume_twenty_tokens_in_order() -> None:
     assert (stored_token.value, issuer.live, issuer.reuses) == ("refresh-20", "refresh-20", 0)
     assert stored_token.family
     assert stored_token.family.intent is None
-    assert env.tokens.calls == {"read": 20, "create": 1, "dry_run": 20, "update": 20, "save": 20}
+    assert env.tokens.calls == {"read": 20, "find_families": 1, "create": 1, "dry_run": 20, "update": 20, "save": 20}
     assert env.secrets.data("license") == {"license_token": "seed"}
 
 
@@ -245,6 +245,18 @@ async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
 
     assert {outcome.failure_reason for outcome in attempts} == {"RefreshOutcomeUnknown"}
     assert env.aws.issuer.reuses == 1
+
+
+async def test_final_attempt_that_this_process_made_is_not_awaited() -> None:
+    """Another process may still be making its own."""
+    env = await consumed()
+    env.aws.issuer.lost = 1
+    for after in (DUE, 2 * GIVE_UP_TIME):
+        await env.reconcile(rotating(), after)
+    env.states.clear()
+    outcome = await env.reconcile(rotating(), SECOND)
+
+    assert outcome.status.condition("Stalled")
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,8 @@ async def test_client_may_send_a_large_body_before_it_reads() -> None:
 
 
 async def test_last_response_ends_the_stream_immediately() -> None:
-    async with running_server() as (address, _, _), connect(address) as (reader, writer), asyncio.timeout(1):
+    limits = Limits(linger_seconds=60)
+    async with running_server(limits) as (address, _, _), connect(address) as (reader, writer), asyncio.timeout(10):
         writer.write(b"rubbish\r\n\r\n")
 
         assert STATUS_LINE.findall(await reader.read()) == [b"400"]
@@ -340,10 +341,11 @@ async def test_close_completes_open_requests_and_refuses_new_clients() -> None:
 
 
 async def test_close_does_not_wait_for_idle_connections() -> None:
-    async with running_server() as (address, _, server), connect(address) as (reader, writer):
+    limits = Limits(drain_seconds=60)
+    async with running_server(limits) as (address, _, server), connect(address) as (reader, writer):
         writer.write(REQUEST)
         await reader.readuntil(b"\r\n\r\na")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await server.close()
 
 
