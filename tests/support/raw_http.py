@@ -11,9 +11,13 @@ SHORT_LIMITS = Limits(header_bytes=1000, connections=3, request_seconds=0.4, lin
 
 
 @asynccontextmanager
-async def connect(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connect(
+    address: str, source: str | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect to HOST:PORT, from the address `source` if it is given."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    local_address = (source, 0) if source else None
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), local_addr=local_address)
     try:
         yield reader, writer
     finally:

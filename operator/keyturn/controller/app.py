@@ -17,7 +17,7 @@ from pathlib import Path
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import ConfigException
+from kubernetes.aio.config import ConfigException, incluster_config
 from yaml import YAMLError
 
 from keyturn.api.source import SOURCE_LABEL
@@ -37,6 +37,7 @@ from keyturn.controller.secret_watch import SecretWatch
 from keyturn.controller.source_reader import ServiceAccounts, read_value
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.controller.streams import Boundary
+from keyturn.controller.token_file import TokenFile
 from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.controller.work_queue import WorkQueue
 from keyturn.core.errors import LeaseLostError
@@ -317,7 +318,9 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
         if kubeconfig or os.environ.get("KUBECONFIG"):
             await kube_config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            kube_config.load_incluster_config(configuration, try_refresh_token=False)  # type: ignore[no-untyped-call]
+            token = TokenFile(incluster_config.SERVICE_TOKEN_FILENAME, configuration.api_key["BearerToken"])
+            configuration.refresh_api_key_hook = token.refresh  # type: ignore[assignment]  # its type is inferred from None
     except (ConfigException, OSError, UnicodeError, YAMLError) as error:
         source = kubeconfig or os.environ.get("KUBECONFIG") or "not running in a pod, and --kubeconfig is not set"
         raise NoClusterError(f"no cluster: {source}: {error}") from error

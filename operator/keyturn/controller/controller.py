@@ -185,7 +185,9 @@ class Controller:
                 await self._report(request, reconciled.status, reconciled.events)
         except (BeingDeletedError, LeaseLostError) as error:
             _log.info("%s: %s", request.namespaced_name, error)
-            due = now() + (DELETION_TIMEOUT if isinstance(error, BeingDeletedError) else _SCOPE_RETRY)
+            # Without the status subresource, the API server responds to each write as if the request was deleted.
+            is_deleted = isinstance(error, BeingDeletedError)
+            due = min(due or _NEVER, now() + DELETION_TIMEOUT) if is_deleted else now() + _SCOPE_RETRY
         except KeyturnError as error:
             _log.warning("%s: the status was not written: %s", request.namespaced_name, error)
             due = min(due or _NEVER, now() + _STATUS_RETRY)

@@ -23,6 +23,7 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _MAX_METADATA = 2**15
 _TEXT_OVERHEAD = 100
 _MAX_MANAGERS = 16
+_UNKNOWN_VERSION = (HTTPStatus.GONE, HTTPStatus.BAD_REQUEST)
 _LARGE_BYTES = 128 * 1024
 
 
@@ -195,7 +196,8 @@ class SecretWatch:
             except Exception as error:  # noqa: BLE001 - no input ends the process
                 self._problem = str(error) if isinstance(error, UnavailableError) else self._problem
                 longest_pause = self._boundary.report(error)
-                is_gone = isinstance(error, aiohttp.ClientResponseError) and error.status == HTTPStatus.GONE
+                # The version has expired, or means nothing to this API server.
+                is_gone = isinstance(error, aiohttp.ClientResponseError) and error.status in _UNKNOWN_VERSION
                 if is_gone or not isinstance(error, aiohttp.ClientError | OSError):
                     self._version = 0
             await asyncio.sleep(backoff.next_pause(longest_pause))

@@ -1,5 +1,6 @@
 """Writes the status of a TokenRequest, and Events about it."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -17,6 +18,7 @@ from keyturn.core.errors import BeingDeletedError, KeyturnError, LeaseLostError,
 from keyturn.core.status import Event
 
 _log = logging.getLogger(__name__)
+_EVENT_SECONDS, _PAUSE_SECONDS = 5, 30
 _LONGEST_MESSAGE = 1024  # the API server refuses a longer one in a core/v1 Event
 
 
@@ -34,6 +36,7 @@ class StatusWriter:
         self._now = now
         self._instance = instance
         self._url = troubleshooting_url
+        self._no_events_until = 0.0
 
     def read(self, body: Mapping[str, Any]) -> Status:
         """Read the status of a TokenRequest, without the links that `write_status` adds."""
@@ -74,7 +77,14 @@ class StatusWriter:
             raise RefusedError("WriteDenied", f"the status of {namespace}/{name}: {response.message}")
 
     async def post_event(self, request: Request | InvalidRequest, event: Event) -> None:
-        """Post an Event; a failure is only logged."""
+        """Post an Event; a failure is only logged.
+
+        The worker of the TokenRequest waits for it. So if the API server takes long, for example because the etcd for
+        Events is down, no Event is posted for a while: workers that wait for Events would delay renewals by minutes.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._no_events_until:
+            return
         now, link = rfc3339(self._now()), self._link(event.reason) if event.type == "Warning" else ""
         involved = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "namespace": request.namespace,
                  "name": request.name, "uid": request.uid}  # fmt: skip
@@ -92,7 +102,13 @@ class StatusWriter:
             "count": 1,
         }
         try:
-            await self._api.request("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+            async with asyncio.timeout(_EVENT_SECONDS):
+                await self._api.request("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+        except TimeoutError:
+            self._no_events_until = loop.time() + _PAUSE_SECONDS
+            _log.warning(
+                "an Event was not posted within %s s; none is posted in the next %s s", _EVENT_SECONDS, _PAUSE_SECONDS
+            )
         except (KeyturnError, LeaseLostError) as error:
             _log.warning("an Event was not posted: %s", error)
 

@@ -54,8 +54,8 @@ class WorkQueue:
 
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
     all. Additional workers replace those with slow reconciliations, up to four times as many in total. They serve
-    namespaces that have no busy worker, and those whose recent reconciliations were all short. Many or slow requests
-    delay only their own namespace.
+    namespaces that have no busy worker, and those whose recent reconciliations were all short; the last quarter serves
+    only the latter. Many or slow requests delay only their own namespace.
 
     Due times are arguments; only the duration of a reconciliation is measured, with the clock of the event loop.
     """
@@ -132,7 +132,8 @@ class WorkQueue:
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
         shared = self.workers - self.workers // _RESERVED
-        item = self._next(only_idle=occupied >= shared, only_short=in_progress >= shared)
+        few_left = in_progress >= (_MAX_WORKERS_FACTOR - 1) * self.workers
+        item = self._next(only_idle=occupied >= shared, only_short=in_progress >= shared, few_left=few_left)
         if item is None:
             return None
         _, _, uid, namespace = item
@@ -278,22 +279,22 @@ class WorkQueue:
             self._first = [self._place(name, items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 
-    def _next(self, *, only_idle: bool, only_short: bool) -> _Waiting | None:
+    def _next(self, *, only_idle: bool, only_short: bool, few_left: bool) -> _Waiting | None:
         """Remove and return the next request; entries that were replaced by another `_offer` are dropped.
 
         With `only_idle`, it must be of a namespace without a busy worker; with `only_short`, of such a namespace or one
-        whose reconciliations are short.
+        whose reconciliations are short; with `few_left` as well, of the latter.
         """
         skipped: list[tuple[_Load, float, _Waiting]] = []
         try:
-            return self._search(skipped, only_idle=only_idle, only_short=only_short)
+            return self._search(skipped, only_idle=only_idle, only_short=only_short, few_left=few_left)
         finally:
-            # At most one for each namespace with a busy worker.
+            # At most one for each namespace.
             for place in skipped:
                 heapq.heappush(self._first, place)
 
     def _search(
-        self, skipped: list[tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool
+        self, skipped: list[tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool, few_left: bool
     ) -> _Waiting | None:
         while self._first:
             place = load, _, item = self._first[0]
@@ -305,8 +306,10 @@ class WorkQueue:
             heapq.heappop(self._first)
             if ready is None or not is_valid:
                 continue
-            if only_short and load[0] and not self._is_short(namespace):
+            if only_short and (load[0] or few_left) and not self._is_short(namespace):
                 skipped.append(place)
+                if len(skipped) > _MAX_STALE_ENTRIES:
+                    return None
                 continue
             if self._is_current(serial, uid):
                 self._end_round(namespace)

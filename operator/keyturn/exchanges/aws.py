@@ -20,7 +20,7 @@ from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws_clients import Ambient, AwsClients, ambient_session, session_without_chain, thread_call
-from keyturn.exchanges.aws_errors import AwsOperation, expiration, failure, member
+from keyturn.exchanges.aws_errors import AwsOperation, expiration, failure, member, request_id
 from keyturn.exchanges.call_threads import CallThreads
 from keyturn.exchanges.rate_limit import RateLimiter, RateLimiters, is_too_long
 from keyturn.exchanges.transmission import Transmission
@@ -147,7 +147,7 @@ class Aws:
         self._service_health.worked(service, time.monotonic())
         metadata = members["ResponseMetadata"]
         skew = self._measure_clock_skew(operation.service, metadata)
-        return AwsResponse(members, metadata.get("RequestId", ""), requested_at, skew)
+        return AwsResponse(members, request_id(metadata), requested_at, skew)
 
     def check_rate(
         self, operation: AwsOperation, region: str, signer: Signer, quota_owner: str = "", namespace: str = ""

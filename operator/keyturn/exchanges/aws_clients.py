@@ -158,15 +158,20 @@ class _HttpsConnection(_BeginningConnection, AWSHTTPSConnection):  # type: ignor
 
 
 class _FreshPool:
-    """Mixin for the pools of botocore: a token is never sent on an idle connection.
+    """Mixin for the pools of botocore: no token is sent on an idle connection, and nothing on one with unread data.
 
     A firewall may have forgotten the connection. The call would look like a lost response although AWS has not received
     the token, and so could the final attempt, on the next idle connection.
+
+    urllib3 closes an idle connection if its socket has data, but does not see data that TLS has already decrypted. The
+    call would receive a second response to the call before it, and each further call the response to another one.
     """
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
-        if thread_call.consumes:
+        # Only a socket with TLS has this method.
+        pending: Callable[[], int] = getattr(connection.sock, "pending", int)
+        if thread_call.consumes or pending():
             # urllib3 opens it again.
             connection.close()
         return connection

@@ -107,6 +107,9 @@ class WrongRegionError(RefusedError):
 _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
 # Not two letters at the start: the region eusc-de-east-1 is not de-east-1.
 _REGION = re.compile(r"(?<![a-z0-9-])[a-z]{2,8}(?:-[a-z]{1,12}){1,3}-[0-9]{1,2}\b")
+# Without digits: any other code may repeat what was sent. Without a code, botocore returns the status.
+_CODE = re.compile(r"[A-Za-z][A-Za-z.:_-]{0,63}|[0-9]{3}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")
 
 # Codes that any service may return, even if its model does not list them. botocore itself retries most of them.
@@ -139,7 +142,7 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
                 "Unavailable",
                 f"{operation.title}: the operator has no AWS identity: {error.operation_name} for its own role failed"
                 f" with {_code(error)}; check the trust policy of the operator's role{_describe(skew)}",
-                request_id=error.response.get("ResponseMetadata", {}).get("RequestId", ""),
+                request_id=request_id(error.response.get("ResponseMetadata", {})),
             )
         return _refusal(operation, error, region, skew)
     if isinstance(error, ParamValidationError):
@@ -184,26 +187,33 @@ def expiration(operation: AwsOperation, members: Mapping[str, Any], name: str) -
     return expires_at
 
 
+def request_id(metadata: Mapping[str, Any]) -> str:
+    """Return the request ID of a response; empty if it is not in the usual form, as in the page of a proxy."""
+    # botocore parses XML in this element, too.
+    value = metadata.get("RequestId")
+    return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else ""
+
+
 def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: timedelta) -> KeyturnError:
     response: Mapping[str, Any] = error.response
     metadata = response.get("ResponseMetadata", {})
-    code, request_id, status = _code(error), metadata.get("RequestId", ""), metadata.get("HTTPStatusCode", 0)
+    code, status, aws_id = _code(error), metadata.get("HTTPStatusCode", 0), request_id(metadata)
     classification = operation.classifications.get(code) or _COMMON.get(code) or _by_status(status)
     text = str(response.get("Error", {}).get("Message", ""))
     if _is_clock_skew(code, text, classification, skew):
-        return clock_skew_error(f"{operation.title}: {code}", skew, "AWS", request_id)
+        return clock_skew_error(f"{operation.title}: {code}", skew, "AWS", aws_id)
     hint = next((hint for words, hint in classification.hints.items() if words in text), classification.hint)
     message = f"{operation.title}: {code}" + (f"; {hint}" if hint else "") + _describe(skew)
     if classification.reason == "Throttled":
         # CodeArtifact's member, or the header (RFC 9110 section 10.2.3).
         seconds = response.get("retryAfterSeconds") or metadata.get("HTTPHeaders", {}).get("retry-after") or ""
-        return ThrottledError(message, request_id=request_id, retry_after=parse_retry_after(str(seconds)))
+        return ThrottledError(message, request_id=aws_id, retry_after=parse_retry_after(str(seconds)))
     if classification.reason == "Unavailable":
         is_failure = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in NOT_PROCESSED
         return UnavailableError(
             classification.reason,
             message,
-            request_id=request_id,
+            request_id=aws_id,
             service=operation.service_in(region),
             outcome_unknown=operation.consumes and is_failure,
         )
@@ -212,11 +222,11 @@ def _refusal(operation: AwsOperation, error: ClientError, region: str, skew: tim
         match = _REGION.search(" ".join(str(response.get(name, "")) for name in ("Location", "region", "endpoint")))
         region = match[0] if match else ""
         message += f" ({region})" if region else ""
-        return WrongRegionError(classification.reason, message, region=region, code=code, request_id=request_id)
+        return WrongRegionError(classification.reason, message, region=region, code=code, request_id=aws_id)
     return (TransientRefusalError if classification.transient else RefusedError)(
         classification.reason,
         message,
-        request_id=request_id,
+        request_id=aws_id,
         code=code,
         eventually_consistent=classification.eventually_consistent,
     )
@@ -235,7 +245,7 @@ def _describe(skew: timedelta) -> str:
 
 def _code(error: ClientError) -> str:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    return code if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code) else "error without a code"
+    return code if _CODE.fullmatch(code) else "error without a code"
 
 
 def _by_status(status: int) -> ErrorClassification:

@@ -29,8 +29,8 @@ class ExchangeContext:
 
     `read_value(namespace, ref)` reads a key of a Secret or ConfigMap. `make_token(namespace, service account,
     audiences, seconds)` creates a ServiceAccount token. `sources` are the settings that restrict such tokens and the
-    operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change. `cpu_limiter`
-    runs long computations on values that users provide. `bundle_memory` limits the memory of CA bundles.
+    operator's own identity. `endpoints` caches the URLs of CodeArtifact repositories, which never change.
+    `bundle_memory` limits the memory of CA bundles.
     """
 
     aws: Aws
@@ -39,8 +39,12 @@ class ExchangeContext:
     make_token: MakeToken
     sources: SourceSettings = field(default_factory=SourceSettings)
     endpoints: LruDict[tuple[str, ...], str] = field(default_factory=partial(LruDict, 1024))
-    cpu_limiter: CpuLimiter = field(default_factory=CpuLimiter)
     bundle_memory: BundleMemory = field(default_factory=BundleMemory)
+
+    @property
+    def cpu_limiter(self) -> CpuLimiter:
+        """Runs long computations on values that users or issuers provide."""
+        return self.issuer_client.cpu_limiter
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ import logging
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -25,13 +24,14 @@ from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, Unav
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.issuer_sockets import NOT_ALLOWED, AddressFilter, BoundedSocket, open_bounded_socket
 from keyturn.exchanges.issuer_threads import IssuerThreads
 from keyturn.exchanges.rate_limit import ConcurrencyLimiters, parse_retry_after
 from keyturn.exchanges.transmission import Transmission
 from keyturn.metrics import Metrics
 
-_MAX_BODY_BYTES = 64 * 1024
+_MAX_BODY_BYTES, _SMALL_BODY_BYTES = 64 * 1024, 8 * 1024
 # With aiohttp's default limits, a long cookie or policy in a header would lose the token in the body.
 _HEADER_LIMITS: Mapping[str, Any] = {"max_line_size": 64 * 1024, "max_field_size": 64 * 1024, "max_headers": 1000}
 # How much longer than its own timeout a thread may take before its caller stops waiting.
@@ -105,6 +105,24 @@ class IssuerResponse:
     skew: timedelta = timedelta()
 
 
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A response with its body, which is not decoded yet, and the error that interrupted the body."""
+
+    response: IssuerResponse
+    body: bytes = field(repr=False)
+    content_type: str = field(repr=False)
+    interruption: Exception | None = None
+
+    def members(self) -> Mapping[str, Any] | None:
+        """Decode a JSON object, whatever the content type, or a form; None for anything else."""
+        members = decode_response(self.body)
+        is_complete = self.interruption is None
+        if members is None and is_complete and (self.content_type == _FORM or b"access_token=" in self.body):
+            return _decode_form(self.body)
+        return members
+
+
 class IssuerClient:
     """HTTP client for issuers, with threads for `workers` workers. A request fails after `timeout_seconds`.
 
@@ -130,7 +148,7 @@ class IssuerClient:
         self._proxies, self._unused_proxies = (proxies, NO_PROXIES) if settings.allowed_hosts else (NO_PROXIES, proxies)
         self._timeout_seconds = timeout_seconds
         self._threads = IssuerThreads(workers)
-        self._decoding = threading.Lock()
+        self.cpu_limiter = CpuLimiter()
         self._service_health = service_health
         self._metrics = metrics
         self._now = now
@@ -197,7 +215,7 @@ class IssuerClient:
         host = request.host
         started, code = time.monotonic(), "cancelled"
         try:
-            response = await self._send_in_thread(request, transmission)
+            response = await self._decode(request, await self._send_in_thread(request, transmission))
             code = "OK" if response.status in range(200, 300) else "other"
         except KeyturnError as error:
             code = "other"
@@ -214,7 +232,19 @@ class IssuerClient:
         """Count a throttled request. The host is not a label, because users choose it."""
         self._metrics.throttled.labels("oauth").inc()
 
-    async def _send_in_thread(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+    async def _decode(self, request: IssuerRequest, received: _Received) -> IssuerResponse:
+        """Decode the body of a response. Decoding takes up to 20 ms and 5 MiB, of a usual response at most 2 ms.
+
+        Not in the thread of the request: its priority is low, so it could take so long, while handshakes of other
+        issuers keep the processor busy, that a token is lost although it was received in time.
+        """
+        is_small, run = len(received.body) <= _SMALL_BODY_BYTES, self.cpu_limiter.run
+        members = received.members() if is_small else await run(request.form.namespace, received.members)
+        if members is None and received.interruption:
+            raise _incomplete(request, received.interruption)
+        return replace(received.response, members=members)
+
+    async def _send_in_thread(self, request: IssuerRequest, transmission: Transmission) -> _Received:
         send = functools.partial(self._send, request, transmission)
         try:
             return await self._threads.run(request.form.namespace, send, self._timeout_seconds + _MARGIN_SECONDS)
@@ -223,7 +253,7 @@ class IssuerClient:
                 raise self._unreachable(request.host, request.url, error) from None
             raise _incomplete(request, error) from None
 
-    async def _send(self, request: IssuerRequest, transmission: Transmission) -> IssuerResponse:
+    async def _send(self, request: IssuerRequest, transmission: Transmission) -> _Received:
         requested_at, form, host, proxy = whole_seconds(self._now()), request.form, request.host, request.proxy
         sockets: list[BoundedSocket] = []
         try:
@@ -240,9 +270,12 @@ class IssuerClient:
             ):
                 received_at = self._now()
                 skew = measure_skew(response.headers.get("Date"), received_at)
-                members = await _read_object(response, self._decoding)
                 wait = parse_retry_after(response.headers.get("Retry-After", ""), received_at + skew)
-                return IssuerResponse(host, response.status, members, wait, requested_at, skew)
+                # Not response.content_type: aiohttp also parses the parameters; 64 KiB of semicolons take 20 s.
+                content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+                body, interruption = await _read_body(response)
+                head = IssuerResponse(host, response.status, None, wait, requested_at, skew)
+                return _Received(head, body, content_type, interruption)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             is_unsent = any(each.has_sent_nothing for each in sockets)
             if not transmission.has_begun or is_unsent or _is_handshake_refused(error):
@@ -326,31 +359,20 @@ def _is_handshake_refused(error: Exception) -> bool:
     return isinstance(cause, ssl.SSLError) and _HANDSHAKE_ALERT.search(cause.reason or "") is not None
 
 
-async def _read_object(response: aiohttp.ClientResponse, decoding: threading.Lock) -> Mapping[str, Any] | None:
-    """Read a JSON object, whatever the content type, or a form; None for anything else and for more than 64 KiB.
+async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, Exception | None]:
+    """Read a body, and return it with the error that interrupted it; empty if it has more than 64 KiB.
 
-    If the connection breaks or times out after a complete object, the object is returned: it may contain a token.
+    If the connection breaks or times out after a complete object, the object is used: it may contain a token.
     """
-    body, interruption = b"", None
+    body = b""
     try:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
-                return None
+                return b"", None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        interruption = error
-    # Not response.content_type: aiohttp also parses the parameters, which takes 20 s for 64 KiB of semicolons.
-    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    # One at a time. Decoding takes up to 20 ms and 5 MiB, and an issuer could release the responses to all threads at
-    # once, which would leave little time to the event loop of the process. The lock of IssuerThreads is not sufficient:
-    # threads wait for it only briefly, because a handshake may hold it, and then all of them would decode at once.
-    with decoding:
-        members = decode_response(body)
-        if members is None and interruption is None and (content_type == _FORM or b"access_token=" in body):
-            members = _decode_form(body)
-    if members is None and interruption:
-        raise interruption
-    return members
+        return body, error
+    return body, None
 
 
 def _decode_form(body: bytes) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ docs/design/decisions/0007-sidecar-http-server.md explains why no library is use
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -112,8 +113,12 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Connection:
-    """An open connection, which is closed when `timeout` expires. Each response postpones the timeout."""
+    """An open connection, which is closed when `timeout` expires. Each response postpones the timeout.
 
+    `client` is the address of the client without its port.
+    """
+
+    client: str
     http: h11.Connection
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -198,7 +203,9 @@ class HttpServer:
         writer.transport.set_write_buffer_limits(high=0)
         http, loop = h11.Connection(h11.SERVER, self._limits.header_bytes), asyncio.get_running_loop()
         timeout = asyncio.timeout(self._limits.request_seconds)
-        connection = _Connection(http, reader, writer, timeout)
+        # Without an address if the client has already closed the connection.
+        client = (writer.get_extra_info("peername") or ("",))[0]
+        connection = _Connection(client, http, reader, writer, timeout)
         self._add(connection)
         try:
             async with timeout:
@@ -228,12 +235,16 @@ class HttpServer:
             connection.abort()
 
     def _add(self, connection: _Connection) -> None:
-        """Add a connection; if there are too many, close the one that has been idle longest.
+        """Add a connection; if there are too many, close one of the client with the most: the one that is idle longest.
 
-        This is a separate method so that `serve_connection`, which runs for long, keeps no reference to the closed one.
+        A client that floods the server displaces only itself. Otherwise, it could displace each probe of the kubelet
+        before it is served, and the kubelet would restart the process. This is a separate method so that
+        `serve_connection`, which runs for long, keeps no reference to the closed one.
         """
         if len(self._connections) >= self._limits.connections:
-            longest_idle = min(self._connections, key=lambda it: it.timeout.when() or 0)
+            [(client, _)] = Counter(it.client for it in self._connections).most_common(1)
+            of_client = (it for it in self._connections if it.client == client)
+            longest_idle = min(of_client, key=lambda it: it.timeout.when() or 0)
             self._connections.discard(longest_idle)
             longest_idle.abort()
         self._connections.add(connection)

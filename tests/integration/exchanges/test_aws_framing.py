@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.support.exchange_steps import (
     step,
 )
 from tests.support.manifests.tokens import BEARER
+from tests.support.tls import CERTIFICATE, SERVER_CONTEXT
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = json.dumps(CENTER_TOKENS).encode()
@@ -38,12 +40,12 @@ def whole(body: bytes) -> bytes:
 
 @asynccontextmanager
 async def served(
-    *responses: tuple[bytes, ...], closes: bool = False, forgets: bool = False
+    *responses: tuple[bytes, ...], closes: bool = False, forgets: bool = False, bundle: str | None = None
 ) -> AsyncIterator[tuple[Aws, list[int]]]:
     """Yield a client of a server, and the number of the connection of each request.
 
     Each request gets one of the responses, in parts 0.2 s apart. With `forgets`, the second request on a connection
-    resets it, as if a firewall had forgotten it.
+    resets it, as if a firewall had forgotten it. With `bundle`, the path of its CA, the server uses TLS.
     """
     remaining, connections, writers = list(responses), list[int](), list[asyncio.StreamWriter]()
 
@@ -65,10 +67,10 @@ async def served(
                     break
         writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=SERVER_CONTEXT if bundle else None)
+    url = f"{'https' if bundle else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        with closing(aws(AwsSettings(endpoints=endpoints(f"http://{host}:{port}")))) as client:
+        with closing(aws(AwsSettings(endpoints=endpoints(url), ca_bundle=bundle))) as client:
             yield client, connections
     finally:
         for writer in writers:
@@ -107,6 +109,24 @@ async def test_interim_response_does_not_shift_responses_to_other_calls(interim:
 
     assert tokens == ["first", "second"]
     assert connections == [1, 1]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    path = tmp_path / "ca.crt"
+    path.write_text(CERTIFICATE.ca)
+    return str(path)
+
+
+async def test_second_response_is_not_returned_to_the_next_call(bundle: str) -> None:
+    """The second one is in the same TLS record as the first, after what http.client reads at a time."""
+    first = whole(b'{"AccessToken": "first", "a": "%b"}' % (b"a" * 8192))
+    second, third = (whole(b'{"AccessToken": "%b"}' % name) for name in (b"second", b"third"))
+    async with served((first + second,), (third,), bundle=bundle) as (client, connections):
+        tokens = [await access_token(client), await access_token(client)]
+
+    assert tokens == ["first", "third"]
+    assert connections == [1, 2]
 
 
 @cases(

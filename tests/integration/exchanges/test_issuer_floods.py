@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import ssl
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import web as server
@@ -12,6 +14,7 @@ from aiohttp import web as server
 from keyturn.core.errors import UnavailableError
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.exchanges.aws import Aws
+from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.issuer_http import Form
 from keyturn.exchanges.issuer_sockets import MAX_RECEIVED_BYTES
 from keyturn.exchanges.registry import prepare
@@ -102,6 +105,33 @@ async def test_bodies_are_decoded_one_at_a_time() -> None:
 
     assert all(response.members == {"a": "A" * 21_000} for response in responses)
     assert peak < 16 * 2**20
+
+
+class RecordingLimiter(CpuLimiter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.namespaces = list[str]()
+
+    async def run(self, namespace: str, compute: Callable[[], Any]) -> Any:
+        self.namespaces.append(namespace)
+        return await super().run(namespace, compute)
+
+
+@cases("length, namespaces", {"usual": (8 * 1024, []), "large": (8 * 1024 + 1, ["billing"])})
+async def test_large_response_is_decoded_by_the_cpu_limiter(length: int, namespaces: list[str]) -> None:
+    """In a thread of low priority, a token would be lost if other threads kept the processor busy."""
+
+    async def send_object(_: server.Request) -> server.Response:
+        return server.Response(body=b'{"a": "b"}'.ljust(length))
+
+    client = issuer_client()
+    client.cpu_limiter = limiter = RecordingLimiter()
+    async with served(send_object) as issuer:
+        request = client.prepare(Form(issuer.url(), [], {}, TRUSTED, namespace="billing"))
+        response = await client.post("oauthToken", request, Transmission())
+
+    assert response.members == {"a": "b"}
+    assert limiter.namespaces == namespaces
 
 
 async def test_ca_bundle_does_not_block_the_event_loop(client: Aws, emulator: Emulator) -> None:

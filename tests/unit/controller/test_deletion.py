@@ -90,3 +90,17 @@ async def test_expiry_in_a_terminating_namespace_is_reported() -> None:
     assert operator.work_queue.next_due() == NOW + HOUR
     await operator.reconcile_due(NOW + HOUR)
     assert ready(operator) == ("False", "Deleting")
+
+
+async def test_renewal_is_not_late_if_the_status_cannot_be_found() -> None:
+    operator = Operator()
+    operator.aws.life = 4 * MINUTE
+    operator.server.responses[f"PATCH {TOKEN_REQUEST}"] = ApiResponse(404, {"message": "not found"})
+    await operator.deliver()
+    await operator.reconcile_due()
+    due = operator.work_queue.next_due()
+
+    assert due is not None
+    assert due < NOW + operator.aws.life
+    await operator.reconcile_due(due)
+    assert len(operator.aws.calls) == 4

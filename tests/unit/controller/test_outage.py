@@ -23,7 +23,7 @@ from tests.support.issuance_keys import KEYS
 from tests.support.scope import FakeScope
 from tests.support.virtual_time import VirtualTime
 
-NUMBER, WORKERS, NAMESPACES = 200, 3, 10
+NUMBER, WORKERS, NAMESPACES = 200, 4, 10
 BEGINS, ENDS = 1000.0, 1600.0
 LATENCY_SECONDS = 0.1
 # All requests become due during the outage or soon after it; the first expires when it ends.

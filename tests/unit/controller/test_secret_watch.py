@@ -74,6 +74,11 @@ def test_error_in_the_stream_leads_to_a_new_list() -> None:
             True,
             id="version expired: list again",
         ),
+        pytest.param(
+            aiohttp.ClientResponseError(None, (), status=400),  # type: ignore[arg-type]
+            True,
+            id="version unknown: list again",
+        ),
     ],
 )
 def test_broken_watch_resumes_or_lists_again(error: Exception, *, relists: bool) -> None:

@@ -1,3 +1,6 @@
+import asyncio
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -7,9 +10,10 @@ from keyturn.controller.status_writer import StatusWriter
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.status import Event
 from tests.support.api_server import ApiServer
-from tests.support.dependencies import NOW
+from tests.support.dependencies import HOUR, NOW
 from tests.support.secret_store import TOKEN_REQUEST
 from tests.support.status import FIRST, REQUEST
+from tests.support.virtual_time import VirtualTime
 
 EVENTS = "/api/v1/namespaces/billing/events"
 IDENTITY = (REQUEST.namespace, REQUEST.name, REQUEST.uid)
@@ -105,3 +109,33 @@ async def test_refused_event_raises_nothing() -> None:
     await status_writer.post_event(REQUEST, Event("Normal", "Issued", "issued"))
 
     assert server.count("POST") == 1
+
+
+class HangingServer(ApiServer):
+    """An API server that does not respond to Events."""
+
+    async def _respond(self, method: str, path: str, *arguments: Any) -> ApiResponse:
+        if path == EVENTS:
+            self.requests.append(f"{method} {path}")
+            await asyncio.sleep(HOUR.total_seconds())
+        return await super()._respond(method, path, *arguments)
+
+
+def test_events_that_hang_delay_only_one_reconciliation() -> None:
+    server = HangingServer()
+    status_writer = StatusWriter(server, lambda: NOW, "pod-1")
+
+    async def seconds_to_post(events: int) -> float:
+        began = asyncio.get_running_loop().time()
+        for _ in range(events):
+            await status_writer.post_event(REQUEST, Event("Normal", "Issued", "issued"))
+        return asyncio.get_running_loop().time() - began
+
+    async def post() -> tuple[float, float]:
+        first = await seconds_to_post(100)
+        await asyncio.sleep(30)
+        return first, await seconds_to_post(100)
+
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        assert runner.run(post()) == (5, 5)
+    assert server.count("POST") == 2

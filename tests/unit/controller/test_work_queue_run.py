@@ -1,10 +1,11 @@
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from keyturn.controller.work_queue import WorkQueue, run
 from tests.support.dependencies import NOW, SECOND
+from tests.support.virtual_time import VirtualTime
 from tests.support.work_queues import work_queue
 
 
@@ -107,3 +108,36 @@ async def test_clock_that_is_set_is_reported_once(seconds: int, reported: list[i
     await worker.run(queue, 2)
 
     assert [round(step.total_seconds()) for step in worker.steps] == reported
+
+
+def test_slow_namespaces_however_many_delay_no_short_one() -> None:
+    queue, ends = WorkQueue(4), 300.0
+    late: list[float] = []
+
+    def now() -> datetime:
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+    async def reconcile(uid: str) -> None:
+        if uid != "short":
+            await asyncio.sleep(10)
+            queue.add(uid, now(), None, f"of {uid}")
+            return
+        started = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.1)
+        # It is due again after 20 s.
+        late.append(round(started - 20 * len(late), 1))
+        queue.add(uid, NOW + 20 * len(late) * SECOND, None, "short")
+
+    async def simulate() -> None:
+        for uid in ("short", *map(str, range(50))):
+            queue.add(uid, NOW, None, uid if uid == "short" else f"of {uid}")
+        running = asyncio.ensure_future(run(queue, reconcile, now, lambda _: None))
+        await asyncio.sleep(ends)
+        running.cancel()
+
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        runner.run(simulate())
+
+    # At first, it is not known which namespaces are slow.
+    assert max(late[4:]) < 1
+    assert len(late) == ends / 20

@@ -29,8 +29,8 @@ EXPIRED = "Signature expired: 20261129T100000Z is now earlier than 20261129T1015
 EARLY = "Signature not yet current: 20261129T102000Z is still later than 20261129T101500Z"
 
 
-def client_error(code: object, status: int = 400, text: str = "planted") -> ClientError:
-    metadata = {"HTTPStatusCode": status, "RequestId": "id-1"}
+def client_error(code: object, status: int = 400, text: str = "planted", request_id: object = "id-1") -> ClientError:
+    metadata = {"HTTPStatusCode": status, "RequestId": request_id}
     response = {"Error": {"Code": code, "Message": text}, "ResponseMetadata": metadata}
     return ClientError(response, "Example")  # type: ignore[arg-type]
 
@@ -155,12 +155,20 @@ def test_known_code_has_its_hint() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [pytest.param("planted token", id="a sentence"), "", "x" * 65, pytest.param("a\nb", id="two lines")],
+    [
+        *(pytest.param("planted token", id="a sentence"), "", "x" * 65, pytest.param("a\nb", id="two lines")),
+        pytest.param("je7MtGbClwBF2Zp9Utkh3yCo8nvbEXAMPLEKEY00", id="a secret access key"),
+    ],
 )
 def test_malformed_code_is_not_shown(code: object) -> None:
     error = failure(OPERATION, client_error(code), "us-east-1")
 
     assert error.message == "Example: error without a code"
+
+
+@pytest.mark.parametrize("request_id", [pytest.param({"p": "1"}, id="XML"), "x" * 65, "a\u202eb", None])
+def test_malformed_request_id_is_not_shown(request_id: object) -> None:
+    assert not failure(OPERATION, client_error("Known", request_id=request_id), "us-east-1").request_id
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,21 @@ async def test_longest_idle_connection_makes_room_for_a_new_one() -> None:
             await reader.readuntil(b"\r\n\r\na")
 
 
+async def test_client_with_many_connections_displaces_only_itself() -> None:
+    async with (
+        running_server(SHORT_LIMITS) as (address, _, server),
+        connect(address) as (reader, writer),
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(20):
+            flooding, _ = await stack.enter_async_context(connect(address, source="127.0.0.2"))
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\na")
+
+        assert server.open_connections == 3
+        assert not flooding.at_eof()
+
+
 async def test_displaced_connection_is_not_reported_as_malformed() -> None:
     async with (
         running_server(Limits(connections=1)) as (address, echo, _),
