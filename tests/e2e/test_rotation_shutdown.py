@@ -17,6 +17,7 @@ from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
+RENEWAL = r"PATCH .*/leases/keyturn$"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 LOST = "the Lease could not be renewed in time"
 
@@ -63,6 +64,9 @@ def test_stopped_operator_saves_the_token_first(
         # kopf cancels its tasks after five seconds; the save must survive that.
         with pytest.raises(subprocess.TimeoutExpired):
             operator.process.wait(timeout=6)
+        # Without the Lease, another operator would send the token again.
+        renewals = api_proxy.count(RENEWAL)
+        until(lambda: api_proxy.count(RENEWAL) > renewals)
         api_proxy.clear_faults()
 
     assert operator.process.wait(timeout=20) == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster.fixtures import delete_requests
-from tests.support.cluster.leadership import is_leader, patch_lease
+from tests.support.cluster.leadership import is_leader, lease_holder, patch_lease
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.cluster.rotating_source import prevent_save, refresh_step, rotating_request, sign_in
@@ -79,8 +79,11 @@ def test_token_that_cannot_be_saved_prevents_no_new_leadership(
     assert aws.calls("oauth:token") == 2
     operator.process.send_signal(signal.SIGTERM)
     time.sleep(5)
+    # Without the Lease, another operator would send the old token.
+    assert lease_holder(installed)
     namespace.kubectl("delete", "secret", "source-keyturn")
     assert operator.process.wait(timeout=20) == 0
+    assert not lease_holder(installed)
     operator.start()
     namespace.wait_for_revision(2)
     assert (aws.family(seed).consumed, aws.family(seed).reuses) == ([0, 1, 2], 0)

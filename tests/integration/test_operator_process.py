@@ -1,3 +1,4 @@
+import base64
 import json
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.controlplane import die_with_parent
 from tests.support.processes import http_get, until
+from tests.support.tls import CERTIFICATE
 
 FILE_LIMIT = 1024
 
@@ -64,3 +66,22 @@ def test_port_in_use_is_reported_in_one_line(kubeconfig: str) -> None:
 
     assert stderr.splitlines()[0].endswith(f"ERROR   keyturn: cannot listen on {address}: Address already in use")
     assert (process.returncode, len(stderr.splitlines())) == (1, 1)
+
+
+def test_stopped_operator_leaves_no_key_in_the_temporary_directory(
+    kubeconfig: str, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, temporary = json.loads(Path(kubeconfig).read_text()), tmp_path / "temporary"
+    certificate, key = (base64.b64encode(it.encode()).decode() for it in (CERTIFICATE.certificate, CERTIFICATE.key))
+    config["users"][0]["user"] = {"client-certificate-data": certificate, "client-key-data": key}
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    Path(kubeconfig).write_text(json.dumps(config))
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    address = f"127.0.0.1:{unused_tcp_port}"
+    with running_operator(kubeconfig, address) as process:
+        until(lambda: is_healthy(address))
+        process.terminate()
+
+        assert process.wait(timeout=20) == 0
+    assert list(temporary.iterdir()) == []

@@ -104,7 +104,8 @@ def read_proxies() -> Proxies:
 def _read_stream(file: str) -> str:
     """Read a file or stdin. A file may be a pipe, as in `keyturn check -f <(helm template .)`."""
     if file == "-":
-        content = sys.stdin.read(_MAX_CHARACTERS + 1)
+        # None if the process was started with stdin closed.
+        content = sys.stdin.read(_MAX_CHARACTERS + 1) if sys.stdin else ""
     else:
         with Path(file).open(encoding="utf-8") as stream:
             content = stream.read(_MAX_CHARACTERS + 1)

@@ -1,6 +1,7 @@
 """Process setup and exit: random numbers, logging, signals and exit codes."""
 
 import asyncio
+import atexit
 import gc
 import logging
 import os
@@ -64,14 +65,16 @@ class _TextFormatter(logging.Formatter):
 def handle_signals(action: Callable[[], object]) -> None:
     """Call `action` from now on at each signal that would end the process, and with it the save of a token.
 
+    Another call replaces the action. An action for the wrong phase could stop the renewal of the Lease during a save.
     Call this before the process reports that it is ready: the kernel drops signals without a handler for process 1.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, action)
-    # A process started by nohup ignores SIGHUP and must continue to do so. macOS does not have every signal.
+    # A process started by nohup ignores SIGHUP and must continue to do so. None is a handler that is not Python's, such
+    # as that of a profiler. macOS does not have every signal.
     for name in _OTHER_ENDING_SIGNALS & {each.name for each in signal.Signals}:
-        if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:
+        if signal.getsignal(signal.Signals[name]) not in (signal.SIG_IGN, None):
             loop.add_signal_handler(signal.Signals[name], action)
 
 
@@ -120,7 +123,8 @@ def fail(message: str) -> NoReturn:
 
 def exit_immediately(code: int) -> NoReturn:
     """Exit without waiting for threads: calls to AWS that hang would delay a normal exit by up to half a minute."""
-    logging.shutdown()
+    # Closes the log, and removes the file that the Kubernetes client has created for the client key of a kubeconfig.
+    atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would skip them
     # None if the process was started with a closed stdout.
     if sys.stdout:
         sys.stdout.flush()

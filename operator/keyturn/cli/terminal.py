@@ -45,9 +45,12 @@ def echo(*lines: str, err: bool = False) -> None:
     click.echo("\n".join(texts), err=err)  # noqa: TID251 - escaped
 
 
-def _has_color(stream: TextIO) -> bool:
+def _has_color(stream: TextIO | None) -> bool:
     """Whether to print colors: to a terminal that has some, and without NO_COLOR (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    # None if the process was started with the stream closed.
+    return (
+        stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
 
 
 def examples(*lines: str) -> str:

@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -248,8 +248,20 @@ class Operator:
             metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
             background = (conflict_reporter.scope.run, functools.partial(key_secret.keep, keys))
-            async with conflict_reporter.scope.working(lease.is_held):
+            async with conflict_reporter.scope.working(lease.is_held), self._saving_tokens(lease):
                 await self._run(api, configuration, controller, work_queue, background)
+
+    @contextlib.asynccontextmanager
+    async def _saving_tokens(self, lease: Lease) -> AsyncIterator[None]:
+        """Wait at the end until all tokens are saved, also those from before this process stood by.
+
+        Without the Lease, another process would use the old tokens. If the Lease is lost, this does not wait.
+        """
+        try:
+            yield
+        finally:
+            if lease.is_held():
+                await self._pending_tokens.wait()
 
     async def _run(
         self,

@@ -211,11 +211,13 @@ async def lead(
             raise LeaseLostError("the Lease could not be renewed in time; another operator may hold it")
         await working
     finally:
-        for task in (working, keeping):
-            task.cancel()
+        working.cancel()
         if not lease.is_held() and (await asyncio.wait({working}, timeout=STOP_SECONDS))[1]:
             stop_waiting()
-        await asyncio.gather(working, keeping, return_exceptions=True)
+        # The Lease is kept until the work has ended, because it protects a token that is being saved.
+        await asyncio.gather(working, return_exceptions=True)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await lease.release()
 
 

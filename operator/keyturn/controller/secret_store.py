@@ -168,18 +168,15 @@ class SecretStore:
             # It was edited in the meantime; the next reconciliation detects that.
             self.cache.invalidate(request)
 
-    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret:
-        """Remove the owner reference of the request from the target, and change nothing else."""
-        name = target_name(request)
-        with self.cache.writing(name):
-            response = await self._api.request(
-                "PATCH", secrets_path(*name), disown_patch(request, target), kind=STRATEGIC, accept=ONE
-            )
-            if response.is_error:
-                raise refusal(response, f"Secret {request.secret_name}", {})
-            secret = target_secret(read_meta(request, response.body), self._keys)
-            self.cache.was_written(name, secret)
-        return secret
+    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret | None:
+        """Remove the owner reference of the request from the target, and return the Secret as it is then."""
+        response = await self._api.request(
+            "PATCH", secrets_path(*target_name(request)), disown_patch(request, target), kind=STRATEGIC, accept=ONE
+        )
+        if response.is_error:
+            raise refusal(response, f"Secret {request.secret_name}", {})
+        # The response consists of metadata, which do not show whether the data were edited.
+        return (await self._read(request))[0]
 
     async def _check_alive(self, request: Request) -> None:
         path = token_request_path(request.namespace, request.name)

@@ -33,10 +33,10 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
 def decode_response(body: bytes) -> dict[str, Any] | None:
     """Decode a JSON object that may contain a token, which must not be lost because of anything next to it.
 
-    A byte order mark is ignored (RFC 8259 section 8.1), and characters in another encoding, for example in a
-    description, are replaced.
+    A byte order mark is ignored (RFC 8259 section 8.1), UTF-16 and UTF-32 are read (RFC 4627 section 3), and characters
+    in another encoding, for example in a description, are replaced.
     """
-    return decode_object(body.decode("utf-8-sig", "replace").encode())
+    return decode_object(body.decode(json.detect_encoding(body), "replace").encode())
 
 
 def _decode_leniently(text: bytes) -> dict[str, Any] | None:

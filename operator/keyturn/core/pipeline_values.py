@@ -214,18 +214,19 @@ def with_new_tokens(
 
 
 def unwrap(value: str, what: str, maximum: int = MAX_VALUE_LENGTH) -> str:
-    """Return a stored token without the newline that `echo` adds and the quotes that `jq` adds."""
-    return require_safe(_unquoted(value), what, maximum)
+    """Return a stored token without what `echo` and `jq` add. Raises RefusedError if it cannot be sent."""
+    return require_safe(unquoted(value), what, maximum)
 
 
 def require_content(value: str, what: str) -> str:
     """Return a stored value; raises RefusedError (SourceKeyEmpty) if it is empty or only white space and quotes."""
-    if not _unquoted(value):
+    if not unquoted(value):
         raise RefusedError("SourceKeyEmpty", f"{what} is empty")
     return value
 
 
-def _unquoted(value: str) -> str:
+def unquoted(value: str) -> str:
+    """Return a stored value without the newline that `echo` adds and the quotes that `jq` adds."""
     return value.strip().strip("\"'").strip()
 
 

@@ -17,6 +17,7 @@ from msgspec import Meta
 from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
 from keyturn.core.errors import TOO_MANY_FIELDS, RefusedError
+from keyturn.core.pipeline_values import unquoted
 from keyturn.core.token_times import jwt_times
 
 TOKEN_FAMILY_ANNOTATION = f"{GROUP}/token-family"
@@ -79,12 +80,23 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
             consumed=consumed[-_MAX_FINGERPRINTS:],
         )
 
+    def with_token_in_source(self, fingerprint: str) -> "TokenFamily":
+        """Return the family with a consumed token that somebody copied into the source, so that it is never forgotten.
+
+        After 100 more tokens it would count as one that Keyturn has not seen.
+        """
+        if fingerprint in self.initial_tokens or fingerprint not in self.consumed:
+            return self
+        # At the front, because the last one identifies the source.
+        initial_tokens = (fingerprint, *self.initial_tokens[1 - _MAX_FINGERPRINTS :])
+        return msgspec.structs.replace(self, initial_tokens=initial_tokens)
+
     def rotated(self, fingerprint: str, expires: datetime | None = None) -> "TokenFamily":
-        """Return the family, without an intent, after the issuer returned a token: a new one or the live one again.
+        """Return the family, without an intent, after the issuer returned a token: a new one or an earlier one again.
 
         An empty fingerprint means that the issuer returned none and that the live one cannot be used a second time.
         """
-        consumed = self.consumed
+        consumed = tuple(earlier for earlier in self.consumed if earlier != fingerprint)
         if self.live and fingerprint != self.live:
             consumed = (*consumed, self.live)[-_MAX_FINGERPRINTS:]
         return TokenFamily(
@@ -163,7 +175,9 @@ def read_family(annotation: str) -> TokenFamily | None:
 
 def is_superseded(ours: TokenFamily, stored: TokenFamily) -> bool:
     """Whether `stored` is newer than `ours`: it lists our live token, or the one before it, as consumed."""
-    return stored.live != ours.live and not {ours.live, *ours.consumed[-1:]}.isdisjoint(stored.consumed)
+    latest = {ours.live, *ours.consumed[-1:]}
+    # An issuer may return an earlier token again, which an older family lists as consumed, too.
+    return stored.live not in latest and not latest.isdisjoint(stored.consumed)
 
 
 def token_fingerprint(token: str, namespace: str, secret: str) -> str:
@@ -179,14 +193,17 @@ def live_token(
     A token in the source that the family has seen is ignored: GitOps may have restored it. Raises RefusedError:
     StaleTokenRestored if the token Secret contains a consumed token, TargetConflict if it belongs to something else.
     """
-    if stored and stored.has_too_many_fields:
-        raise RefusedError("TargetConflict", f"Secret {secret} {TOO_MANY_FIELDS}: remove what Keyturn has not written")
     source_fingerprint = fingerprint(source_token)
     if stored is None or stored.is_adoptable:
         family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
         return replace(stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False)
     family = _require_same_source(stored, source_id, secret)
+    if not family.has_seen(fingerprint(stored.value)):
+        # A person may have stored it with a newline.
+        stored = replace(stored, value=unquoted(stored.value))
     if not family.has_seen(source_fingerprint):
+        if stored.value not in ("", source_token):
+            _require_own_family(family, fingerprint(stored.value), secret)
         renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
         return replace(stored, value=source_token, family=renewed, previous="")
     if family.source_id != source_id:
@@ -201,10 +218,13 @@ def live_token(
         stored = replace(stored, family=family)
     if stored.is_consumed and not stored.value:
         return stored
+    family = family.with_token_in_source(source_fingerprint)
     return _require_live(stored, family, fingerprint(stored.value), secret)
 
 
 def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> TokenFamily:
+    if stored.has_too_many_fields:
+        raise RefusedError("TargetConflict", f"Secret {secret} {TOO_MANY_FIELDS}: remove what Keyturn has not written")
     advice = "choose another source.token.saveTo"
     if stored.family is None:
         problem = "was not created by Keyturn to store a token"
@@ -214,6 +234,17 @@ def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> To
     else:
         return stored.family
     raise RefusedError("TargetConflict", f"Secret {secret} {problem}: {advice}")
+
+
+def _require_own_family(family: TokenFamily, fingerprint: str, secret: str) -> None:
+    """Refuse a copy of another token Secret: its family recognizes no token, not even a consumed one in the source."""
+    if not family.has_seen(fingerprint):
+        raise RefusedError(
+            "TargetConflict",
+            f"Secret {secret} contains a token that is not in its token family, as if it was copied from another"
+            " namespace or name, and the token in the source may be consumed: restore the Secret under its former name,"
+            " or delete it (kubectl keyturn forget) and sign in again (kubectl keyturn login)",
+        )
 
 
 def _require_live(stored: StoredToken, family: TokenFamily, fingerprint: str, secret: str) -> StoredToken:

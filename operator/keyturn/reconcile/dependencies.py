@@ -59,8 +59,8 @@ class Store(Protocol):
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Write issuance record, labels, annotations and owner, and leave the data of the target unchanged."""
 
-    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret:
-        """Remove the owner reference of the request from the target, and change nothing else."""
+    async def disown(self, request: Request, target: TargetSecret) -> TargetSecret | None:
+        """Remove the owner reference of the request from the target, and return the target as it is then."""
 
 
 class TokenStore(Protocol):

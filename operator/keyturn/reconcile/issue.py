@@ -9,7 +9,15 @@ from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request, canonical_hash
 from keyturn.core.errors import KeyturnError, RefusedError, TransientRefusalError
 from keyturn.core.formats.registry import expiry, render
-from keyturn.core.issuance import MAX_ITEMS, MAX_LIFETIME, Issuance, data_hash, kept_identity, recordable
+from keyturn.core.issuance import (
+    MAX_ITEMS,
+    MAX_LIFETIME,
+    Issuance,
+    data_hash,
+    is_unchanged,
+    kept_identity,
+    recordable,
+)
 from keyturn.core.pipeline_values import PipelineValues, SourceValues, Superseded, Token
 from keyturn.core.renewal_time import source_warning, when_to_renew
 from keyturn.core.state import Failure
@@ -103,7 +111,7 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
     Raises UnknownExpiryError, and TransientRefusalError if the expiry is past.
     """
     issued, jitter = whole_seconds(context.now), math.floor(context.rand * 1000) / 1000
-    expires = _expiry(request, values, context.now)
+    expires = _expiry(request, values, context)
     data = render(request, values)
     source_issued, source_expires = _source_times(request, values, context)
     last, superseded = context.last, values.superseded
@@ -135,17 +143,20 @@ def issue(request: Request, values: PipelineValues, context: IssueContext) -> tu
     return issuance, data
 
 
-def _expiry(request: Request, values: PipelineValues, now: datetime) -> datetime:
+def _expiry(request: Request, values: PipelineValues, context: IssueContext) -> datetime:
     # Renewals and the status depend on the local clock, even if it is behind.
     expires = expiry(request.spec.formats, values, is_local=True)
     if expires is None:
+        if context.last and is_unchanged(context.last.request_hash, request.request_hash):
+            # With the same spec, the issuer stated it before. Some issuers state 0 for a token that is about to expire.
+            raise TransientRefusalError("InvalidSpec", _unknown_expiry(request))
         raise UnknownExpiryError(_unknown_expiry(request))
-    if expires <= now:
+    if expires <= context.now:
         raise TransientRefusalError(
             "SourceInvalid", "the issuer returned credentials that have already expired; check the node's clock"
         )
     # A record with a later expiry would be rejected when it is read, and each reconciliation would issue again.
-    return min(expires, whole_seconds(now) + MAX_LIFETIME)
+    return min(expires, whole_seconds(context.now) + MAX_LIFETIME)
 
 
 def _source_times(

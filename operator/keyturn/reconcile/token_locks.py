@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
@@ -72,17 +72,9 @@ class TokenLocks:
         else:
             self._source_ids.pop((namespace, name), None)
 
-    def other_token_secrets(self, request: Request) -> list[str]:
-        """Return the names of at most 16 other token Secrets with the source of the request."""
-        (namespace, own), consumption = token_secret_name(request), request.spec.consumption
-        if consumption is None:
-            return []
-        names = [
-            name
-            for (place, name), source_id in self._source_ids.items()
-            if place == namespace and source_id == consumption.source_id and name != own
-        ]
-        return names[:MAX_TOKEN_SECRETS]
+    def source_ids(self, namespace: str) -> Mapping[str, str]:
+        """Return the source of each token Secret in a namespace, by the names of the token Secrets."""
+        return {name: source for (place, name), source in self._source_ids.items() if place == namespace}
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:

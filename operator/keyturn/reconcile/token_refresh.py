@@ -25,7 +25,7 @@ from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.token_locks import token_secret_name
+from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
@@ -73,25 +73,40 @@ async def consume(
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
     """Raise RefusedError (TargetConflict) if the token in the source was already used with another token Secret.
 
-    This is the case if source.token.saveTo was changed after the issuer had replaced the token. The process knows the
-    token Secrets that it has used and those that the watch shows. It searches once for the others, which an earlier
-    process may have used.
+    This is the case if source.token.saveTo was changed, or the source was renamed, after the issuer had replaced the
+    token. The process knows the token Secrets that it has used and those that the watch shows. It searches once for the
+    others, which an earlier process may have used.
     """
     consumption, locks = request.spec.consumption, deps.token_locks
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
         return
-    source = request.namespace, consumption.source_id
-    families = {name: await deps.tokens.read_family(request, name) for name in locks.other_token_secrets(request)}
-    if source not in locks.searched:
+    (namespace, own), source, ours = token_secret_name(request), consumption.ref.name, consumption.source_id
+    source_ids = locks.source_ids(namespace)
+    if other := source_ids.get(source, "").partition(" ")[0]:
+        problem = f"Secret {source} stores the token of source {other}, which two token Secrets must not share"
+        raise RefusedError("TargetConflict", f"{problem}: use that source")
+    # A token Secret that exists belongs to its source. Two issuers may accept the same assertion, but a refresh token
+    # belongs to one of them.
+    of_any_source = not stored.uid and not consumption.is_single_use
+    names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
+    names = sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
+    families = {name: await deps.tokens.read_family(request, name) for name in names}
+    if (namespace, ours) not in locks.searched:
         families |= await deps.tokens.find_families(request)
     for name, family in families.items():
-        if family and family.has_used(token_fingerprint(stored.value, request.namespace, name)):
-            raise RefusedError(
-                "TargetConflict",
-                f"the token in the source was already used, and Secret {name} contains the token that replaced it: set"
-                f" source.token.saveTo.secretName to {name}, or sign in again (kubectl keyturn login)",
-            )
-    locks.searched.put(source, None)
+        if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
+            is_same_source = family.source_id.partition(" ")[0] == ours.partition(" ")[0]
+            raise _already_used(name, is_same_source=is_same_source)
+    locks.searched.put((namespace, ours), None)
+
+
+def _already_used(secret: str, *, is_same_source: bool) -> RefusedError:
+    advice = f"set source.token.saveTo.secretName to {secret}" if is_same_source else "store that one in the source"
+    return RefusedError(
+        "TargetConflict",
+        f"the token in the source was already used, and Secret {secret} contains the token that replaced it: {advice},"
+        " or sign in again (kubectl keyturn login)",
+    )
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:

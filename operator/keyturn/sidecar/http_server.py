@@ -5,6 +5,7 @@ docs/design/decisions/0007-sidecar-http-server.md explains why no library is use
 
 import asyncio
 import os
+import resource
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ _RECEIVE_BUFFER_BYTES = 8192
 # Also the number of connections that asyncio accepts in one step. With more, a flood of idle connections would displace
 # a new client before its request is read.
 _BACKLOG = 64
+_MAX_CONNECTIONS = 256
 _DRAIN_POLL_SECONDS = 0.05
 
 
@@ -75,6 +77,12 @@ class HttpResponse:
     content_type: bytes = b"text/plain; charset=utf-8"
 
 
+def _max_connections() -> int:
+    # Two servers may have half of the files that the process may open. Renewals need the others.
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, limit // 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits for each client and for all clients. An SDK sends less than one KiB, a few times an hour.
@@ -86,7 +94,7 @@ class Limits:
     """
 
     header_bytes: int = 8192
-    connections: int = 256
+    connections: int = field(default_factory=_max_connections)
     unsent_bytes: int = 8 * 2**20
     request_seconds: float = 30
     linger_seconds: float = 2
@@ -162,9 +170,10 @@ class HttpServer:
 
         An empty host means all addresses, IPv4 and IPv6. Port 0 means a free one.
         """
+        backlog = min(_BACKLOG, self._limits.connections)
         try:
             self._server = await asyncio.start_server(
-                self._accept, host, port, limit=_READ_BYTES, backlog=_BACKLOG, start_serving=False
+                self._accept, host, port, limit=_READ_BYTES, backlog=backlog, start_serving=False
             )
             for listening_socket in self._server.sockets:
                 # Accepted sockets inherit it.

@@ -66,6 +66,7 @@ class FileStore:
         # `_written` is the target that was last read from, or written to, the output directory.
         self._target: Target | None = None
         self._written: Target | None = None
+        self._published: Issuance | None = None
         self._access: asyncio.Future[Any] | None = None
 
     async def read_source(self, request: Request, *, shared: bool = False) -> SourceValues:  # noqa: ARG002 - of Store
@@ -85,7 +86,7 @@ class FileStore:
                 if not self._must_renew():
                     raise
             if self._target and self._target.is_unmodified(request):
-                self._publish(request, self._target)
+                self._publish_target(request, self._target)
         if self._target is None:
             return None
         return TargetSecret(
@@ -114,7 +115,7 @@ class FileStore:
         finally:
             # Published after the write, because clients may read the files as soon as the pod is ready, but even if the
             # write fails: a full disk is no reason to withhold valid credentials.
-            self._publish(request, self._target)
+            self._publish_target(request, self._target)
 
     async def apply_metadata(self, request: Request, issuance: Issuance) -> None:
         """Replace the issuance record and keep the data."""
@@ -148,8 +149,13 @@ class FileStore:
                 return future.result()
         raise RefusedError("WriteDenied", "the file system of the output directory does not respond")
 
+    def _publish_target(self, request: Request, target: Target) -> None:
+        self._published = target.issuance
+        self._publish(request, target)
+
     def _must_renew(self) -> bool:
-        return bool(self._target and self._target.issuance and self._is_due(self._target.issuance))
+        # Not the record in the directory: another program may have removed it, or the volume may be unmounted.
+        return self._published is not None and self._is_due(self._published)
 
     def has_changed(self) -> bool:
         """Whether a source or the output directory has changed since it was read."""

@@ -41,6 +41,13 @@ def patch_lease(plane: ControlPlane, **spec: object) -> None:
     plane.kubectl("--namespace", "keyturn", "patch", "lease", "keyturn", "--type=merge", "--patch", patch)
 
 
+def lease_holder(plane: ControlPlane) -> str:
+    """Return the holder of the Lease, empty if it was released."""
+    return plane.kubectl(
+        "--namespace", "keyturn", "get", "lease", "keyturn", "--output=jsonpath={.spec.holderIdentity}"
+    )
+
+
 def is_leader(operator: Operator) -> bool:
     return operator.metric("keyturn_leader") == 1
 

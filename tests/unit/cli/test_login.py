@@ -493,6 +493,12 @@ def test_description_of_a_refusal_that_repeats_a_secret_is_not_shown() -> None:
     assert "c0de" not in repr(response("c0de"))
 
 
+def test_error_description_of_the_issuer_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    LoginError(refusal(Response(400, {"error": "access_denied", "error_description": "\x1b]0;title\x07\r"}))).show()
+
+    assert capsys.readouterr().err == "Error: access_denied: \\u001b]0;title\\u0007\\r\n"
+
+
 @cases(
     "content, message",
     {

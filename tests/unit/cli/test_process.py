@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keyturn.cli.process import log_to_stderr, stoppable
+from keyturn.cli.process import handle_signals, log_to_stderr, stoppable
 
 BLOCKED = """
 import asyncio, time
@@ -44,6 +44,21 @@ async def test_sighup_stops_a_process_that_does_not_ignore_it(handler: signal.Ha
         asyncio.get_running_loop().remove_signal_handler(number)
 
     assert work.cancelled() == is_stopped
+
+
+@pytest.mark.usefixtures("_sighup")
+async def test_second_call_replaces_the_action_of_each_signal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    numbers, calls = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), list[str]()
+    handle_signals(lambda: calls.append("first"))
+    handle_signals(lambda: calls.append("second"))
+    for number in numbers:
+        os.kill(os.getpid(), number)
+        await asyncio.sleep(0.05)
+    for number in numbers:
+        asyncio.get_running_loop().remove_signal_handler(number)
+
+    assert calls == ["second"] * len(numbers)
 
 
 def test_sigterm_ends_a_process_with_a_thread_that_hangs() -> None:

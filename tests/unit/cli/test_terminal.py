@@ -120,6 +120,14 @@ def test_color_is_not_printed_to_a_pipe(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "red\n"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_stream_is_no_error(closed: str) -> None:
+    command = f'"{sys.executable}" -m keyturn check -f - </dev/null {closed}'
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+
+    assert (result.returncode, "Traceback" in result.stderr) == (0, False)
+
+
 @pytest.mark.parametrize(
     ("printed", "arguments"),
     [

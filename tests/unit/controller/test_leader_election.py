@@ -255,6 +255,27 @@ async def test_lease_is_kept_although_responses_are_slow() -> None:
         await lead(lease(SlowServer(), clock=asyncio.get_running_loop().time), work)
 
 
+@in_virtual_time
+async def test_lease_is_kept_until_cancelled_work_has_ended() -> None:
+    server, is_held = ApiServer(), list[bool]()
+    own_lease = lease(server, clock=asyncio.get_running_loop().time)
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(3 * LEASE_SECONDS)
+            is_held.append(own_lease.is_held())
+
+    leading = asyncio.ensure_future(lead(own_lease, work))
+    await asyncio.sleep(1)
+    leading.cancel()
+    await asyncio.wait({leading})
+
+    assert is_held == [True]
+    assert "holderIdentity" not in server.objects[LEASE]["spec"]
+
+
 class LateLease(Lease):
     """A Lease that is past its renewal deadline as soon as it is acquired."""
 

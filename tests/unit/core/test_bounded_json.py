@@ -61,6 +61,8 @@ def test_anything_but_an_object_is_none(text: bytes) -> None:
     ("body", "value"),
     [
         pytest.param(b'\xef\xbb\xbf{"a": "b"}', "b", id="a byte order mark"),
+        pytest.param('{"a": "\u20ac"}'.encode("utf-16"), "\u20ac", id="UTF-16"),
+        pytest.param('{"a": "\u20ac"}'.encode("utf-32-le"), "\u20ac", id="UTF-32 without a byte order mark"),
         pytest.param(b'{"a": "\xe9"}', "\ufffd", id="another encoding"),
     ],
 )

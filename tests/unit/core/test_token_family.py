@@ -5,7 +5,15 @@ import msgspec
 import pytest
 
 from keyturn.core.errors import RefusedError
-from keyturn.core.token_family import Intent, StoredToken, TokenFamily, live_token, read_family, token_fingerprint
+from keyturn.core.token_family import (
+    Intent,
+    StoredToken,
+    TokenFamily,
+    is_superseded,
+    live_token,
+    read_family,
+    token_fingerprint,
+)
 from tests.support.dependencies import NOW
 
 SECRET = "license-keyturn"
@@ -50,13 +58,20 @@ def test_family_has_seen_all_its_tokens(token: str, *, expected: bool) -> None:
     [
         pytest.param("next", ["consumed", "live"], id="a new token"),
         pytest.param("live", ["consumed"], id="the same token"),
+        pytest.param("consumed", ["live"], id="an earlier token"),
     ],
 )
-def test_rotation_consumes_the_live_token_unless_it_is_returned(token: str, consumed: list[str]) -> None:
+def test_rotation_consumes_all_tokens_but_the_returned_one(token: str, consumed: list[str]) -> None:
     rotated = family("consumed").with_intent(INTENT).rotated(readable_fingerprint(token))
 
     assert rotated == family(*consumed, live=token)
     assert rotated.intent is None
+
+
+def test_older_family_does_not_supersede_a_token_that_was_returned_again() -> None:
+    older = family("first", live="second")
+
+    assert not is_superseded(older.rotated(readable_fingerprint("first")), older)
 
 
 def test_new_initial_token_consumes_the_live_token() -> None:
@@ -129,7 +144,7 @@ def test_empty_secret_with_consent_starts_a_family() -> None:
     assert find("first", empty) == StoredToken("first", family(live="first"), uid="secret-1", version="7")
 
 
-@pytest.mark.parametrize("token_secret", [stored("live", family("first")), StoredToken("", None, is_adoptable=True)])
+@pytest.mark.parametrize("token_secret", [stored("live", family("first")), StoredToken("", None)])
 def test_token_secret_with_too_many_fields_is_refused(token_secret: StoredToken) -> None:
     with pytest.raises(RefusedError, match="so many keys") as refused:
         find("first", replace(token_secret, has_too_many_fields=True))
@@ -139,9 +154,10 @@ def test_token_secret_with_too_many_fields_is_refused(token_secret: StoredToken)
 
 @pytest.mark.parametrize("source_token", ["first", "consumed", "live"])
 def test_source_token_that_was_seen_is_ignored(source_token: str) -> None:
-    expected = stored("live", family("first", "consumed"))
+    known = family("first", "consumed")
+    chosen = find(source_token, stored("live", known))
 
-    assert find(source_token, expected) == expected
+    assert chosen == stored("live", known.with_token_in_source(readable_fingerprint(source_token)))
 
 
 @pytest.mark.parametrize("value", ["live", "consumed"])
@@ -207,3 +223,44 @@ def test_source_token_may_go_to_another_issuer(source_token: str, stored_token: 
 
 def test_repr_contains_no_secret() -> None:
     assert "planted" not in repr(StoredToken("planted", family(), "planted"))
+
+
+def test_consumed_token_that_was_copied_into_the_source_is_never_forgotten() -> None:
+    token = stored("copied", family("first", live="copied"))
+    for number in range(250):
+        token = find("copied", token)
+        assert token.family
+        value = f"token {number}"
+        token = stored(value, token.family.rotated(readable_fingerprint(value)))
+
+    assert find("copied", token).value == "token 249"
+    assert token.family
+    assert token.family.initial_tokens[-1] == readable_fingerprint("first")
+
+
+@pytest.mark.parametrize("value", ["live\n", '"live"'])
+def test_token_that_a_person_stored_with_other_characters_is_live(value: str) -> None:
+    assert find("first", stored(value, family("first"))) == stored("live", family("first"))
+
+
+def test_consumed_token_with_a_newline_is_refused() -> None:
+    with pytest.raises(RefusedError) as refused:
+        find("first", stored("consumed\n", family("first", "consumed")))
+    assert refused.value.reason == "StaleTokenRestored"
+
+
+def test_white_space_of_an_issued_token_is_kept() -> None:
+    assert find("first", stored("live\n", family("first", live="live\n"))).value == "live\n"
+
+
+def test_copy_is_refused_until_its_token_is_in_the_source() -> None:
+    """Fingerprints depend on the namespace and the name, so a consumed token in the source is not recognized."""
+    copied = stored("live", family("first", live="live under the former name"))
+    with pytest.raises(RefusedError, match="copied from another namespace or name") as refused:
+        find("consumed", copied)
+    chosen = find("live", copied)
+
+    assert refused.value.reason == "TargetConflict"
+    assert chosen.value == "live"
+    assert chosen.family
+    assert chosen.family.live == readable_fingerprint("live")

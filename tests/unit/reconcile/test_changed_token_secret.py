@@ -143,6 +143,42 @@ async def test_changed_token_secret_gets_the_token_of_a_new_sign_in() -> None:
     assert env.aws.issuer.reuses == 0
 
 
+def renamed(name: str = "renamed") -> Request:
+    """Return a request whose source Secret has another name."""
+    return rotating(source={"token": {"secretKeyRef": {"name": name, "key": "license_token"}}})
+
+
+async def test_renamed_source_sends_no_consumed_token() -> None:
+    env = await rotated()
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    failure = (await env.reconcile(renamed())).failure
+    assert (env.aws.issuer.reuses, failure and failure.error.reason) == (0, "TargetConflict")
+    assert failure
+    assert "Secret license-keyturn contains the token that replaced it: store that one in" in failure.error.message
+
+    env.secrets.put("renamed", data={"license_token": env.stored_token().value})
+    assert (await env.reconcile(renamed(), HOUR)).failure is None
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
+
+
+async def test_other_source_with_another_token_is_used() -> None:
+    env = await rotated()
+    env.secrets.put("renamed", data={"license_token": env.aws.issuer.sign_in()})
+
+    assert (await env.reconcile(renamed())).failure is None
+
+
+async def test_token_secret_is_no_source() -> None:
+    env = await rotated()
+    failure = (await env.reconcile(renamed("license-keyturn"))).failure
+    assert failure
+    assert failure.error.reason == "TargetConflict"
+    assert failure.error.message.endswith(": use that source")
+
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
+
+
 async def test_deleted_token_secret_prevents_no_use() -> None:
     """The person who deleted it decides what is sent."""
     env = await rotated()

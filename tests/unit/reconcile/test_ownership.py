@@ -75,3 +75,24 @@ async def test_refused_release_is_repeated_and_delays_no_renewal() -> None:
     assert (await env.reconcile(request(target=RETAIN), after=HOUR)).reason == "Due"
 
     assert owners(env) == []
+
+
+async def test_edit_of_a_released_secret_stays_reported() -> None:
+    env = await issued()
+    edit(env)
+    await env.reconcile(request(suspend=True), after=MINUTE)
+    done = await env.reconcile(request(suspend=True, target=RETAIN), after=MINUTE)
+
+    assert owners(env) == []
+    assert done.status.condition("Ready").status == "False"  # type: ignore[union-attr]
+
+
+async def test_edit_that_adds_an_owner_reference_is_corrected() -> None:
+    env, retained = environment(), request(target=RETAIN)
+    await env.reconcile(request())
+    owner = env.secrets.server.objects[TARGET]["metadata"]["ownerReferences"]
+    await env.reconcile(retained, after=MINUTE)
+    env.secrets.put("acme", data={"AWS_REGION": "x"}, ownerReferences=owner)
+
+    assert (await env.reconcile(retained, after=MINUTE)).reason == "DriftDetected"
+    assert (owners(env), env.secrets.data("acme")["AWS_REGION"]) == ([], "us-east-1")

@@ -167,15 +167,28 @@ async def test_unknown_expiry_consumes_one_token() -> None:
     assert env.stored_token().value == env.aws.issuer.live == "refresh-1"
 
 
-async def test_unknown_expiry_of_a_renewal_leaves_the_credentials_valid() -> None:
+async def test_expiry_that_one_response_omits_prevents_no_renewal() -> None:
     env = with_source("seed")
     await env.reconcile(request(**TOKEN_ONLY))
     env.aws.issuer.states_life = False
-    outcomes = [await env.reconcile(request(**TOKEN_ONLY), after) for after in (45 * MINUTE, 5 * MINUTE, 5 * MINUTE)]
+    failed = await env.reconcile(request(**TOKEN_ONLY), 45 * MINUTE)
+    env.aws.issuer.states_life = True
+    renewed = await env.reconcile(request(**TOKEN_ONLY), MINUTE)
 
-    assert {outcome.failure_reason for outcome in outcomes} == {"InvalidSpec"}
-    assert len(env.aws.issuer.consumed) == 2
-    assert (env.issuance().revision, env.stored_token().value) == (1, "refresh-2")
+    assert (failed.failure_reason, env.issuance().revision, renewed.failure) == ("Unavailable", 2, None)
+
+
+async def test_expiry_that_all_responses_omit_leaves_the_credentials_valid() -> None:
+    env = with_source("seed")
+    await env.reconcile(request(**TOKEN_ONLY))
+    env.aws.issuer.states_life = False
+    outcomes = [await env.reconcile(request(**TOKEN_ONLY), 45 * MINUTE)]
+    outcomes += [await env.reconcile(request(**TOKEN_ONLY), MINUTE) for _ in range(13)]
+
+    assert outcomes[-1].failure
+    assert outcomes[-1].failure.error.message.endswith(f"; set {FIELD}")
+    assert (outcomes[-1].failure_reason, len(env.aws.issuer.consumed)) == ("InvalidSpec", 7)
+    assert (env.issuance().revision, env.stored_token().value) == (1, "refresh-7")
 
 
 @cases(

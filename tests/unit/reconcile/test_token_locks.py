@@ -70,4 +70,4 @@ def test_number_of_remembered_token_secrets_is_bounded() -> None:
         locks.observe_family("large", str(number), family)
 
     assert len(locks._source_ids) == 10_000
-    assert locks.other_token_secrets(request) == ["other"]
+    assert locks.source_ids(request.namespace) == {"other": consumption.source_id}

@@ -217,7 +217,7 @@ async def test_namespace_with_many_unsaved_tokens_exchanges_no_others() -> None:
     deps, tasks = replace(env.deps, sleep=asyncio.sleep, prepare=unprepared(exchange)), []
     for number in range(20):
         source = {"token": {"secretKeyRef": {"name": f"source-{number}", "key": "token"}}}
-        env.secrets.put(f"source-{number}", data={"token": "seed"})
+        env.secrets.put(f"source-{number}", data={"token": f"seed-{number}"})
         request = parsed(str(number), source=source, exchanges=[REFRESH], target={"formats": [{"token": {}}]})
         env.secrets.create_request(request)
         tasks.append(asyncio.create_task(reconcile(deps, request, ReconcileState(), Status())))

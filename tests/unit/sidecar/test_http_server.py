@@ -1,5 +1,6 @@
 import asyncio
 import re
+import resource
 import socket
 import struct
 from collections import Counter
@@ -285,6 +286,16 @@ async def test_connection_flood_stays_within_the_limit() -> None:
             writer.close()
 
     assert highest_count == limits.connections
+
+
+@pytest.mark.parametrize(("open_files", "connections"), [(64, 16), (1024, 256)])
+def test_limit_of_open_files_limits_the_connections(open_files: int, connections: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, before[1]))
+    try:
+        assert Limits().connections == connections
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_unread_responses_of_all_clients_together_are_bounded() -> None:

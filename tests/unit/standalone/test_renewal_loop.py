@@ -516,6 +516,23 @@ def unusable(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
+def removed(directory: Path) -> Iterator[None]:
+    away = directory.with_name("away")
+    directory.rename(away)
+    yield
+    away.rename(directory)
+
+
+@contextmanager
+def empty_and_full(directory: Path) -> Iterator[None]:
+    with removed(directory):
+        directory.mkdir()
+        with limited_file_size(10):
+            yield
+        directory.rmdir()
+
+
+@contextmanager
 def hanging(_: Path) -> Iterator[None]:
     responds, write = threading.Event(), AtomicDir.write
 
@@ -536,6 +553,9 @@ def hanging(_: Path) -> Iterator[None]:
         pytest.param(hanging, True, id="hanging"),
         pytest.param(unusable, True, id="unusable"),
         pytest.param(unusable, False, id="unusable, without an endpoint"),
+        pytest.param(removed, True, id="removed"),
+        pytest.param(removed, False, id="removed, without an endpoint"),
+        pytest.param(empty_and_full, True, id="empty and full"),
         pytest.param(lambda _: limited_file_size(10), True, id="full"),
         pytest.param(lambda _: limited_file_size(10), False, id="full, without an endpoint"),
     ],

@@ -63,9 +63,9 @@ def _read_request(filename: str) -> Request:
         bodies = [document.body for document in read_documents(filename)]
         requests = [parse(body) for body in bodies if isinstance(body, dict) and body.get("kind") == KIND]
     except UnreadableError as error:
-        raise LoginError(printable(str(error))) from None
+        raise LoginError(str(error)) from None
     except InvalidSpecError as error:
-        raise LoginError(printable(f"{filename}: {error.message}")) from None
+        raise LoginError(f"{filename}: {error.message}") from None
     if len(requests) != 1:
-        raise LoginError(f"{printable(filename)}: expected one TokenRequest, found {len(requests)}")
+        raise LoginError(f"{filename}: expected one TokenRequest, found {len(requests)}")
     return requests[0]

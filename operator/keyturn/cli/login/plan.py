@@ -11,6 +11,7 @@ from keyturn.api.exchanges.license_manager import LicenseManagerGetAccessTokenSp
 from keyturn.api.exchanges.oauth import OauthTokenSpec
 from keyturn.api.source import SecretKeyRef, ValueRef
 from keyturn.api.token_request import Request
+from keyturn.cli.terminal import printable
 
 # Member of a token response for each subject token type (RFC 8693 section 3). A JWT is an access token here.
 _MEMBERS: Mapping[str, str] = {
@@ -21,6 +22,10 @@ _MEMBERS: Mapping[str, str] = {
 
 class LoginError(click.ClickException):
     """A sign-in is not possible or has failed. The message never contains a code, a token or a secret."""
+
+    def format_message(self) -> str:
+        """Return the text to print, escaped: the issuer, which the author of a TokenRequest chose, describes errors."""
+        return printable(self.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def open_session(plan: LoginPlan, options: LoginOptions, ca_file: Path | None, r
 def read_file(path: Path) -> str:
     """Read a text file. Raises LoginError."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise LoginError(f"{path}: {error.strerror}") from None
     except UnicodeError:
