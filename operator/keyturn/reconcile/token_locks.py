@@ -9,11 +9,10 @@ from weakref import WeakValueDictionary
 
 from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
-from keyturn.core.lru import LruDict, put_fairly
+from keyturn.core.lru import FairDict, LruDict
 from keyturn.core.token_family import Intent, TokenFamily
 
-_MAX_SEARCHED = 10_000
-_MAX_REMEMBERED = 10_000  # intents, and the sources of token Secrets
+_MAX_SEARCHED, _MAX_INTENTS, _MAX_TOKEN_SECRETS = 10_000, 10_000, 20_000
 # The limit for each source. There should be only one, but anyone who may write Secrets can create more.
 MAX_TOKEN_SECRETS = 16
 
@@ -31,8 +30,9 @@ class TokenLocks:
     is_dead: Callable[[str], bool] = lambda _: False
     searched: LruDict[NamespacedName, None] = field(default_factory=lambda: LruDict(_MAX_SEARCHED))
     _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
-    _source_ids: dict[NamespacedName, str] = field(default_factory=dict)
+    # Dropping an intent makes the wait for it longer.
+    _seen: FairDict[tuple[Intent, float]] = field(default_factory=lambda: FairDict(_MAX_INTENTS))
+    _source_ids: FairDict[str] = field(default_factory=lambda: FairDict(_MAX_TOKEN_SECRETS))
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
@@ -52,29 +52,34 @@ class TokenLocks:
 
         The result is infinite if the holder of the intent has terminated.
         """
-        seen, since = self._seen.get(name, (None, 0.0))
+        seen, since = self._seen.in_namespace(name[0]).get(name[1], (None, 0.0))
         if intent is None:
-            self._seen.pop(name, None)
+            self._seen.remove(name)
         elif self.is_dead(intent.holder):
             return math.inf
         elif seen != intent:
             since = self.monotonic()
-            # Dropping an intent makes the wait for it longer.
-            put_fairly(self._seen, name, (intent, since), _MAX_REMEMBERED)
+            self._seen.put(name, (intent, since))
         return self.monotonic() - since if intent else 0
 
     def observe_family(self, namespace: str, name: str, family: TokenFamily | None) -> None:
-        """Record the token family that a Secret contains now, including its intent; None if it contains none."""
+        """Record the token family that a Secret contains now, including its intent; None if it contains none.
+
+        What is forgotten is searched again. A Secret that the watch no longer shows may still exist, without our label,
+        and the watch does not show when such a Secret is deleted, so their number is limited.
+        """
         self.observe((namespace, name), family.intent if family else None)
         if family:
-            # The watch does not show when a Secret without our label is deleted.
-            put_fairly(self._source_ids, (namespace, name), family.source_id, _MAX_REMEMBERED)
+            forgotten = self._source_ids.put((namespace, name), family.source_id)
         else:
-            self._source_ids.pop((namespace, name), None)
+            source_id = self._source_ids.remove((namespace, name))
+            forgotten = (namespace, source_id) if source_id else None
+        if forgotten:
+            self.searched.remove(forgotten)
 
     def source_ids(self, namespace: str) -> Mapping[str, str]:
         """Return the source of each token Secret in a namespace, by the names of the token Secrets."""
-        return {name: source for (place, name), source in self._source_ids.items() if place == namespace}
+        return self._source_ids.in_namespace(namespace)
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:

@@ -66,8 +66,18 @@ def test_number_of_remembered_token_secrets_is_bounded() -> None:
     assert consumption
     family = TokenFamily(source_id=consumption.source_id, initial_tokens=("1",), live="1")
     locks.observe_family(request.namespace, "other", family)
-    for number in range(10_500):
+    for number in range(20_500):
         locks.observe_family("large", str(number), family)
 
-    assert len(locks._source_ids) == 10_000
+    assert len(locks._source_ids) == 20_000
     assert locks.source_ids(request.namespace) == {"other": consumption.source_id}
+
+
+def test_source_is_searched_again_if_a_token_secret_of_it_is_forgotten() -> None:
+    locks = TokenLocks(Clock())
+    locks.searched.put(("large", "first"), None)
+    for number in range(20_001):
+        family = TokenFamily(source_id=f"{number}" if number else "first", initial_tokens=("1",), live="1")
+        locks.observe_family("large", str(number), family)
+
+    assert ("large", "first") not in locks.searched
