@@ -72,7 +72,8 @@ class TokenLocks:
         if family:
             self._source_ids.setdefault(namespace, {})[name] = family.source_id
         elif source_ids := self._source_ids.get(namespace):
-            source_ids.pop(name, None)
+            # Another program may have replaced only its label. The source is searched again before a token is sent.
+            self.searched.remove((namespace, source_ids.pop(name, "")))
             if not source_ids:
                 del self._source_ids[namespace]
 
