@@ -83,11 +83,13 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
         return
     (namespace, own), ours = token_secret_name(request), consumption.source_id
-    await _check_no_token_secret(deps, request, consumption.ref.name)
-    source_ids = locks.source_ids(namespace)
     # A token that its family has seen belongs to this source. Two issuers may accept the same assertion, but a refresh
     # token belongs to one of them.
     of_any_source = stored.is_new and not consumption.is_single_use
+    if of_any_source and not locks.claim(request, stored.value):
+        raise _in_use("for another source")
+    await _check_no_token_secret(deps, request, consumption.ref.name)
+    source_ids = locks.source_ids(namespace)
     names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
     names = sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
     families = {name: await deps.tokens.read_family(request, name) for name in names}
@@ -118,8 +120,11 @@ def _check_not_in_progress(deps: Dependencies, name: NamespacedName, family: Tok
         return
     # Longer than that request waits before its final attempt.
     if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
-        message = f"the token in the source is being used: waiting for the result in Secret {name[1]}"
-        raise ThrottledError(message, retry_after=_IN_USE_PAUSE, nothing_sent=True)
+        raise _in_use(f"with Secret {name[1]}")
+
+
+def _in_use(how: str) -> ThrottledError:
+    return ThrottledError(f"the token in the source is being used {how}", retry_after=_IN_USE_PAUSE, nothing_sent=True)
 
 
 def _already_used(secret: str, *, is_same_source: bool) -> RefusedError:
@@ -186,6 +191,7 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
+            deps.token_locks.end_claim(request)
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
             try:

@@ -228,6 +228,19 @@ async def test_token_that_is_in_use_for_another_source_waits(*, rotates: bool, r
     assert env.aws.issuer.reuses == 0
 
 
+async def test_token_in_two_new_sources_is_sent_once() -> None:
+    env = environment("seed")
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    other = replace(renamed(), name="other", uid="other-0001")
+    requests = (rotating(target={"secretName": "first"}), other)
+    outcomes = await asyncio.gather(*(env.reconcile(it) for it in requests))
+    assert sorted(outcome.issuance is None for outcome in outcomes) == [False, True]
+    outcomes = [await env.reconcile(it, HOUR) for it in requests]
+
+    assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
+    assert env.aws.issuer.reuses == 0
+
+
 async def test_other_source_with_another_token_is_used() -> None:
     env = await rotated()
     env.secrets.put("renamed", data={"license_token": env.aws.issuer.sign_in()})
