@@ -125,7 +125,8 @@ class StoredToken:
     object has no valid annotation and so does not belong to Keyturn; `is_adoptable` if it is empty and its owner lets
     the request use it. `value` is empty once a single-use credential was consumed without a token in return.
     `missing_metadata` are the labels and annotations to add with the next write. `has_too_many_fields` is as in
-    TargetSecret.
+    TargetSecret. `is_new`: the live token is the one in the source, and the stored object does not contain its
+    fingerprint yet.
     """
 
     value: str = field(repr=False)
@@ -136,6 +137,7 @@ class StoredToken:
     is_adoptable: bool = False
     missing_metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     has_too_many_fields: bool = False
+    is_new: bool = False
 
     @property
     def is_consumed(self) -> bool:
@@ -196,7 +198,9 @@ def live_token(
     source_fingerprint = fingerprint(source_token)
     if stored is None or stored.is_adoptable:
         family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
-        return replace(stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False)
+        return replace(
+            stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False, is_new=True
+        )
     family = _require_same_source(stored, source_id, secret)
     if not family.has_seen(fingerprint(stored.value)):
         # A person may have stored it with a newline.
@@ -205,7 +209,7 @@ def live_token(
         if stored.value not in ("", source_token):
             _require_own_family(family, fingerprint(stored.value), secret)
         renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
-        return replace(stored, value=source_token, family=renewed, previous="")
+        return replace(stored, value=source_token, family=renewed, previous="", is_new=True)
     if family.source_id != source_id:
         if stored.issued_token is not None:
             # The source's own token may be sent to another issuer; a token that one issuer returned may not.

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
 from keyturn.core.lru import FairDict, LruDict
-from keyturn.core.token_family import Intent, TokenFamily
+from keyturn.core.token_family import Intent, TokenFamily, token_fingerprint
 
 _MAX_SEARCHED, _MAX_INTENTS, _MAX_TOKEN_SECRETS = 10_000, 10_000, 20_000
 # The limit for each source. There should be only one, but anyone who may write Secrets can create more.
@@ -33,6 +33,7 @@ class TokenLocks:
     # Dropping an intent makes the wait for it longer.
     _seen: FairDict[tuple[Intent, float]] = field(default_factory=lambda: FairDict(_MAX_INTENTS))
     _source_ids: FairDict[str] = field(default_factory=lambda: FairDict(_MAX_TOKEN_SECRETS))
+    _claims: dict[NamespacedName, str] = field(default_factory=dict)
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
@@ -40,7 +41,26 @@ class TokenLocks:
         async with AsyncExitStack() as stack:
             for name in _lock_names(request):
                 await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
-            yield
+            try:
+                yield
+            finally:
+                self.end_claim(request)
+
+    def claim(self, request: Request, token: str) -> bool:
+        """Claim a new token until its token Secret contains it; False if another request has claimed it.
+
+        Two sources may contain the same token. The claim ends with the locks, if not before.
+        """
+        namespace, name = token_secret_name(request)
+        claimed = token_fingerprint(token, namespace, "")
+        if any(it == claimed for other, it in self._claims.items() if other != (namespace, name)):
+            return False
+        self._claims[namespace, name] = claimed
+        return True
+
+    def end_claim(self, request: Request) -> None:
+        """End a claim, if there is one."""
+        self._claims.pop(token_secret_name(request), None)
 
     def is_taken(self, request: Request) -> bool:
         """Whether another request is consuming the token of the same source."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
 from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.api.token_request import Request
@@ -38,6 +39,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE, _LONGEST_AFTER_REFUSAL = 0.2, 5.0, 15.0
 _LONGEST_FINAL_ATTEMPT = timedelta(minutes=5)
 # While many tokens of a namespace cannot be saved, no other one is exchanged there.
 _UNSAVED_PAUSE = timedelta(seconds=15)
+_IN_USE_PAUSE = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
 
 
@@ -75,29 +77,54 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
 
     This is the case if source.token.saveTo was changed, or the source was renamed, after the issuer had replaced the
     token. The process knows the token Secrets that it has used and those that the watch shows. It searches once for the
-    others, which an earlier process may have used.
+    others, which an earlier process may have used. Raises ThrottledError while the token is being used.
     """
     consumption, locks = request.spec.consumption, deps.token_locks
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
         return
-    (namespace, own), source, ours = token_secret_name(request), consumption.ref.name, consumption.source_id
+    (namespace, own), ours = token_secret_name(request), consumption.source_id
+    # A token that its family has seen belongs to this source. Two issuers may accept the same assertion, but a refresh
+    # token belongs to one of them.
+    of_any_source = stored.is_new and not consumption.is_single_use
+    if of_any_source and not locks.claim(request, stored.value):
+        raise _in_use("for another source")
+    await _check_no_token_secret(deps, request, consumption.ref.name)
     source_ids = locks.source_ids(namespace)
-    if other := source_ids.get(source, "").partition(" ")[0]:
-        problem = f"Secret {source} stores the token of source {other}, which two token Secrets must not share"
-        raise RefusedError("TargetConflict", f"{problem}: use that source")
-    # A token Secret that exists belongs to its source. Two issuers may accept the same assertion, but a refresh token
-    # belongs to one of them.
-    of_any_source = not stored.uid and not consumption.is_single_use
     names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
     names = sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
     families = {name: await deps.tokens.read_family(request, name) for name in names}
     if (namespace, ours) not in locks.searched:
         families |= await deps.tokens.find_families(request)
     for name, family in families.items():
-        if family and family.has_used(token_fingerprint(stored.value, namespace, name)):
+        if family and family.has_used(fingerprint := token_fingerprint(stored.value, namespace, name)):
+            _check_not_in_progress(deps, (namespace, name), family, fingerprint)
             is_same_source = family.source_id.partition(" ")[0] == ours.partition(" ")[0]
             raise _already_used(name, is_same_source=is_same_source)
     locks.searched.put((namespace, ours), None)
+
+
+async def _check_no_token_secret(deps: Dependencies, request: Request, source: str) -> None:
+    if source not in deps.token_locks.source_ids(request.namespace):
+        return
+    # Without the watch, its deletion is unknown.
+    if family := await deps.tokens.read_family(request, source):
+        problem = f"stores the token of source {family.source_id.partition(' ')[0]}"
+        message = f"Secret {source} {problem}, which two token Secrets must not share: use that source"
+        raise RefusedError("TargetConflict", message)
+
+
+def _check_not_in_progress(deps: Dependencies, name: NamespacedName, family: TokenFamily, fingerprint: str) -> None:
+    """Raise ThrottledError while another request is using the token, which the issuer may not replace."""
+    intent = family.intent
+    if intent is None or intent.consumes != fingerprint:
+        return
+    # Longer than that request waits before its final attempt.
+    if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
+        raise _in_use(f"with Secret {name[1]}")
+
+
+def _in_use(how: str) -> ThrottledError:
+    return ThrottledError(f"the token in the source is being used {how}", retry_after=_IN_USE_PAUSE, nothing_sent=True)
 
 
 def _already_used(secret: str, *, is_same_source: bool) -> RefusedError:
@@ -164,6 +191,7 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
+            deps.token_locks.end_claim(request)
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
             try:

@@ -135,13 +135,13 @@ def test_fingerprint_depends_on_token_and_token_secret() -> None:
 
 
 def test_first_token_of_a_source_starts_a_family() -> None:
-    assert find("first", None) == StoredToken("first", family(live="first"))
+    assert find("first", None) == StoredToken("first", family(live="first"), is_new=True)
 
 
 def test_empty_secret_with_consent_starts_a_family() -> None:
     empty = StoredToken("", None, uid="secret-1", version="7", is_adoptable=True)
 
-    assert find("first", empty) == StoredToken("first", family(live="first"), uid="secret-1", version="7")
+    assert find("first", empty) == StoredToken("first", family(live="first"), uid="secret-1", version="7", is_new=True)
 
 
 @pytest.mark.parametrize("token_secret", [stored("live", family("first")), StoredToken("", None)])
@@ -164,7 +164,9 @@ def test_source_token_that_was_seen_is_ignored(source_token: str) -> None:
 def test_new_source_token_replaces_any_stored_token(value: str) -> None:
     expected = family("consumed", "live", initial_tokens=("first", "new"), live="new")
 
-    assert find("new", stored(value, family("consumed"))) == StoredToken("new", expected, uid="secret-1", version="7")
+    assert find("new", stored(value, family("consumed"))) == StoredToken(
+        "new", expected, uid="secret-1", version="7", is_new=True
+    )
 
 
 @pytest.mark.parametrize("value", ["consumed", ""])

@@ -10,7 +10,18 @@ import pytest
 from keyturn.api.token_request import Request
 from keyturn.core.token_family import Intent
 from tests.support.controller import Operator
-from tests.support.dependencies import ASSUME_ROLE, HOUR, MINUTE, NOW, REFRESH, FakeEnvironment, environment, rotating
+from tests.support.dependencies import (
+    ASSUME_ROLE,
+    HOUR,
+    MINUTE,
+    NOW,
+    REFRESH,
+    SECOND,
+    Attempt,
+    FakeEnvironment,
+    environment,
+    rotating,
+)
 from tests.support.standalone_run import StandaloneRun
 
 
@@ -133,7 +144,9 @@ async def test_token_that_may_have_been_sent_is_not_sent_again() -> None:
     intent = Intent(holder="pod-1", consumes=stored.family.live, start=NOW, give_up_seconds=30)
     await env.tokens.update(rotating(), replace(stored, family=stored.family.with_intent(intent)))
 
-    assert (await env.reconcile(saving_to("live"))).failure_reason == "TargetConflict"
+    waiting = await env.reconcile(saving_to("live"))
+    assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
+    assert (await env.reconcile(saving_to("live"), MINUTE)).failure_reason == "TargetConflict"
     assert env.aws.issuer.requests == 1
 
 
@@ -170,6 +183,63 @@ async def test_renamed_source_sends_no_consumed_token() -> None:
     assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
 
 
+async def test_renamed_source_sends_no_consumed_token_from_an_adopted_secret() -> None:
+    env = await rotated()
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    env.secrets.put("renamed-keyturn", annotations={"keyturn.dev/adoptable-by": "acme"})
+
+    assert (await env.reconcile(renamed())).failure_reason == "TargetConflict"
+    assert env.aws.issuer.reuses == 0
+
+
+async def test_token_of_a_sign_in_is_sent_for_one_source() -> None:
+    env = await rotated()
+    env.secrets.put("renamed", data={"license_token": env.aws.issuer.sign_in()})
+    assert (await env.reconcile(renamed())).failure is None
+    token = env.aws.issuer.sign_in()
+    for name in ("license", "renamed"):
+        env.secrets.put(name, data={"license_token": token})
+
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+    assert (await env.reconcile(renamed(), HOUR)).failure_reason == "TargetConflict"
+    assert env.aws.issuer.reuses == 0
+
+
+@pytest.mark.parametrize(("rotates", "reason"), [(False, ""), (True, "TargetConflict")], ids=["kept", "replaced"])
+async def test_token_that_is_in_use_for_another_source_waits(*, rotates: bool, reason: str) -> None:
+    """Two sources may contain the same token if the issuer does not replace it."""
+    env = environment("seed")
+    env.aws.issuer.rotates = rotates
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    other = replace(renamed(), name="other", uid="other-0001")
+    outcomes: list[Attempt] = []
+
+    async def reconcile_other(point: str) -> None:
+        if point == "before OauthToken" and not outcomes:
+            outcomes.append(await env.reconcile(other))
+
+    env.watch(reconcile_other)
+    assert (await env.reconcile(rotating(target={"secretName": "first"}))).failure is None
+
+    [waiting] = outcomes
+    assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
+    assert (await env.reconcile(other, SECOND)).failure_reason == reason
+    assert env.aws.issuer.reuses == 0
+
+
+async def test_token_in_two_new_sources_is_sent_once() -> None:
+    env = environment("seed")
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    other = replace(renamed(), name="other", uid="other-0001")
+    requests = (rotating(target={"secretName": "first"}), other)
+    outcomes = await asyncio.gather(*(env.reconcile(it) for it in requests))
+    assert sorted(outcome.issuance is None for outcome in outcomes) == [False, True]
+    outcomes = [await env.reconcile(it, HOUR) for it in requests]
+
+    assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
+    assert env.aws.issuer.reuses == 0
+
+
 async def test_other_source_with_another_token_is_used() -> None:
     env = await rotated()
     env.secrets.put("renamed", data={"license_token": env.aws.issuer.sign_in()})
@@ -186,6 +256,15 @@ async def test_token_secret_is_no_source() -> None:
 
     assert (await env.reconcile(rotating(), HOUR)).failure is None
     assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
+
+
+async def test_name_of_a_deleted_token_secret_can_be_that_of_a_source() -> None:
+    """The watch may not have shown the deletion, or Secrets are not watched."""
+    env = await rotated()
+    env.secrets.delete("license-keyturn")
+    env.secrets.put("license-keyturn", data={"license_token": env.aws.issuer.sign_in()})
+
+    assert (await env.reconcile(renamed("license-keyturn"))).failure is None
 
 
 async def test_deleted_token_secret_prevents_no_use() -> None:
