@@ -236,9 +236,12 @@ class ApiClient:
         async with AsyncExitStack() as until_decoded:
             before_large = partial(until_decoded.enter_async_context, limiter.slot(namespace))
             status, content = await self._receive(call, timeout_seconds, before_large)
-            if len(content) <= LARGE_BYTES:
-                return decode(status, content)
-            decoded = await self._cpu_limiter.run(namespace, partial(decode, status, content))
+            # Lists are few, and their pages have a limit of their own. Behind the computations of many tenants, a list
+            # of large Leases could take longer than the scope is valid, which would stop all renewals.
+            if call.is_list or len(content) <= LARGE_BYTES:
+                decoded = decode(status, content)
+            else:
+                decoded = await self._cpu_limiter.run(namespace, partial(decode, status, content))
             if call.until_handled:
                 await call.until_handled.enter_async_context(until_decoded.pop_all())
             return decoded
