@@ -61,8 +61,7 @@ _SHORT = range(8, 33)
 _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 # The API server parses an apply as YAML, which forbids some of these characters and folds others as line ends.
 _NOT_IN_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbf[\xbe\xbf]")
-# A page of a list or an event takes up to three times MAX_BYTES. A namespaced installation has three lists and three
-# watches for each namespace.
+# A page or an event takes up to three times MAX_BYTES; a namespaced installation has three watches for each namespace.
 _STREAM_SLOTS = 4
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -236,8 +235,7 @@ class ApiClient:
         async with AsyncExitStack() as until_decoded:
             before_large = partial(until_decoded.enter_async_context, limiter.slot(namespace))
             status, content = await self._receive(call, timeout_seconds, before_large)
-            # Lists are few, and their pages have a limit of their own. Behind the computations of many tenants, a list
-            # of large Leases could take longer than the scope is valid, which would stop all renewals.
+            # Behind the computations of many tenants, a list of large Leases could take longer than the scope is valid.
             if call.is_list or len(content) <= LARGE_BYTES:
                 decoded = decode(status, content)
             else:
