@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cases import cases
 from tests.support.cluster.api_proxy import ApiProxy
-from tests.support.cluster.leadership import Start, is_leader
+from tests.support.cluster.leadership import Start, is_leader, is_ready, lease_holder
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
 from tests.support.cluster.rotating_source import issue_rotating
@@ -19,6 +19,7 @@ from tests.support.processes import until
 SAVE = r"PATCH .*/secrets/source-keyturn\?fieldManager=keyturn-token$"
 RENEWAL = r"PATCH .*/leases/keyturn$"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+CONFLICT = '{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409}'
 LOST = "the Lease could not be renewed in time"
 
 
@@ -47,6 +48,11 @@ def refresh(
 def has_reported(operator: Operator, times: int) -> bool:
     """Whether the log shows this many times what a kill would lose."""
     return operator.log().count("SIGKILL") >= times
+
+
+def has_renewed(api_proxy: ApiProxy, times: int) -> bool:
+    """Whether there were this many attempts to renew or release the Lease."""
+    return api_proxy.count(RENEWAL) >= times
 
 
 @cases("save", {"while the issuer is slow": None, "while the save fails": (503, "")})
@@ -144,3 +150,22 @@ def test_suspended_operator_causes_one_final_attempt(
     family = aws.family(seed)
     assert (family.reuses, family.consumed, namespace.condition("acme", "Stalled")[1]) == end
     assert aws.calls("oauth:token") == 3
+
+
+@cases("fault", {"while it leads": "", "while it waits for the CRD": "GET /apis$"})
+def test_second_signal_does_not_prevent_the_release(
+    fault: str, start: Start, api_proxy: ApiProxy, installed: ControlPlane
+) -> None:
+    if fault:
+        api_proxy.add_fault(fault, 503)
+    operator = start(api_proxy)
+    until(lambda: ("waiting for the API server" in operator.log()) if fault else is_ready(operator))
+    api_proxy.add_fault(RENEWAL, 409, CONFLICT)
+    for _ in range(2):
+        operator.process.send_signal(signal.SIGTERM)
+        # It retries the release.
+        until(functools.partial(has_renewed, api_proxy, api_proxy.count(RENEWAL) + 3))
+    api_proxy.clear_faults()
+
+    assert operator.process.wait(timeout=20) == 0
+    assert not lease_holder(installed)

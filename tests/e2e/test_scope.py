@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,7 @@ from tests.support.cluster.chart import CHART, helm
 from tests.support.cluster.fixtures import delete_requests
 from tests.support.cluster.namespace import Namespace
 from tests.support.cluster.operator import Operator
+from tests.support.cluster.rotating_source import prevent_save
 from tests.support.cluster.scope import TAKEN_OVER_SECONDS, installed_release, scope_lease
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
@@ -129,6 +132,24 @@ def test_remaining_installation_takes_over(
     assert aws.calls("GetAccessToken") == 2
     assert namespace.name not in two.get("/readyz")
     assert "all namespaces" not in two.get("/readyz")
+
+
+@pytest.mark.long
+def test_installation_that_saves_a_token_keeps_its_scope(install: Install, namespace: Namespace, aws: Emulator) -> None:
+    one = install(WIDE)
+    seed = prevent_save(namespace, aws)
+    namespace.wait_for_condition("acme", "Stalled", "TokenUnsaved")
+    two = install(WIDE)
+    until(functools.partial(has_conflict, two))
+    one.process.send_signal(signal.SIGTERM)
+    time.sleep(TAKEN_OVER_SECONDS)
+    assert has_conflict(two)
+
+    namespace.kubectl("delete", "secret", "source-keyturn")
+    assert one.process.wait(timeout=20) == 0
+    namespace.wait_for_revision(2, seconds=TAKEN_OVER_SECONDS)
+    family = aws.family(seed)
+    assert (family.consumed, family.reuses, family.revoked) == ([0, 1, 2], 0, False)
 
 
 def test_forged_lease_of_a_tenant_stops_nobody(install: Install, namespace: Namespace, aws: Emulator) -> None:

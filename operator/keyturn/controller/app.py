@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -171,12 +171,14 @@ class Operator:
         return StatusWriter(api, self._now, self._instance, self._settings.docs.troubleshooting_url)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
-        """From now on, call `stop` at each signal, after logging what delays the end of the process."""
+        """From now on, call `stop` at the first signal of the process, and log at each what delays its end."""
 
         def handle() -> None:
-            self._is_stopping = True
             self._pending_tokens.log()
-            stop()
+            # A second cancellation would interrupt the release of the Lease.
+            if not self._is_stopping:
+                self._is_stopping = True
+                stop()
 
         self._handle_signals(handle)
 
@@ -247,9 +249,9 @@ class Operator:
             self._service_health.on_recovery(controller.on_service_recovered, controller.is_awaited)
             metrics.export(controller.series, work_queue.counts)
             _log.info("renewing in %s", ", ".join(options.namespaces) or "all namespaces")
-            background = (conflict_reporter.scope.run, functools.partial(key_secret.keep, keys))
+            keep_key = functools.partial(key_secret.keep, keys)
             async with conflict_reporter.scope.working(lease.is_held), self._saving_tokens(lease):
-                await self._run(api, configuration, controller, work_queue, background)
+                await self._run(api, configuration, controller, work_queue, keep_key)
 
     @contextlib.asynccontextmanager
     async def _saving_tokens(self, lease: Lease) -> AsyncIterator[None]:
@@ -269,7 +271,7 @@ class Operator:
         configuration: Configuration,
         controller: Controller,
         work_queue: WorkQueue,
-        background: Sequence[Callable[[], Coroutine[None, None, None]]],
+        keep_key: Callable[[], Coroutine[None, None, None]],
     ) -> None:
         options, metrics, namespaces = self._options, self._metrics, self._options.namespaces
         watches = {
@@ -294,8 +296,7 @@ class Operator:
         self._lists = [*(watch.unlisted for watch in all_watches), responses.unlisted]
         self._on_restored = [*(watch.on_restored for watch in all_watches), responses.on_restored]
         async with asyncio.TaskGroup() as tasks:
-            for run in background:
-                tasks.create_task(run())
+            tasks.create_task(keep_key())
             for watch in all_watches:
                 tasks.create_task(watch.run())
             tasks.create_task(controller.batches.run())

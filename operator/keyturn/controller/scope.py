@@ -121,20 +121,26 @@ class Scope(ABC):
         self._metrics.scope_conflict.set(len(conflicts))
 
     async def run(self) -> None:
-        """Call `check` at intervals until cancelled. The first call is made by `working`."""
+        """Call `check` at intervals until cancelled. `working` does this after its first call."""
         while True:
             await asyncio.sleep(self._pause if self._has_succeeded else min(self._pause, RETRY_SECONDS))
             await self.check()
 
     @asynccontextmanager
     async def working(self, is_leader: Callable[[], bool]) -> AsyncIterator[None]:
-        """Check before the block, and release our Leases after it if `is_leader` still returns True.
+        """Check before the block and during it, and release our Leases after it if `is_leader` still returns True.
 
-        Otherwise another replica may hold the election's Lease, and these Leases under the same identity.
+        During the whole block, because after a signal it may wait for a token to be saved: another installation would
+        send the old one. With another leader, another replica may hold these Leases under the same identity.
         """
         await self.check()
         try:
-            yield
+            async with asyncio.TaskGroup() as tasks:
+                checking = tasks.create_task(self.run())
+                try:
+                    yield
+                finally:
+                    checking.cancel()
         finally:
             if is_leader():
                 await self.release()

@@ -13,7 +13,7 @@ from typing import Any
 from keyturn import cli
 from keyturn.controller import app
 from tests.support.cluster.chart import chart_objects
-from tests.support.cluster.operator import Operator, running_operator
+from tests.support.cluster.operator import LOOPBACK, Operator, running_operator
 from tests.support.controlplane import ControlPlane
 from tests.support.emulator.client import Emulator
 
@@ -24,7 +24,7 @@ TAKEN_OVER_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A release of the chart in a namespace of the same name, without a process."""
+    """A release of the chart in a namespace of the same name, without a process. It may call issuers on loopback."""
 
     plane: ControlPlane
     aws: Emulator
@@ -42,6 +42,7 @@ class Installation:
             account=(self.name, self.name),
             flags=(*flags, *(f"--watch-namespace={name}" for name in self.namespaces)),
             program=("-m", "tests.support.cluster.scope"),
+            settings=LOOPBACK,
         ) as operator:
             yield operator
 

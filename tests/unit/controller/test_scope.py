@@ -43,6 +43,21 @@ async def test_second_installation_leaves_the_namespace_to_the_first(
     assert "installation one" in two.note()
 
 
+@pytest.mark.parametrize("namespaces", [("web",), ()], ids=["namespaced", "cluster-wide"])
+@in_virtual_time
+async def test_scope_is_kept_until_the_work_has_ended(namespaces: tuple[str, ...]) -> None:
+    installations = Installations()
+    one = await installations.start("one", *namespaces)
+    installations.kill(one)
+    async with one.working(lambda: True):
+        two = await installations.start("two", *namespaces)
+        # As after a signal, while a token cannot be saved.
+        for _ in range(FIVE_MINUTES):
+            await asyncio.sleep(1)
+            assert await installations.workers("web", one, two) == [one]
+    assert await installations.seconds_until("web", two, one) <= HOLD_SECONDS
+
+
 @in_virtual_time
 async def test_installations_work_where_they_do_not_overlap() -> None:
     installations = Installations()
