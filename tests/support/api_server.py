@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Any
 
@@ -60,7 +61,13 @@ class ApiServer(ApiClient):
         return ApiResponse(response.status, _as_received(response.body))
 
     async def list_page(
-        self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES, *, accept: str = LIST
+        self,
+        path: str,
+        query: Mapping[str, str],
+        limit: int = MAX_BYTES,
+        *,
+        accept: str = LIST,
+        until_handled: AsyncExitStack | None = None,  # noqa: ARG002 - memory is not limited
     ) -> Page | None:
         response = await self.request("GET", path, query=query, accept=accept)
         if response.is_error:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -50,7 +51,13 @@ class WatchServer(ApiClient):
         self.finished = asyncio.Event()
 
     async def list_page(
-        self, _path: str, query: Mapping[str, str], _limit: int = MAX_BYTES, *, accept: str = LIST
+        self,
+        _path: str,
+        query: Mapping[str, str],
+        _limit: int = MAX_BYTES,
+        *,
+        accept: str = LIST,
+        until_handled: AsyncExitStack | None = None,  # noqa: ARG002 - no page is large
     ) -> Page | None:
         assert accept == LIST
         if "labelSelector" not in query:

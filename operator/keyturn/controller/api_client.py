@@ -61,6 +61,8 @@ _SHORT = range(8, 33)
 _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 # The API server parses an apply as YAML, which forbids some of these characters and folds others as line ends.
 _NOT_IN_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbf[\xbe\xbf]")
+# A page or an event takes up to three times MAX_BYTES; a namespaced installation has three watches for each namespace.
+_STREAM_SLOTS = 4
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -119,6 +121,8 @@ class _Call:
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
     is_list: bool = False
+    limit: int = MAX_BYTES
+    until_handled: AsyncExitStack | None = None
 
     @property
     def longest_seconds(self) -> float:
@@ -144,6 +148,8 @@ class ApiClient:
         # Large bodies are encoded and decoded one at a time, and few are read at a time: each worker may have one.
         self._cpu_limiter = cpu_limiter or CpuLimiter()
         self._memory_limiter = memory_limiter or MemoryLimiter()
+        # For lists and watches. They have slots of their own, so that renewals do not wait for them.
+        self.stream_limiter = MemoryLimiter(_STREAM_SLOTS)
 
     async def request(
         self,
@@ -176,10 +182,17 @@ class ApiClient:
             raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
 
     async def list_page(
-        self, path: str, query: Mapping[str, str], limit: int = MAX_BYTES, *, accept: str = LIST
+        self,
+        path: str,
+        query: Mapping[str, str],
+        limit: int = MAX_BYTES,
+        *,
+        accept: str = LIST,
+        until_handled: AsyncExitStack | None = None,
     ) -> Page | None:
         """Return a page of a list, by default of metadata only, or None if the page has expired.
 
+        If the page is large, `until_handled` then holds one of the slots of `stream_limiter`.
         Raises UnreadableBodyError if it has more than `limit` bytes or is nested too deeply, and UnavailableError.
         """
 
@@ -192,16 +205,17 @@ class ApiClient:
             error = ForbiddenError if status == HTTPStatus.FORBIDDEN else UnavailableError
             raise error("Unavailable", f"listing {path}: {ApiResponse(status, body).message}")
 
-        return await self._send(_Call("GET", path, query, {"Accept": accept}, is_list=True), decode, limit)
+        call = _Call("GET", path, query, {"Accept": accept}, is_list=True, limit=limit, until_handled=until_handled)
+        return await self._send(call, decode)
 
-    async def _send(self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int = MAX_BYTES) -> _Decoded:
+    async def _send(self, call: _Call, decode: Callable[[int, bytes], _Decoded]) -> _Decoded:
         # Not the longest time at first: the connection may be broken, and a new one may work.
         timeout_seconds: float = _TIMEOUT_SECONDS
         for pause in (*_PAUSES, None):
             if call.method != "GET" and not self.may_write(call.path):
                 raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
-                decoded = await self._attempt(call, decode, limit, timeout_seconds)
+                decoded = await self._attempt(call, decode, timeout_seconds)
             except UnavailableError as error:
                 if pause is None:
                     if error.service:
@@ -215,25 +229,23 @@ class ApiClient:
                 return decoded
         raise AssertionError
 
-    async def _attempt(
-        self, call: _Call, decode: Callable[[int, bytes], _Decoded], limit: int, timeout_seconds: float
-    ) -> _Decoded:
+    async def _attempt(self, call: _Call, decode: Callable[[int, bytes], _Decoded], timeout_seconds: float) -> _Decoded:
         namespace = namespace_in(call.path)
+        limiter = self.stream_limiter if call.is_list else self._memory_limiter
         async with AsyncExitStack() as until_decoded:
-
-            async def before_large() -> None:
-                if not call.is_list:
-                    await until_decoded.enter_async_context(self._memory_limiter.slot(namespace))
-
-            status, content = await self._receive(call, limit, timeout_seconds, before_large)
-            # Lists are few, and their pages have a limit of their own. Behind the computations of many tenants, a list
-            # of large Leases could take longer than the scope is valid, which would stop all renewals.
+            before_large = partial(until_decoded.enter_async_context, limiter.slot(namespace))
+            status, content = await self._receive(call, timeout_seconds, before_large)
+            # Behind the computations of many tenants, a list of large Leases could take longer than the scope is valid.
             if call.is_list or len(content) <= LARGE_BYTES:
-                return decode(status, content)
-            return await self._cpu_limiter.run(namespace, partial(decode, status, content))
+                decoded = decode(status, content)
+            else:
+                decoded = await self._cpu_limiter.run(namespace, partial(decode, status, content))
+            if call.until_handled:
+                await call.until_handled.enter_async_context(until_decoded.pop_all())
+            return decoded
 
     async def _receive(
-        self, call: _Call, limit: int, timeout_seconds: float, before_large: Callable[[], Awaitable[None]]
+        self, call: _Call, timeout_seconds: float, before_large: Callable[[], Awaitable[None]]
     ) -> tuple[int, bytes]:
         timeout = _timeout(timeout_seconds)
         try:
@@ -241,7 +253,7 @@ class ApiClient:
             async with self._open(call.method, call.path, call.query, headers, call.body, timeout=timeout) as response:
                 status = response.status
                 is_temporary = status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-                content = b"" if is_temporary else await read_body(response.content, limit, before_large)
+                content = b"" if is_temporary else await read_body(response.content, call.limit, before_large)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 trust_new_ca(self._client.rest_client.ssl_context, self._client.configuration.ssl_ca_cert)
@@ -288,8 +300,10 @@ class ApiClient:
         async with self._open("GET", path, query, headers, timeout=_WATCH_TIMEOUT) as response:
             if response.status not in _OK:
                 raise aiohttp.ClientResponseError(response.request_info, (), status=response.status)
-            async for line in read_lines(response.content):
+            slot = partial(self.stream_limiter.slot, namespace_in(path))
+            async for line in read_lines(response.content, slot=slot):
                 yield line
+                del line  # may be large, and the next one may arrive much later
 
     async def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         # A compressed body of a hundred megabytes would arrive in a chunk of a few kilobytes.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from keyturn.controller.api_client import ApiClient
@@ -39,19 +40,21 @@ async def list_pages(
     while True:
         query = {"labelSelector": selector, "limit": str(size.value)}
         query |= ({"fieldSelector": fields} if fields else {}) | ({"continue": remaining} if remaining else {})
-        try:
-            page = await api.list_page(path, query, accept=accept)
-        except UnreadableBodyError as error:
-            if size.value > 1:
-                size.shrink()
-                continue
-            page = _without_object(path, *read_head(error.head, path, accept), str(error))
-        else:
-            size.grow()
-        if page is None:
-            raise UnavailableError("Unavailable", f"listing {path}: the list expired before its last page")
-        yield page
-        remaining = page.remaining
+        async with AsyncExitStack() as until_handled:
+            try:
+                page = await api.list_page(path, query, accept=accept, until_handled=until_handled)
+            except UnreadableBodyError as error:
+                if size.value > 1:
+                    size.shrink()
+                    continue
+                page = _without_object(path, *read_head(error.head, path, accept), str(error))
+            else:
+                size.grow()
+            if page is None:
+                raise UnavailableError("Unavailable", f"listing {path}: the list expired before its last page")
+            yield page
+            remaining = page.remaining
+            del page
         if not remaining:
             return
 

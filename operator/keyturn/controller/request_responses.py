@@ -5,6 +5,8 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import AsyncExitStack
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -188,27 +190,39 @@ class RequestResponses:
                 response = await handler(request)
             if response.status != HTTPStatus.OK:
                 return await self._refused(response)
-            try:
-                async with self._limited(path, seconds):
-                    content = await read_body(response.content, _MAX_BYTES)
-                page = decode_page(content, _API_VERSION, f"{KIND}List")
-            except TimeoutError:
-                response.close()
-                raise
-            except UnreadableBodyError as error:
-                response.close()
-                if self._page_size.value > 1:
-                    self._page_size.shrink()
+            async with AsyncExitStack() as until_handled:
+                page = await self._read_page(response, request.url.query.get("continue", ""), seconds, until_handled)
+                if page is None:
                     continue
-                page = await read_empty_page(self._api, path, request.url.query.get("continue", ""), str(error))
-            else:
-                self._page_size.grow()
-            items = list(self._read_all(page))
-            await self._collect(path, page, items, first="continue" not in request.url.query)
+                items = list(self._read_all(page))
+                await self._collect(path, page, items, first="continue" not in request.url.query)
             body = {"apiVersion": _API_VERSION, "kind": f"{KIND}List", "items": [],
                     "metadata": {"resourceVersion": page.version, "continue": page.remaining}}  # fmt: skip
             response.content = Body(msgspec.json.encode(body))
             return response
+
+    async def _read_page(
+        self, response: aiohttp.ClientResponse, remaining: str, seconds: float, until_handled: AsyncExitStack
+    ) -> Page | None:
+        """Read a page, or return None if a smaller one must be requested. A large one holds a slot `until_handled`."""
+        path = response.url.path
+        slot = self._api.stream_limiter.slot(namespace_in(path))
+        try:
+            async with self._limited(path, seconds):
+                before_large = partial(until_handled.enter_async_context, slot)
+                content = await read_body(response.content, _MAX_BYTES, before_large)
+            page = decode_page(content, _API_VERSION, f"{KIND}List")
+        except TimeoutError:
+            response.close()
+            raise
+        except UnreadableBodyError as error:
+            response.close()
+            if self._page_size.value == 1:
+                return await read_empty_page(self._api, path, remaining, str(error))
+            self._page_size.shrink()
+            return None
+        self._page_size.grow()
+        return page
 
     @contextlib.asynccontextmanager
     async def _limited(self, path: str, seconds: float) -> AsyncIterator[None]:
@@ -274,7 +288,8 @@ class RequestResponses:
     async def _events(self, path: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         breaks = Breaks()
         try:
-            async for line in read_lines(content, _MAX_BYTES):
+            slot = partial(self._api.stream_limiter.slot, namespace_in(path))
+            async for line in read_lines(content, _MAX_BYTES, slot):
                 # Hundreds of events can arrive at once.
                 await breaks.take()
                 try:
@@ -285,12 +300,15 @@ class RequestResponses:
                     self.boundary.report(error)
                     self._incomplete.add(path)
                     continue
+                finally:
+                    del line  # may be large, and the next one may arrive much later
                 if event.version < self._versions[path]:
                     if event.type == "BOOKMARK":
                         continue
                     return  # etcd may have been restored: the next watch begins with a check.
                 self._versions[path] = event.version
                 yield passed_on
+                del event, passed_on
             if path in self._incomplete:
                 yield _EXPIRED
         except (aiohttp.ClientError, OSError):

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Protocol
@@ -190,21 +191,30 @@ async def read_body(
     return bytes(body)
 
 
-async def read_lines(content: Content, limit: int = MAX_BYTES) -> AsyncIterator[bytes]:
+async def read_lines(
+    content: Content, limit: int = MAX_BYTES, slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+) -> AsyncIterator[bytes]:
     """Yield the lines of a watch. Raises UnreadableBodyError at a line larger than `limit` bytes.
 
-    An incomplete last line is dropped, because the connection broke within it.
+    Once a line is larger than LARGE_BYTES, `slot` is held until it has been handled. An incomplete last line is
+    dropped, because the connection broke within it.
     """
-    line = bytearray()
-    async for chunk in content.iter_any():
-        for piece in io.BytesIO(chunk):
-            line += piece
-            if len(line) > limit:
-                raise UnreadableBodyError(f"an event of more than {limit} bytes")
-            if piece.endswith(b"\n"):
-                if line.strip():
-                    yield bytes(line)
-                line.clear()
+    line, is_large = bytearray(), False
+    async with AsyncExitStack() as until_handled:
+        async for chunk in content.iter_any():
+            for piece in io.BytesIO(chunk):
+                line += piece
+                if len(line) > LARGE_BYTES and not is_large:
+                    is_large = True
+                    await until_handled.enter_async_context(slot())
+                if len(line) > limit:
+                    raise UnreadableBodyError(f"an event of more than {limit} bytes")
+                if piece.endswith(b"\n"):
+                    if line.strip():
+                        yield bytes(line)
+                    line.clear()
+                    is_large = False
+                    await until_handled.aclose()
 
 
 def decode_object(

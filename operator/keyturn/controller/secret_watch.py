@@ -1,7 +1,7 @@
 """Watches the metadata of Secrets only, so that their values never reach this process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
@@ -10,7 +10,7 @@ import msgspec
 
 from keyturn.controller.api_client import WATCH_SECONDS, ApiClient
 from keyturn.controller.object_list import PageSize, list_pages, was_restored
-from keyturn.controller.response_body import decode_event, select
+from keyturn.controller.response_body import Page, decode_event, select
 from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary, Breaks
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY, OWNER_UID
@@ -205,19 +205,25 @@ class SecretWatch:
     async def _list(self) -> None:
         uids, version, breaks = set[str](), 0, Breaks()
         async for page in list_pages(self._api, self._path, self._selector, self._page_size):
-            for raw in page.items:
-                try:
-                    meta = read_item(raw)
-                except (RecursionError, msgspec.DecodeError, UnavailableError) as error:
-                    # One object must not hide all others.
-                    self._boundary.report(error)
-                    continue
-                uids.add(meta.uid)
-                self._report(meta, alive=True)
-                await breaks.take()
+            async for uid in self._report_page(page, breaks):
+                uids.add(uid)
             version = int(page.version)
+            del page  # may be large, and the next one may arrive much later
         self._report_deleted(uids)
         self._version, self._is_incomplete = version, False
+
+    async def _report_page(self, page: Page, breaks: Breaks) -> AsyncIterator[str]:
+        """Report each object of a page, and yield its uid."""
+        for raw in page.items:
+            try:
+                meta = read_item(raw)
+            except (RecursionError, msgspec.DecodeError, UnavailableError) as error:
+                # One object must not hide all others.
+                self._boundary.report(error)
+                continue
+            self._report(meta, alive=True)
+            yield meta.uid
+            await breaks.take()
 
     async def _follow(self) -> None:
         """Follow the watch until the server ends it."""
@@ -232,6 +238,7 @@ class SecretWatch:
                 # changes of all other objects would wait for the next one, up to 30 s. The next list omits it.
                 self._boundary.report(error)
                 self._is_incomplete = is_in_order = True
+            del line  # may be large, and the next one may arrive much later
             if not is_in_order:
                 return  # etcd may have been restored.
             # Hundreds of events can arrive at once.

@@ -18,7 +18,8 @@ class MemoryLimiter:
     few, it goes to the task that has waited longest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = _SLOTS) -> None:
+        self._slots = slots
         self._in_use: Counter[str] = Counter()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
@@ -40,7 +41,7 @@ class MemoryLimiter:
 
     def _grant(self) -> None:
         self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]
-        while self._waiting and self._in_use.total() < _SLOTS:
+        while self._waiting and self._in_use.total() < self._slots:
             # min() returns the first of equal ones, which has waited longest.
             waiting = min(self._waiting, key=lambda it: self._in_use[it[0]])
             self._waiting.remove(waiting)

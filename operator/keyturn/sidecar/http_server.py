@@ -244,16 +244,17 @@ class HttpServer:
             connection.abort()
 
     def _add(self, connection: _Connection) -> None:
-        """Add a connection; if there are too many, close one of the client with the most: the one that is idle longest.
+        """Add a connection; if there are too many, close one of a client with the most: the one that is idle longest.
 
         A client that floods the server displaces only itself. Otherwise, it could displace each probe of the kubelet
         before it is served, and the kubelet would restart the process. This is a separate method so that
         `serve_connection`, which runs for long, keeps no reference to the closed one.
         """
         if len(self._connections) >= self._limits.connections:
-            [(client, _)] = Counter(it.client for it in self._connections).most_common(1)
-            of_client = (it for it in self._connections if it.client == client)
-            longest_idle = min(of_client, key=lambda it: it.timeout.when() or 0)
+            counts = Counter(it.client for it in self._connections)
+            most = max(counts.values())
+            candidates = (it for it in self._connections if counts[it.client] == most)
+            longest_idle = min(candidates, key=lambda it: it.timeout.when() or 0)
             self._connections.discard(longest_idle)
             longest_idle.abort()
         self._connections.add(connection)

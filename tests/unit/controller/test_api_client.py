@@ -2,6 +2,7 @@ import asyncio
 import base64
 import json
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from kubernetes.aio.config import ConfigException
 
 from keyturn.controller import api_client
 from keyturn.controller.api_client import APPLY, JSON, MERGE, SYSTEM, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.object_list import PageSize, list_pages
 from keyturn.controller.response_body import select
 from keyturn.core.errors import BeingDeletedError, LeaseLostError, RefusedError, UnavailableError
 from keyturn.core.proxies import canonical_host
@@ -118,6 +120,46 @@ async def test_large_page_waits_for_no_tenant() -> None:
     assert page
     assert len(page.items) == 1
     assert (limiter.namespaces, memory_limiter.granted) == ([], [])
+
+
+async def test_few_large_pages_are_in_memory_at_a_time() -> None:
+    """A namespaced installation lists the objects of many namespaces at once."""
+    body, begun, may_end = json.loads(LISTED) | {"items": ["x" * 200_000]}, 0, asyncio.Event()
+
+    async def read_list(api: ApiClient, namespace: str) -> None:
+        nonlocal begun
+        async for _ in list_pages(api, secrets_path(namespace), "a=b", PageSize()):
+            begun += 1
+            await may_end.wait()
+
+    async with served(Responses(200, text=json.dumps(body)).response) as api, asyncio.TaskGroup() as tasks:
+        for number in range(10):
+            tasks.create_task(read_list(api, str(number)))
+        await asyncio.sleep(1)
+        begun_at_once = begun
+        may_end.set()
+
+    assert (begun_at_once, begun) == (4, 10)
+
+
+async def test_few_large_events_are_in_memory_at_a_time() -> None:
+    responses, begun, may_end = Responses(200, text=f"small\n{'x' * 200_000}\n"), list[bytes](), asyncio.Event()
+
+    async def watch(api: ApiClient, namespace: str) -> None:
+        async for line in api.watch(secrets_path(namespace), {}):
+            begun.append(line[:5])
+            if line != b"small\n":
+                await may_end.wait()
+
+    async with served(responses.response) as api, asyncio.TaskGroup() as tasks:
+        for number in range(10):
+            tasks.create_task(watch(api, str(number)))
+        await asyncio.sleep(1)
+        begun_at_once = Counter(begun)
+        may_end.set()
+
+    assert begun_at_once == {b"small": 10, b"xxxxx": 4}
+    assert Counter(begun) == {b"small": 10, b"xxxxx": 10}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -79,7 +80,10 @@ class Recorder:
         self.metrics = Metrics()
         self.session: aiohttp.ClientSession
         self.secrets_listed = {"": asyncio.Event(), "billing": asyncio.Event()}
-        self.secrets_listed[""].set()
+        self.may_list = self.secrets_listed[""]
+        self.may_list.set()
+        self.may_continue = asyncio.Event()
+        self.may_continue.set()
         self.unlisted: Callable[[], str]
         self.on_restored: Callable[[], None]
 
@@ -88,6 +92,7 @@ class Recorder:
         if body["metadata"]["uid"] == "bad":
             raise ValueError("a bug")
         self.received.append(body)
+        await self.may_continue.wait()
 
     def on_list(self, uids: AbstractSet[str], namespace: str) -> None:
         self.lists.append((set(uids), namespace))
@@ -312,6 +317,21 @@ async def test_page_that_is_too_large_is_requested_in_smaller_pages() -> None:
         assert await kopf_client.uids(ALL) == ["a", "b"]
 
     assert api.limits == ["500", "100", "20", "4"]
+
+
+async def test_few_large_pages_are_in_memory_at_a_time() -> None:
+    paths = [f"{ALL.replace('/tokenrequests', '')}/namespaces/{number}/tokenrequests" for number in range(10)]
+    async with connected(FakeApi({path: page("a" * 200_000) for path in paths})) as kopf_client:
+        kopf_client.secrets_listed = defaultdict(lambda: kopf_client.may_list)
+        kopf_client.may_continue.clear()
+        async with asyncio.TaskGroup() as tasks:
+            for path in paths:
+                tasks.create_task(kopf_client.uids(path))
+            await asyncio.sleep(1)
+            at_once = len(kopf_client.received)
+            kopf_client.may_continue.set()
+
+        assert (at_once, len(kopf_client.received)) == (4, 10)
 
 
 @pytest.mark.parametrize(

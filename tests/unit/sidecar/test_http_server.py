@@ -261,6 +261,19 @@ async def test_client_with_many_connections_displaces_only_itself() -> None:
         assert not flooding.at_eof()
 
 
+async def test_longest_idle_of_many_clients_makes_room_for_a_new_one() -> None:
+    async with running_server(SHORT_LIMITS) as (address, _, server), AsyncExitStack() as stack:
+        clients = [
+            (await stack.enter_async_context(connect(address, source=f"127.0.0.{number}")))[0]
+            for number in range(2, 12)
+        ]
+        for displaced in clients[:-3]:
+            assert await read_until_closed(displaced) in (b"", b"reset")
+
+        assert server.open_connections == 3
+        assert not any(newest.at_eof() for newest in clients[-3:])
+
+
 async def test_displaced_connection_is_not_reported_as_malformed() -> None:
     async with (
         running_server(Limits(connections=1)) as (address, echo, _),
