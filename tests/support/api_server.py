@@ -201,8 +201,14 @@ class ApiServer(ApiClient):
 
 
 def _as_received(body: Body) -> Body:
-    """Return an object as ApiClient returns it, with encoded data."""
-    return body | ({"data": msgspec.Raw(msgspec.json.encode(body["data"]))} if "data" in body else {})
+    """Return an object as ApiClient returns it, with parts that are still encoded."""
+    shown = _with_raw(body, "data")
+    metadata = body.get("metadata")
+    return shown | ({"metadata": _with_raw(metadata, "managedFields", "ownerReferences")} if metadata else {})
+
+
+def _with_raw(body: Body, *names: str) -> Body:
+    return body | {name: msgspec.Raw(msgspec.json.encode(body[name])) for name in names if name in body}
 
 
 def _go_json(body: Body) -> bytes:

@@ -222,12 +222,13 @@ class ApiClient:
         async with AsyncExitStack() as until_decoded:
 
             async def before_large() -> None:
-                # Lists are few, and their pages have a limit of their own.
                 if not call.is_list:
                     await until_decoded.enter_async_context(self._memory_limiter.slot(namespace))
 
             status, content = await self._receive(call, limit, timeout_seconds, before_large)
-            if len(content) <= LARGE_BYTES:
+            # Lists are few, and their pages have a limit of their own. Behind the computations of many tenants, a list
+            # of large Leases could take longer than the scope is valid, which would stop all renewals.
+            if call.is_list or len(content) <= LARGE_BYTES:
                 return decode(status, content)
             return await self._cpu_limiter.run(namespace, partial(decode, status, content))
 

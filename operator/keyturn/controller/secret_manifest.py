@@ -10,7 +10,7 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.times import rfc3339
 from keyturn.api.token_request import JSON_KEYS, KIND, OPAQUE, VERSION, Request
-from keyturn.controller.response_body import select
+from keyturn.controller.response_body import has_too_many_fields, select
 from keyturn.controller.secret_watch import OUR_NAMES, SecretMeta
 from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import (
@@ -131,6 +131,7 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     }
     # The API server does not limit the type, and it is cached.
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)[:_MAX_TYPE_LENGTH]}
+    fields["has_too_many_fields"] = has_too_many_fields(body)
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 
 

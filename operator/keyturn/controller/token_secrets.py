@@ -13,7 +13,7 @@ from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
 from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
-from keyturn.controller.response_body import ONE, UnreadableBodyError, is_empty, select
+from keyturn.controller.response_body import ONE, UnreadableBodyError, has_too_many_fields, is_empty, select
 from keyturn.controller.secret_watch import read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
@@ -199,15 +199,16 @@ def _stored_token(request: Request, response: ApiResponse) -> StoredToken:
     if not (meta.get("uid") and meta.get("resourceVersion")):
         # For example, the error page of a proxy, which does not show that the token was saved.
         raise UnavailableError("Unavailable", f"the API server's response is not {_name(request)}")
-    annotations = meta.get("annotations") or {}
+    annotations, has_many = meta.get("annotations") or {}, has_too_many_fields(response.body)
     return StoredToken(
         value=base64.b64decode(data.get(key, "")).decode(errors="replace"),
         family=read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, "")),
         previous=base64.b64decode(data.get(f"{key}.previous", "")).decode(errors="replace"),
         uid=meta["uid"],
         version=meta["resourceVersion"],
-        is_adoptable=is_empty(all_data) and annotations.get(ADOPTABLE_BY) == request.name,
+        is_adoptable=is_empty(all_data) and annotations.get(ADOPTABLE_BY) == request.name and not has_many,
         missing_metadata=_missing_metadata(request, meta),
+        has_too_many_fields=has_many,
     )
 
 

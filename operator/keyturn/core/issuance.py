@@ -87,7 +87,7 @@ class TargetSecret:
     `issuance` is the record that Keyturn wrote, None if there is none. `unverified` is a readable record that anyone
     may have written, so its contents are not trusted. `owners` are the uids of owner references, `managers` the field
     managers that are Keyturn's. `modified_by_others`: another client changed issued keys. `data_hash` (of the issued
-    keys), `immutable` and `type` require a full read.
+    keys), `immutable`, `type` and `has_too_many_fields` require a full read.
     """
 
     uid: str
@@ -101,7 +101,13 @@ class TargetSecret:
     data_hash: str | None = None
     immutable: bool = False
     type: str = ""
+    has_too_many_fields: bool = False
     unverified: Issuance | None = None
+
+    @property
+    def is_suitable(self) -> bool:
+        """Whether a Secret like this one can be written for each renewal."""
+        return not (self.immutable or self.has_too_many_fields)
 
 
 def field_manager(uid: str) -> str:

@@ -1,7 +1,10 @@
-"""A dictionary of limited size, for keys that users choose."""
+"""Dictionaries of limited size, for keys that users choose."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Generic, TypeVar
+
+from keyturn.api.base import NamespacedName
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -38,3 +41,44 @@ class LruDict(Generic[Key, Value]):
     def remove(self, key: Key) -> None:
         """Remove a key, if it exists."""
         self._entries.pop(key, None)
+
+
+class FairDict(Generic[Value]):
+    """A dictionary of objects of limited size, which drops the oldest entry of the namespace that has most of them.
+
+    So a tenant can fill the dictionary, but not drop what belongs to other namespaces.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._namespaces: dict[str, dict[str, Value]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def in_namespace(self, namespace: str) -> Mapping[str, Value]:
+        """Return the values of a namespace by name."""
+        return self._namespaces.get(namespace, {})
+
+    def put(self, name: NamespacedName, value: Value) -> tuple[str, Value] | None:
+        """Set the value of an object. Returns the namespace and value of the entry that is dropped for it, if any."""
+        self.remove(name)
+        self._namespaces.setdefault(name[0], {})[name[1]] = value
+        self._count += 1
+        if self._count <= self._max_entries:
+            return None
+        largest = max(self._namespaces, key=lambda namespace: len(self._namespaces[namespace]))
+        dropped = self.remove((largest, next(iter(self._namespaces[largest]))))
+        return None if dropped is None else (largest, dropped)
+
+    def remove(self, name: NamespacedName) -> Value | None:
+        """Remove and return the value of an object; None if there is none."""
+        values = self._namespaces.get(name[0], {})
+        if name[1] not in values:
+            return None
+        value = values.pop(name[1])
+        self._count -= 1
+        if not values:
+            del self._namespaces[name[0]]
+        return value

@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from keyturn.api.token_request import OPAQUE, Request
-from keyturn.core.errors import REASONS, KeyturnError, RefusedError, TransientRefusalError, UnavailableError
+from keyturn.core.errors import (
+    REASONS,
+    TOO_MANY_FIELDS,
+    KeyturnError,
+    RefusedError,
+    TransientRefusalError,
+    UnavailableError,
+)
 from keyturn.core.issuance import Issuance, TargetSecret, has_current_metadata, is_ours, is_unchanged, may_delete
 from keyturn.core.renewal_time import (
     TRANSIENT_LIMIT,
@@ -71,6 +78,8 @@ def target_conflict(request: Request, target: TargetSecret) -> RefusedError | No
     name, advice = request.secret_name, "choose another spec.target.secretName"
     if target.immutable:
         conflict = "is immutable and cannot be renewed"
+    elif target.has_too_many_fields:
+        conflict = f"{TOO_MANY_FIELDS}; delete the Secret, or {advice}"
     elif is_ours(request, target):
         # A Secret that Keyturn created is replaced by one of the new type; any other must keep its type.
         required_type = request.spec.secret_type

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from keyturn.api.base import GROUP
 from keyturn.api.times import Moment
-from keyturn.core.errors import RefusedError
+from keyturn.core.errors import TOO_MANY_FIELDS, RefusedError
 from keyturn.core.pipeline_values import unquoted
 from keyturn.core.token_times import jwt_times
 
@@ -124,7 +124,8 @@ class StoredToken:
     `uid` and `version` identify the stored object; they are empty if it does not exist yet. `family` is None if the
     object has no valid annotation and so does not belong to Keyturn; `is_adoptable` if it is empty and its owner lets
     the request use it. `value` is empty once a single-use credential was consumed without a token in return.
-    `missing_metadata` are the labels and annotations to add with the next write.
+    `missing_metadata` are the labels and annotations to add with the next write. `has_too_many_fields` is as in
+    TargetSecret.
     """
 
     value: str = field(repr=False)
@@ -134,6 +135,7 @@ class StoredToken:
     version: str = ""
     is_adoptable: bool = False
     missing_metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    has_too_many_fields: bool = False
 
     @property
     def is_consumed(self) -> bool:
@@ -221,6 +223,8 @@ def live_token(
 
 
 def _require_same_source(stored: StoredToken, source_id: str, secret: str) -> TokenFamily:
+    if stored.has_too_many_fields:
+        raise RefusedError("TargetConflict", f"Secret {secret} {TOO_MANY_FIELDS}: remove what Keyturn has not written")
     advice = "choose another source.token.saveTo"
     if stored.family is None:
         problem = "was not created by Keyturn to store a token"

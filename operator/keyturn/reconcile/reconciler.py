@@ -273,7 +273,7 @@ async def _read_inputs(
         )
         fingerprint = stored.family.initial_tokens[-1] if stored.family else fingerprint
     # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
-    is_writable = target is not None and not target.immutable and is_ours(request, target)
+    is_writable = target is not None and target.is_suitable and is_ours(request, target)
     released = released_token(stored, state)
     inputs_hash = canonical_hash([request.request_hash, fingerprint, signer, target is None, is_writable, released])
     return _Inputs(source, stored, fingerprint, inputs_hash)

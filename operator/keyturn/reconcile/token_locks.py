@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,10 +9,10 @@ from weakref import WeakValueDictionary
 
 from keyturn.api.base import NamespacedName
 from keyturn.api.token_request import Request
-from keyturn.core.lru import LruDict
+from keyturn.core.lru import FairDict, LruDict
 from keyturn.core.token_family import Intent, TokenFamily
 
-_MAX_INTENTS, _MAX_SEARCHED = 10_000, 10_000
+_MAX_SEARCHED, _MAX_INTENTS, _MAX_TOKEN_SECRETS = 10_000, 10_000, 20_000
 # The limit for each source. There should be only one, but anyone who may write Secrets can create more.
 MAX_TOKEN_SECRETS = 16
 
@@ -31,8 +30,9 @@ class TokenLocks:
     is_dead: Callable[[str], bool] = lambda _: False
     searched: LruDict[NamespacedName, None] = field(default_factory=lambda: LruDict(_MAX_SEARCHED))
     _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    _seen: dict[NamespacedName, tuple[Intent, float]] = field(default_factory=dict)
-    _source_ids: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Dropping an intent makes the wait for it longer.
+    _seen: FairDict[tuple[Intent, float]] = field(default_factory=lambda: FairDict(_MAX_INTENTS))
+    _source_ids: FairDict[str] = field(default_factory=lambda: FairDict(_MAX_TOKEN_SECRETS))
 
     @asynccontextmanager
     async def acquire(self, request: Request) -> AsyncIterator[None]:
@@ -52,33 +52,34 @@ class TokenLocks:
 
         The result is infinite if the holder of the intent has terminated.
         """
-        seen, since = self._seen.get(name, (None, 0.0))
+        seen, since = self._seen.in_namespace(name[0]).get(name[1], (None, 0.0))
         if intent is None:
-            self._seen.pop(name, None)
+            self._seen.remove(name)
         elif self.is_dead(intent.holder):
             return math.inf
         elif seen != intent:
             since = self.monotonic()
-            self._seen[name] = (intent, since)
-            if len(self._seen) > _MAX_INTENTS:
-                # Dropping an intent makes the wait for it longer, so it is one of the namespace that has most of them.
-                [(largest, _)] = Counter(namespace for namespace, _ in self._seen).most_common(1)
-                del self._seen[next(key for key in self._seen if key[0] == largest)]
+            self._seen.put(name, (intent, since))
         return self.monotonic() - since if intent else 0
 
     def observe_family(self, namespace: str, name: str, family: TokenFamily | None) -> None:
-        """Record the token family that a Secret contains now, including its intent; None if it contains none."""
+        """Record the token family that a Secret contains now, including its intent; None if it contains none.
+
+        What is forgotten is searched again. A Secret that the watch no longer shows may still exist, without our label,
+        and the watch does not show when such a Secret is deleted, so their number is limited.
+        """
         self.observe((namespace, name), family.intent if family else None)
         if family:
-            self._source_ids.setdefault(namespace, {})[name] = family.source_id
-        elif source_ids := self._source_ids.get(namespace):
-            source_ids.pop(name, None)
-            if not source_ids:
-                del self._source_ids[namespace]
+            forgotten = self._source_ids.put((namespace, name), family.source_id)
+        else:
+            source_id = self._source_ids.remove((namespace, name))
+            forgotten = (namespace, source_id) if source_id else None
+        if forgotten:
+            self.searched.remove(forgotten)
 
     def source_ids(self, namespace: str) -> Mapping[str, str]:
         """Return the source of each token Secret in a namespace, by the names of the token Secrets."""
-        return self._source_ids.get(namespace, {})
+        return self._source_ids.in_namespace(namespace)
 
 
 def _lock_names(request: Request) -> list[tuple[str, ...]]:

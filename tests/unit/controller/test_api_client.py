@@ -107,15 +107,17 @@ async def test_large_response_is_decoded_alone(size: int, namespaces: list[str])
     assert (limiter.namespaces, memory_limiter.granted) == (namespaces, namespaces)
 
 
-async def test_large_page_needs_no_slot() -> None:
-    """A list must not wait for the large Secrets of tenants."""
-    limiter, body = RecordingMemoryLimiter(), json.loads(LISTED) | {"items": ["x" * 200_000]}
-    async with served(Responses(200, text=json.dumps(body)).response, memory_limiter=limiter) as api:
+async def test_large_page_waits_for_no_tenant() -> None:
+    """If the Leases of the scope are not listed in time, nothing is renewed in any namespace."""
+    body = json.loads(LISTED) | {"items": ["x" * 200_000]}
+    limiter, memory_limiter = RecordingLimiter(), RecordingMemoryLimiter()
+    response = Responses(200, text=json.dumps(body)).response
+    async with served(response, cpu_limiter=limiter, memory_limiter=memory_limiter) as api:
         page = await api.list_page("/api/v1/secrets", {})
 
     assert page
     assert len(page.items) == 1
-    assert limiter.granted == []
+    assert (limiter.namespaces, memory_limiter.granted) == ([], [])
 
 
 @pytest.mark.parametrize(

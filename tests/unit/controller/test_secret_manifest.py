@@ -30,6 +30,12 @@ def meta(fields: dict[str, list[str]], **more: Any) -> dict[str, Any]:
     )
 
 
+def received(fields: dict[str, list[str]]) -> dict[str, Any]:
+    """Return metadata as ApiClient returns it: the managers are still encoded."""
+    metadata = meta(fields)
+    return metadata | {"managedFields": msgspec.Raw(msgspec.json.encode(metadata["managedFields"]))}
+
+
 def test_manifest_contains_the_whole_secret() -> None:
     manifest = secret_manifest(REQUEST, ISSUANCE, DATA, KEYS, owned=True)
 
@@ -93,7 +99,7 @@ def test_secret_without_issuance_record_counts_as_modified() -> None:
 
 def test_full_read_returns_only_data_of_our_keys() -> None:
     everything = msgspec.Raw(msgspec.json.encode({**ENCODED, "note": "eA=="}))
-    secret, data = read_secret(REQUEST, {"metadata": meta({KEYTURN: [*DATA]}), "data": everything}, KEYS)
+    secret, data = read_secret(REQUEST, {"metadata": received({KEYTURN: [*DATA]}), "data": everything}, KEYS)
 
     assert (data, secret.data_hash) == (DATA, ISSUANCE.data_hash)
     assert (secret.immutable, secret.type) == (False, "Opaque")
@@ -108,7 +114,7 @@ def test_full_read_returns_only_data_of_our_keys() -> None:
     ],
 )
 def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
-    body = {"metadata": meta({KEYTURN: [*DATA]}), "data": msgspec.Raw(msgspec.json.encode(data)), "immutable": True}
+    body = {"metadata": received({KEYTURN: [*DATA]}), "data": msgspec.Raw(msgspec.json.encode(data)), "immutable": True}
     secret, _ = read_secret(REQUEST, body, KEYS)
 
     assert secret.data_hash != data_hash(DATA, REQUEST)
@@ -117,7 +123,7 @@ def test_edited_data_have_another_hash(data: dict[str, str] | None) -> None:
 
 def test_type_is_kept_only_as_far_as_it_is_used() -> None:
     """The API server does not limit it."""
-    secret, _ = read_secret(REQUEST, {"metadata": meta({}), "type": "x" * 1_400_000}, KEYS)
+    secret, _ = read_secret(REQUEST, {"metadata": received({}), "type": "x" * 1_400_000}, KEYS)
 
     assert secret.type == "x" * 256
 

@@ -8,8 +8,12 @@ from keyturn.api.token_request import Request
 from keyturn.controller.api_client import ApiResponse
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, ISSUANCE_ANNOTATION, MANAGED_BY
+from keyturn.core.renewal import check_ours
 from tests.support.dependencies import request, rotating
 from tests.support.secret_store import DATA, REQUEST, SECRETS, TARGET, TOKEN_REQUEST, cluster, issuance, issued
+
+# As many fields as make a write slow.
+MANY = {f"key-{number}": "" for number in range(6000)}
 
 
 async def test_adopted_secret_keeps_the_keys_of_others_and_gets_no_owner() -> None:
@@ -144,6 +148,26 @@ async def test_immutable_secret_is_refused() -> None:
 
     with pytest.raises(RefusedError, match="is immutable"):
         await store.write(REQUEST, issuance(), {**DATA, "token": "new"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"data": MANY}, id="keys"),
+        pytest.param({"metadata": {"labels": MANY}}, id="labels"),
+        pytest.param({"metadata": {"annotations": MANY}}, id="annotations"),
+        pytest.param({"metadata": {"ownerReferences": [{"uid": name} for name in MANY]}}, id="owners"),
+    ],
+)
+async def test_secret_with_too_many_fields_is_refused(fields: dict[str, Any]) -> None:
+    server, store = await issued()
+    server.put(TARGET, **fields)
+    store.cache.invalidate(REQUEST)
+    target = await store.read_target(REQUEST)
+    assert target
+    with pytest.raises(RefusedError, match="so many keys") as refused:
+        check_ours(REQUEST, target)
+    assert refused.value.reason == "TargetConflict"
 
 
 async def test_apply_metadata_skips_a_secret_edited_in_the_meantime() -> None:

@@ -49,6 +49,15 @@ async def test_secret_of_another_owner_has_no_token_family() -> None:
     assert (token.value, token.family) == ("theirs", None)
 
 
+async def test_token_secret_with_many_keys_is_recognized() -> None:
+    server, tokens, _ = await cluster()
+    server.put(TOKEN, data={f"key-{number}": "" for number in range(6000)})
+    token = await tokens.read(REQUEST)
+
+    assert token
+    assert token.has_too_many_fields
+
+
 async def test_dry_run_on_an_immutable_secret_is_refused() -> None:
     server, tokens, stored = await cluster()
     server.put(TOKEN, immutable=True)

@@ -61,8 +61,9 @@ def test_decision_after_a_restart_waits_with_the_current_inputs() -> None:
     assert decision(None, state) == Wait(NOW + MINUTE, FAILURE)
 
 
-def test_decision_refuses_an_immutable_secret() -> None:
-    refused = decision(replace(TARGET, immutable=True), STATE)
+@pytest.mark.parametrize("target", [replace(TARGET, immutable=True), replace(TARGET, has_too_many_fields=True)])
+def test_decision_refuses_an_unsuitable_secret(target: TargetSecret) -> None:
+    refused = decision(target, STATE)
 
     assert isinstance(refused, Refuse)
     assert isinstance(refused.error, RefusedError)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -141,6 +142,14 @@ def test_empty_secret_with_consent_starts_a_family() -> None:
     empty = StoredToken("", None, uid="secret-1", version="7", is_adoptable=True)
 
     assert find("first", empty) == StoredToken("first", family(live="first"), uid="secret-1", version="7")
+
+
+@pytest.mark.parametrize("token_secret", [stored("live", family("first")), StoredToken("", None)])
+def test_token_secret_with_too_many_fields_is_refused(token_secret: StoredToken) -> None:
+    with pytest.raises(RefusedError, match="so many keys") as refused:
+        find("first", replace(token_secret, has_too_many_fields=True))
+
+    assert refused.value.reason == "TargetConflict"
 
 
 @pytest.mark.parametrize("source_token", ["first", "consumed", "live"])

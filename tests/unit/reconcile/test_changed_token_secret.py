@@ -61,6 +61,15 @@ async def test_token_secret_that_the_watch_does_not_show_is_found() -> None:
     assert "live" not in env.secrets.names()
 
 
+async def test_token_secret_that_the_watch_no_longer_shows_is_found() -> None:
+    env = await rotated()
+    env.secrets.put("license-keyturn", labels={"app.kubernetes.io/managed-by": "Helm"})
+    Operator(outside=env).controller.on_secret(env.secrets.meta("license-keyturn"), alive=False)
+
+    assert (await env.reconcile(saving_to("live"))).failure_reason == "TargetConflict"
+    assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (1, 0)
+
+
 @pytest.mark.parametrize("is_used", [False, True], ids=["empty", "used earlier"])
 async def test_hidden_token_secret_is_found_although_the_new_one_exists(*, is_used: bool) -> None:
     env = environment("seed")

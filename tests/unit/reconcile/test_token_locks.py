@@ -2,9 +2,9 @@ import math
 
 from msgspec import structs
 
-from keyturn.core.token_family import Intent
+from keyturn.core.token_family import Intent, TokenFamily
 from keyturn.reconcile.token_locks import TokenLocks
-from tests.support.dependencies import NOW, SECOND
+from tests.support.dependencies import NOW, SECOND, rotating
 
 INTENT = Intent(holder="pod-1", consumes="2", start=NOW, give_up_seconds=30)
 PLACE = ("billing", "license-keyturn")
@@ -58,3 +58,26 @@ def test_intents_of_one_namespace_displace_no_other() -> None:
         locks.observe(("billing", str(number)), INTENT)
 
     assert locks.observe(("other", "license-keyturn"), INTENT) == 10
+
+
+def test_number_of_remembered_token_secrets_is_bounded() -> None:
+    locks, request = TokenLocks(Clock()), rotating()
+    consumption = request.spec.consumption
+    assert consumption
+    family = TokenFamily(source_id=consumption.source_id, initial_tokens=("1",), live="1")
+    locks.observe_family(request.namespace, "other", family)
+    for number in range(20_500):
+        locks.observe_family("large", str(number), family)
+
+    assert len(locks._source_ids) == 20_000
+    assert locks.source_ids(request.namespace) == {"other": consumption.source_id}
+
+
+def test_source_is_searched_again_if_a_token_secret_of_it_is_forgotten() -> None:
+    locks = TokenLocks(Clock())
+    locks.searched.put(("large", "first"), None)
+    for number in range(20_001):
+        family = TokenFamily(source_id=f"{number}" if number else "first", initial_tokens=("1",), live="1")
+        locks.observe_family("large", str(number), family)
+
+    assert ("large", "first") not in locks.searched
