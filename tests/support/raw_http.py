@@ -51,7 +51,10 @@ class Parts:
 
 
 class EchoHandler:
-    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts and /large."""
+    """Responds with the path, with N bytes if the path is a number N, or with a body in parts for /parts and /large.
+
+    It does not respond to /never.
+    """
 
     def __init__(self) -> None:
         self.targets: list[bytes] = []
@@ -63,6 +66,8 @@ class EchoHandler:
         self.on_request()
         self.targets.append(http_request.target)
         path = http_request.target.removeprefix(b"/")
+        if path == b"never":
+            await asyncio.Event().wait()
         if path == b"parts":
             return HttpResponse(200, Parts(self.on_part))
         if path == b"large":

@@ -27,7 +27,8 @@ STOP_SECONDS = 30
 _MAX_DURATION_SECONDS = 600.0
 _SHORTEST_PAUSE = 1.0
 _UNTIL_RENEWED = timedelta(seconds=2)
-_MAX_HOLDER = 320  # in messages
+# Of each text in a spec. The holder is `<namespace>/<name>` of a Lease.
+_MAX_TEXT = 320
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Lease:
         """Whether nobody else holds the Lease: it has no other holder, or we saw it unchanged for its full duration."""
         if holder_of(lease) in ("", self.identity):
             return True
-        spec = lease["spec"]
+        spec = _bounded(lease["spec"])
         if spec != self._observed[0]:
             self._observed = (spec, self.monotonic())
         return self.monotonic() - self._observed[1] > _duration(spec, self.seconds)
@@ -155,7 +156,7 @@ class Lease:
             _log.warning("the Lease %s is older than before: etcd was restored", self._name)
             self.on_restored()
         if not self.is_free(lease):
-            self.holder, self.held_until, self.denied = holder[:_MAX_HOLDER], 0.0, ""
+            self.holder, self.held_until, self.denied = holder[:_MAX_TEXT], 0.0, ""
             return False
         # Because of the resourceVersion, only one candidate can win; a conflict means that another one did.
         version = {"resourceVersion": lease["metadata"]["resourceVersion"]}
@@ -168,7 +169,7 @@ class Lease:
             self.denied = response.message
             _log.warning("the Lease is forbidden: %s", response.message)
         if not response.is_error:
-            self.holder, self.spec = "", response.body["spec"]
+            self.holder, self.spec = "", _bounded(response.body["spec"])
             self._version = int(response.body["metadata"]["resourceVersion"])
         return not response.is_error
 
@@ -181,6 +182,11 @@ class Lease:
 def holder_of(lease: dict[str, Any]) -> str:
     """Return the holder of a Lease, or ""."""
     return (lease.get("spec") or {}).get("holderIdentity") or ""
+
+
+def _bounded(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a spec that is kept in memory. A tenant can write a holder that takes several megabytes."""
+    return {key: value[:_MAX_TEXT] if isinstance(value, str) else value for key, value in spec.items()}
 
 
 def _duration(spec: dict[str, Any], default: int) -> float:

@@ -21,6 +21,9 @@ _SLOW_SECONDS = 0.25
 _MAX_WORKERS_FACTOR = 4
 # A namespace in which a reconciliation took longer than this recently gets only one of these workers.
 _LONG_SECONDS, _HALF_LIFE_SECONDS = 1.0, 30.0
+# Each time that this happens again, it is remembered for twice as long, up to 100 minutes if it took ten seconds.
+# Otherwise, a tenant with many namespaces that are slow together every two minutes would delay others each time.
+_LONGEST_HALF_LIFE_SECONDS, _FORGOTTEN_AFTER_SECONDS = 1800.0, 12 * 3600.0
 # About as long as a short reconciliation takes.
 _ROUND_SECONDS = 0.05
 _NEVER, _ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
@@ -71,9 +74,10 @@ class WorkQueue:
         self._without_worker: set[str] = set()
         # The reconciliations that take long, and the timers that notice this.
         self._slow: set[str] = set()
-        # By namespace: how many of them there are, and how long the longest recent one took, and when it ended.
+        # By namespace: how many of them there are; how long the longest recent one took, when it ended, and after which
+        # time it counts half.
         self._slow_in: Counter[str] = Counter()
-        self._longest: dict[str, tuple[float, float]] = {}
+        self._longest: dict[str, tuple[float, float, float]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # Reconciliations that wait for a worker again, by the name that stands for each of them in the queue.
         self._returning: dict[str, tuple[str, asyncio.Future[None]]] = {}
@@ -193,7 +197,7 @@ class WorkQueue:
             ended = asyncio.get_running_loop().time()
             seconds = ended - timer.when() + _SLOW_SECONDS
             if seconds > max(_LONG_SECONDS, self._longest_seconds(namespace)):
-                self._longest[namespace] = (seconds, ended)
+                self._longest[namespace] = (seconds, ended, self._next_half_life(namespace, ended))
                 if len(self._longest) > _MAX_STALE_ENTRIES:
                     del self._longest[min(self._longest, key=self._longest_seconds)]
             if namespace in self._rounds:
@@ -202,8 +206,16 @@ class WorkQueue:
     def _longest_seconds(self, namespace: str) -> float:
         if namespace not in self._longest:
             return 0.0
-        seconds, ended = self._longest[namespace]
-        return seconds * float(0.5 ** ((asyncio.get_running_loop().time() - ended) / _HALF_LIFE_SECONDS))
+        seconds, ended, half_life = self._longest[namespace]
+        return seconds * float(0.5 ** ((asyncio.get_running_loop().time() - ended) / half_life))
+
+    def _next_half_life(self, namespace: str, ended: float) -> float:
+        """Return the half-life for a long reconciliation that ended now."""
+        _, last_ended, half_life = self._longest.get(namespace, (0.0, 0.0, 0.0))
+        if not half_life or ended - last_ended > _FORGOTTEN_AFTER_SECONDS:
+            return _HALF_LIFE_SECONDS
+        is_again = self._longest_seconds(namespace) <= _LONG_SECONDS
+        return min(2 * half_life, _LONGEST_HALF_LIFE_SECONDS) if is_again else half_life
 
     def _is_short(self, namespace: str) -> bool:
         """Whether no reconciliation of a namespace takes long, or has taken very long recently."""

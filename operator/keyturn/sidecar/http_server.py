@@ -127,6 +127,7 @@ class _Connection:
     """
 
     client: str
+    task: asyncio.Task[None] | None
     http: h11.Connection
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -142,8 +143,14 @@ class _Connection:
         return self.writer.transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Close the connection immediately. Its task ends when it next runs."""
+        """Close the connection immediately, and cancel its task.
+
+        Otherwise, the task would wait for its next step. A client that opens connections faster than their tasks take
+        steps would fill the memory with tasks.
+        """
         self.writer.transport.abort()
+        if self.task:
+            self.task.cancel()
 
 
 class HttpServer:
@@ -214,7 +221,7 @@ class HttpServer:
         timeout = asyncio.timeout(self._limits.request_seconds)
         # Without an address if the client has already closed the connection.
         client = (writer.get_extra_info("peername") or ("",))[0]
-        connection = _Connection(client, http, reader, writer, timeout)
+        connection = _Connection(client, asyncio.current_task(), http, reader, writer, timeout)
         self._add(connection)
         try:
             async with timeout:
@@ -274,8 +281,6 @@ class HttpServer:
         try:
             http_request = await self._receive(http, connection.reader)
         except h11.RemoteProtocolError as error:
-            if connection.writer.is_closing():  # the request is incomplete because of `abort`
-                return ()
             # Not the error's own text, which repeats what the client sent.
             response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
             return _encode(http, response, is_last=True)

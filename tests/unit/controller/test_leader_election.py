@@ -1,6 +1,7 @@
 import asyncio
 import copy
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
@@ -69,6 +70,23 @@ async def test_lease_is_checked_for_the_remaining_time() -> None:
         candidate.check(LEASE_SECONDS + 1)
     # Not a failure of the request, whose next attempt would have to wait for longer each time.
     assert (refused.value.nothing_sent, refused.value.retry_after) == (True, timedelta(seconds=2))
+
+
+async def test_huge_holder_of_a_lease_is_not_kept() -> None:
+    server = ApiServer()
+    standby = lease(server, "two")
+    await lease(server, "one").acquire_or_renew()
+    tracemalloc.start()
+    try:
+        server.objects[LEASE]["spec"]["holderIdentity"] = "<" * 10**6
+        assert not await standby.acquire_or_renew()
+        server.objects.clear()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert standby.holder == "<" * 320
+    assert kept_bytes < 100_000
 
 
 async def test_right_that_was_granted_later_is_not_reported_as_missing() -> None:

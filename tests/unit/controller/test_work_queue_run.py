@@ -110,6 +110,35 @@ async def test_clock_that_is_set_is_reported_once(seconds: int, reported: list[i
     assert [round(step.total_seconds()) for step in worker.steps] == reported
 
 
+def test_namespaces_that_become_slow_again_are_remembered_longer() -> None:
+    queue, late = WorkQueue(4), list[int]()
+
+    def now() -> datetime:
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+    async def reconcile(uid: str) -> None:
+        if uid == "short":
+            late.append(round(asyncio.get_running_loop().time()) % 110 - 1)
+        else:
+            await asyncio.sleep(10)
+
+    async def simulate() -> None:
+        running = asyncio.ensure_future(run(queue, reconcile, now, lambda _: None))
+        # After 110 s, they would count as short again.
+        for _ in range(5):
+            for number in range(20):
+                queue.add(str(number), now(), None, f"slow-{number}")
+            await asyncio.sleep(1)
+            queue.add("short", now(), None, "short")
+            await asyncio.sleep(109)
+        running.cancel()
+
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        runner.run(simulate())
+
+    assert late == [9, 9, 0, 0, 0]
+
+
 def test_slow_namespaces_however_many_delay_no_short_one() -> None:
     queue, ends = WorkQueue(4), 300.0
     late: list[float] = []

@@ -301,6 +301,19 @@ async def test_connection_flood_stays_within_the_limit() -> None:
     assert highest_count == limits.connections
 
 
+async def test_task_of_a_displaced_connection_ends() -> None:
+    tasks, has_arrived = len(asyncio.all_tasks()), asyncio.Event()
+    async with running_server(Limits(connections=1)) as (address, echo, _), AsyncExitStack() as stack:
+        echo.on_request = has_arrived.set
+        for _ in range(5):
+            reader, writer = await stack.enter_async_context(connect(address))
+            writer.write(REQUEST.replace(b"/a", b"/never"))
+            await has_arrived.wait()
+            has_arrived.clear()
+        assert len(asyncio.all_tasks()) == tasks + 1
+        assert not reader.at_eof()
+
+
 @pytest.mark.parametrize(("open_files", "connections"), [(64, 16), (1024, 256)])
 def test_limit_of_open_files_limits_the_connections(open_files: int, connections: int) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
