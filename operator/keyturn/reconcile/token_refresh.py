@@ -83,9 +83,9 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
         return
     (namespace, own), ours = token_secret_name(request), consumption.source_id
-    # A token that its family has seen belongs to this source. Two issuers may accept the same assertion, but a refresh
-    # token belongs to one of them.
-    of_any_source = stored.is_new and not consumption.is_single_use
+    # Two issuers may accept the same assertion, but a refresh token belongs to one of them. An issuer that accepted it
+    # without replacing it allows it in several sources.
+    of_any_source = _family(stored).is_new and not consumption.is_single_use
     if of_any_source and not locks.claim(request, stored.value):
         raise _in_use("for another source")
     await _check_no_token_secret(deps, request, consumption.ref.name)
@@ -188,10 +188,10 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
     with ExitStack() as reservation:
         # Reserved before the intent, so that no intent is withdrawn if the issuer is busy.
         reservation.enter_context(deps.reserve(request, use.step))
+        reservation.callback(deps.token_locks.end_claim, request)
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
-            deps.token_locks.end_claim(request)
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
             try:

@@ -240,6 +240,40 @@ async def test_token_in_two_new_sources_is_sent_once() -> None:
     assert env.aws.issuer.reuses == 0
 
 
+async def test_other_source_does_not_wait_until_a_token_is_saved() -> None:
+    env = environment("seed")
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    other = replace(renamed(), name="other", uid="other-0001")
+    reasons: list[str] = []
+
+    async def reconcile_other(point: str) -> None:
+        if point == "before save" and not reasons:
+            reasons.append((await env.reconcile(other)).failure_reason)
+            reasons.append((await env.reconcile(other, MINUTE)).failure_reason)
+
+    env.watch(reconcile_other)
+    assert (await env.reconcile(rotating(target={"secretName": "first"}))).failure is None
+    assert reasons == ["", "TargetConflict"]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one after the other", "together"])
+async def test_token_in_two_sources_is_sent_once_after_an_outage(*, together: bool) -> None:
+    env = environment("seed")
+    env.aws.issuer.unavailable = 2
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    requests = (rotating(target={"secretName": "first"}), replace(renamed(), name="other", uid="other-0001"))
+    for it in requests:
+        assert (await env.reconcile(it)).failure_reason == "Unreachable"
+    env.restart()
+    env.now += HOUR
+    if together:
+        await asyncio.gather(*(env.reconcile(it) for it in requests))
+    outcomes = [await env.reconcile(it, HOUR) for it in requests]
+
+    assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
+    assert env.aws.issuer.reuses == 0
+
+
 async def test_other_source_with_another_token_is_used() -> None:
     env = await rotated()
     env.secrets.put("renamed", data={"license_token": env.aws.issuer.sign_in()})
