@@ -66,10 +66,11 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
         """Whether the token is, or was, part of this family."""
         return fingerprint == self.live or fingerprint in self.initial_tokens or fingerprint in self.consumed
 
-    def has_used(self, fingerprint: str) -> bool:
-        """Whether the token was consumed, or may have been."""
+    def is_exclusive(self, fingerprint: str) -> bool:
+        """Whether no other family may use the token: the issuer returned it for this one, or it may be consumed."""
         is_intended = self.intent is not None and self.intent.consumes == fingerprint
-        return is_intended or (self.has_seen(fingerprint) and fingerprint != self.live)
+        is_unused = fingerprint == self.live and fingerprint in self.initial_tokens
+        return is_intended or (self.has_seen(fingerprint) and not is_unused)
 
     def with_initial_token(self, fingerprint: str) -> "TokenFamily":
         """Return the family after a new sign-in, which makes the previous live token unusable."""

@@ -150,7 +150,7 @@ def test_empty_secret_with_consent_starts_a_family() -> None:
 
 @pytest.mark.parametrize("token_secret", [stored("live", family("first")), StoredToken("", None)])
 def test_token_secret_with_too_many_fields_is_refused(token_secret: StoredToken) -> None:
-    with pytest.raises(RefusedError, match="so many keys") as refused:
+    with pytest.raises(RefusedError, match="more than 5,000 keys") as refused:
         find("first", replace(token_secret, has_too_many_fields=True))
 
     assert refused.value.reason == "TargetConflict"
