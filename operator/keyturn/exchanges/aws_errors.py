@@ -107,7 +107,8 @@ class WrongRegionError(RefusedError):
 _WRONG_REGION = frozenset({"RedirectException", "InvalidRequestRegionException"})
 # Not two letters at the start: the region eusc-de-east-1 is not de-east-1.
 _REGION = re.compile(r"(?<![a-z0-9-])[a-z]{2,8}(?:-[a-z]{1,12}){1,3}-[0-9]{1,2}\b")
-# Without digits: any other code may repeat what was sent. Without a code, botocore returns the status.
+# AWS codes contain no digits, and a text with digits may repeat what was sent. If there is no code, botocore returns
+# the status.
 _CODE = re.compile(r"[A-Za-z][A-Za-z.:_-]{0,63}|[0-9]{3}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _THROTTLED, _UNAVAILABLE = ErrorClassification("Throttled"), ErrorClassification("Unavailable")

@@ -12,8 +12,8 @@ from keyturn.api.token_request import Request
 from keyturn.core.lru import FairDict, LruDict
 from keyturn.core.token_family import Intent, TokenFamily, token_fingerprint
 
-_MAX_SEARCHED, _MAX_INTENTS, _MAX_TOKEN_SECRETS = 10_000, 10_000, 20_000
-# The limit for each source. There should be only one, but anyone who may write Secrets can create more.
+_MAX_SEARCHED, _MAX_INTENTS, _MAX_SOURCE_IDS = 10_000, 10_000, 20_000
+# How many token Secrets are read to check a token. There should be few, but anyone may create more.
 MAX_TOKEN_SECRETS = 16
 
 
@@ -32,7 +32,7 @@ class TokenLocks:
     _locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # Dropping an intent makes the wait for it longer.
     _seen: FairDict[tuple[Intent, float]] = field(default_factory=lambda: FairDict(_MAX_INTENTS))
-    _source_ids: FairDict[str] = field(default_factory=lambda: FairDict(_MAX_TOKEN_SECRETS))
+    _source_ids: FairDict[str] = field(default_factory=lambda: FairDict(_MAX_SOURCE_IDS))
     _claims: dict[NamespacedName, str] = field(default_factory=dict)
 
     @asynccontextmanager

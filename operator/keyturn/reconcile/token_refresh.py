@@ -108,9 +108,8 @@ async def _check_no_token_secret(deps: Dependencies, request: Request, source: s
         return
     # Without the watch, its deletion is unknown.
     if family := await deps.tokens.read_family(request, source):
-        problem = f"stores the token of source {family.source_id.partition(' ')[0]}"
-        message = f"Secret {source} {problem}, which two token Secrets must not share: use that source"
-        raise RefusedError("TargetConflict", message)
+        owner = family.source_id.partition(" ")[0]
+        raise RefusedError("TargetConflict", f"Secret {source} is the token Secret of source {owner}: use that source")
 
 
 def _check_not_in_progress(deps: Dependencies, name: NamespacedName, family: TokenFamily, fingerprint: str) -> None:
