@@ -87,7 +87,7 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
     def with_token_in_source(self, fingerprint: str) -> "TokenFamily":
         """Return the family with a consumed token that somebody copied into the source, so that it is never forgotten.
 
-        After 100 more tokens it would count as one that Keyturn has not seen.
+        Otherwise, after 100 more tokens, it would count as one that Keyturn has not seen.
         """
         if fingerprint in self.initial_tokens or fingerprint not in self.consumed:
             return self
@@ -247,9 +247,9 @@ def _require_own_family(family: TokenFamily, fingerprint: str, secret: str) -> N
     if not family.has_seen(fingerprint):
         raise RefusedError(
             "TargetConflict",
-            f"Secret {secret} contains a token that is not in its token family, as if it was copied from another"
-            " namespace or name, and the token in the source may be consumed: restore the Secret under its former name,"
-            " or delete it (kubectl keyturn forget) and sign in again (kubectl keyturn login)",
+            f"Secret {secret} contains a token that is not in its token family, probably because it was copied from"
+            " another namespace or name, so the token in the source may be consumed: restore the Secret under its"
+            " former name, or delete it (kubectl keyturn forget) and sign in again (kubectl keyturn login)",
         )
 
 

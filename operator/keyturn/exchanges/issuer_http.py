@@ -233,10 +233,10 @@ class IssuerClient:
         self._metrics.throttled.labels("oauth").inc()
 
     async def _decode(self, request: IssuerRequest, received: _Received) -> IssuerResponse:
-        """Decode the body of a response. Decoding takes up to 20 ms and 5 MiB, of a usual response at most 2 ms.
+        """Decode the body of a response, which takes up to 20 ms and 5 MiB; for a usual response, at most 2 ms.
 
-        Not in the thread of the request: its priority is low, so it could take so long, while handshakes of other
-        issuers keep the processor busy, that a token is lost although it was received in time.
+        The thread of the request does not do this, because its priority is low. While handshakes of other issuers keep
+        the processor busy, it could take so long that a token is lost although it was received in time.
         """
         is_small, run = len(received.body) <= _SMALL_BODY_BYTES, self.cpu_limiter.run
         members = received.members() if is_small else await run(request.form.namespace, received.members)

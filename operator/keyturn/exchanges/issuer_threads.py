@@ -55,7 +55,7 @@ class IssuerThreads:
 
 
 class _Selector(DefaultSelector):
-    """Of the event loops that have taken much CPU time, lets only one continue at a time.
+    """Lets only one event loop continue at a time of those that have taken much CPU time.
 
     An issuer can make each byte of a response expensive, for example with chunks of one byte, and release the responses
     to all threads at once. If they competed for Python's global lock, the event loop of the process would rarely get
