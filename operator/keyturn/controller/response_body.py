@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from keyturn.core.errors import UnavailableError
+from keyturn.core.errors import MAX_SECRET_FIELDS, UnavailableError
 from keyturn.exchanges.memory_limiter import LARGE_BYTES
 
 _METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
@@ -19,8 +19,6 @@ LIST = _METADATA.format("PartialObjectMetadataList")
 # etcd stores at most 1.5 MiB of an object, and JSON writes one byte as up to six (`<` as \u003c).
 MAX_BYTES = 10 * 2**20
 _HEAD_BYTES = 2**16
-# Of a Secret that Keyturn writes. At this number, a write takes the API server about 0.1 s.
-_MAX_FIELDS = 5000
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>\w+)(?:/(?P<name>[^/]+)(?:/(?P<subresource>\w+))?)?"
@@ -265,7 +263,7 @@ def is_empty(data: msgspec.Raw | None) -> bool:
 
 
 def has_too_many_fields(secret: Mapping[str, Any]) -> bool:
-    """Whether a Secret has so many keys, labels and other fields that each write takes the API server long.
+    """Whether a Secret has so many keys, labels and other fields that each write takes the API server a long time.
 
     The API server compares the fields of each manager one by one. With 65,000 keys, a write takes it a second of CPU
     time, in which it serves other requests of the operator late.
@@ -275,7 +273,7 @@ def has_too_many_fields(secret: Mapping[str, Any]) -> bool:
     keys = bytes(secret.get("data") or b"").count(b'":"')
     owners = bytes(metadata.get("ownerReferences") or b"").count(b'"uid":')
     managed = bytes(metadata.get("managedFields") or b"").count(b'":{')
-    return texts + keys + owners + managed > _MAX_FIELDS
+    return texts + keys + owners + managed > MAX_SECRET_FIELDS
 
 
 @lru_cache(maxsize=256)

@@ -42,8 +42,9 @@ class Intent(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"
 class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """The fingerprints of a family: `initial_tokens` from the source, `consumed` ones, and the `live` one.
 
-    `expires` is when the live token expires, as stated by the response that it came with. `refused_attempts` identifies
-    attempts that must not be repeated: they consumed a token, and the access token in return has no known expiry.
+    `is_new`: the live token is one from the source, and no issuer has accepted it yet. `expires` is when the live token
+    expires, as stated by the response that it came with. `refused_attempts` identifies attempts that must not be
+    repeated: they consumed a token, and the access token in return has no known expiry.
     `source_id` names the source by Secret and key, because two sources must not share a token Secret. For a single-use
     source it also names the issuer and the application that the stored token belongs to.
     """
@@ -52,6 +53,7 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
     initial_tokens: Annotated[tuple[str, ...], Meta(min_length=1)]
     live: str
     consumed: tuple[str, ...] = ()
+    is_new: bool = False
     intent: Intent | None = None
     expires: Moment | None = None
     refused_attempts: tuple[str, ...] = ()
@@ -64,10 +66,11 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
         """Whether the token is, or was, part of this family."""
         return fingerprint == self.live or fingerprint in self.initial_tokens or fingerprint in self.consumed
 
-    def has_used(self, fingerprint: str) -> bool:
-        """Whether the token was consumed, or may have been."""
+    def is_exclusive(self, fingerprint: str) -> bool:
+        """Whether no other family may use the token: the issuer returned it for this one, or it may be consumed."""
         is_intended = self.intent is not None and self.intent.consumes == fingerprint
-        return is_intended or (self.has_seen(fingerprint) and fingerprint != self.live)
+        is_unused = fingerprint == self.live and fingerprint in self.initial_tokens
+        return is_intended or (self.has_seen(fingerprint) and not is_unused)
 
     def with_initial_token(self, fingerprint: str) -> "TokenFamily":
         """Return the family after a new sign-in, which makes the previous live token unusable."""
@@ -78,6 +81,7 @@ class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="c
             initial_tokens=initial_tokens,
             live=fingerprint,
             consumed=consumed[-_MAX_FINGERPRINTS:],
+            is_new=True,
         )
 
     def with_token_in_source(self, fingerprint: str) -> "TokenFamily":
@@ -125,8 +129,7 @@ class StoredToken:
     object has no valid annotation and so does not belong to Keyturn; `is_adoptable` if it is empty and its owner lets
     the request use it. `value` is empty once a single-use credential was consumed without a token in return.
     `missing_metadata` are the labels and annotations to add with the next write. `has_too_many_fields` is as in
-    TargetSecret. `is_new`: the live token is the one in the source, and the stored object does not contain its
-    fingerprint yet.
+    TargetSecret.
     """
 
     value: str = field(repr=False)
@@ -137,7 +140,6 @@ class StoredToken:
     is_adoptable: bool = False
     missing_metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     has_too_many_fields: bool = False
-    is_new: bool = False
 
     @property
     def is_consumed(self) -> bool:
@@ -197,10 +199,10 @@ def live_token(
     """
     source_fingerprint = fingerprint(source_token)
     if stored is None or stored.is_adoptable:
-        family = TokenFamily(source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint)
-        return replace(
-            stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False, is_new=True
+        family = TokenFamily(
+            source_id=source_id, initial_tokens=(source_fingerprint,), live=source_fingerprint, is_new=True
         )
+        return replace(stored or StoredToken("", None), value=source_token, family=family, is_adoptable=False)
     family = _require_same_source(stored, source_id, secret)
     if not family.has_seen(fingerprint(stored.value)):
         # A person may have stored it with a newline.
@@ -209,7 +211,7 @@ def live_token(
         if stored.value not in ("", source_token):
             _require_own_family(family, fingerprint(stored.value), secret)
         renewed = msgspec.structs.replace(family, source_id=source_id).with_initial_token(source_fingerprint)
-        return replace(stored, value=source_token, family=renewed, previous="", is_new=True)
+        return replace(stored, value=source_token, family=renewed, previous="")
     if family.source_id != source_id:
         if stored.issued_token is not None:
             # The source's own token may be sent to another issuer; a token that one issuer returned may not.

@@ -47,7 +47,7 @@ class TokenLocks:
                 self.end_claim(request)
 
     def claim(self, request: Request, token: str) -> bool:
-        """Claim a new token until its token Secret contains it; False if another request has claimed it.
+        """Claim a new token until its token Secret shows its use; False if another request has claimed it.
 
         Two sources may contain the same token. The claim ends with the locks, if not before.
         """

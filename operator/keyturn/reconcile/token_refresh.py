@@ -73,19 +73,20 @@ async def consume(
 
 
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
-    """Raise RefusedError (TargetConflict) if the token in the source was already used with another token Secret.
+    """Raise RefusedError (TargetConflict) if the token in the source belongs to another token Secret.
 
     This is the case if source.token.saveTo was changed, or the source was renamed, after the issuer had replaced the
-    token. The process knows the token Secrets that it has used and those that the watch shows. It searches once for the
-    others, which an earlier process may have used. Raises ThrottledError while the token is being used.
+    token, or if somebody copied the newest token from a token Secret into a source. The process knows the token Secrets
+    that it has used and those that the watch shows. It searches once for the others, which an earlier process may have
+    used. Raises ThrottledError while the token is being used.
     """
     consumption, locks = request.spec.consumption, deps.token_locks
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
         return
     (namespace, own), ours = token_secret_name(request), consumption.source_id
-    # A token that its family has seen belongs to this source. Two issuers may accept the same assertion, but a refresh
-    # token belongs to one of them.
-    of_any_source = stored.is_new and not consumption.is_single_use
+    # Two issuers may accept the same assertion, but a refresh token belongs to one of them. An issuer that accepted it
+    # without replacing it allows it in several sources.
+    of_any_source = _family(stored).is_new and not consumption.is_single_use
     if of_any_source and not locks.claim(request, stored.value):
         raise _in_use("for another source")
     await _check_no_token_secret(deps, request, consumption.ref.name)
@@ -96,10 +97,9 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     if (namespace, ours) not in locks.searched:
         families |= await deps.tokens.find_families(request)
     for name, family in families.items():
-        if family and family.has_used(fingerprint := token_fingerprint(stored.value, namespace, name)):
+        if family and family.is_exclusive(fingerprint := token_fingerprint(stored.value, namespace, name)):
             _check_not_in_progress(deps, (namespace, name), family, fingerprint)
-            is_same_source = family.source_id.partition(" ")[0] == ours.partition(" ")[0]
-            raise _already_used(name, is_same_source=is_same_source)
+            raise _belongs_to(name, family, ours, is_live=fingerprint == family.live)
     locks.searched.put((namespace, ours), None)
 
 
@@ -127,13 +127,15 @@ def _in_use(how: str) -> ThrottledError:
     return ThrottledError(f"the token in the source is being used {how}", retry_after=_IN_USE_PAUSE, nothing_sent=True)
 
 
-def _already_used(secret: str, *, is_same_source: bool) -> RefusedError:
-    advice = f"set source.token.saveTo.secretName to {secret}" if is_same_source else "store that one in the source"
-    return RefusedError(
-        "TargetConflict",
-        f"the token in the source was already used, and Secret {secret} contains the token that replaced it: {advice},"
-        " or sign in again (kubectl keyturn login)",
-    )
+def _belongs_to(secret: str, family: TokenFamily, source_id: str, *, is_live: bool) -> RefusedError:
+    problem = f"was already used, and Secret {secret} contains the newest one"
+    if is_live:
+        problem = f"is also in Secret {secret}, and two token Secrets must not share it"
+    source = family.source_id.partition(" ")[0]
+    is_same = source == source_id.partition(" ")[0]
+    advice = f"set source.token.saveTo.secretName to {secret}" if is_same else f"use source {source}"
+    message = f"the token in the source {problem}: {advice}, or sign in again (kubectl keyturn login)"
+    return RefusedError("TargetConflict", message)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:
@@ -188,10 +190,10 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
     with ExitStack() as reservation:
         # Reserved before the intent, so that no intent is withdrawn if the issuer is busy.
         reservation.enter_context(deps.reserve(request, use.step))
+        reservation.callback(deps.token_locks.end_claim, request)
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
-            deps.token_locks.end_claim(request)
             # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
             deps.check_lease(CONSUME_SECONDS)
             try:

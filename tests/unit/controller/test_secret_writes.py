@@ -165,7 +165,7 @@ async def test_secret_with_too_many_fields_is_refused(fields: dict[str, Any]) ->
     store.cache.invalidate(REQUEST)
     target = await store.read_target(REQUEST)
     assert target
-    with pytest.raises(RefusedError, match="so many keys") as refused:
+    with pytest.raises(RefusedError, match="more than 5,000 keys") as refused:
         check_ours(REQUEST, target)
     assert refused.value.reason == "TargetConflict"
 

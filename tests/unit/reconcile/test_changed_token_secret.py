@@ -36,6 +36,11 @@ def saving_to(secret: str, name: str = "acme") -> Request:
     return rotating(name, source=source(secret))
 
 
+def renamed(source: str = "renamed", name: str = "acme") -> Request:
+    """Return a request whose source Secret has another name."""
+    return rotating(name, source={"token": {"secretKeyRef": {"name": source, "key": "license_token"}}})
+
+
 async def rotated(*, rotates: bool = True) -> FakeEnvironment:
     """An environment in which the source's token was used once, and replaced if the issuer rotates."""
     env = environment("seed")
@@ -165,22 +170,43 @@ async def test_changed_token_secret_gets_the_token_of_a_new_sign_in() -> None:
     assert env.aws.issuer.reuses == 0
 
 
-def renamed(name: str = "renamed") -> Request:
-    """Return a request whose source Secret has another name."""
-    return rotating(source={"token": {"secretKeyRef": {"name": name, "key": "license_token"}}})
-
-
 async def test_renamed_source_sends_no_consumed_token() -> None:
     env = await rotated()
     env.secrets.put("renamed", data={"license_token": "seed"})
     failure = (await env.reconcile(renamed())).failure
     assert (env.aws.issuer.reuses, failure and failure.error.reason) == (0, "TargetConflict")
     assert failure
-    assert "Secret license-keyturn contains the token that replaced it: store that one in" in failure.error.message
+    assert (
+        "Secret license-keyturn contains the newest one: use source license/license_token, or" in failure.error.message
+    )
 
+
+async def test_newest_token_moves_to_another_source() -> None:
+    env = await rotated()
     env.secrets.put("renamed", data={"license_token": env.stored_token().value})
+    failure = (await env.reconcile(renamed())).failure
+    assert failure
+    assert (
+        "also in Secret license-keyturn, and two token Secrets must not share it: use source" in failure.error.message
+    )
+
+    env.secrets.delete("license-keyturn")
     assert (await env.reconcile(renamed(), HOUR)).failure is None
     assert (env.aws.issuer.requests, env.aws.issuer.reuses) == (2, 0)
+
+
+OTHERS = [renamed(name="other"), saving_to("live", name="other")]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["another source", "another token Secret"])
+async def test_newest_token_in_a_source_is_sent_once(other: Request) -> None:
+    env = await rotated()
+    for name in ("license", "renamed"):
+        env.secrets.put(name, data={"license_token": env.stored_token().value})
+
+    assert (await env.reconcile(other)).failure_reason == "TargetConflict"
+    assert (await env.reconcile(rotating(), HOUR)).failure is None
+    assert env.aws.issuer.reuses == 0
 
 
 async def test_renamed_source_sends_no_consumed_token_from_an_adopted_secret() -> None:
@@ -211,7 +237,7 @@ async def test_token_that_is_in_use_for_another_source_waits(*, rotates: bool, r
     env = environment("seed")
     env.aws.issuer.rotates = rotates
     env.secrets.put("renamed", data={"license_token": "seed"})
-    other = replace(renamed(), name="other", uid="other-0001")
+    other = renamed(name="other")
     outcomes: list[Attempt] = []
 
     async def reconcile_other(point: str) -> None:
@@ -219,7 +245,7 @@ async def test_token_that_is_in_use_for_another_source_waits(*, rotates: bool, r
             outcomes.append(await env.reconcile(other))
 
     env.watch(reconcile_other)
-    assert (await env.reconcile(rotating(target={"secretName": "first"}))).failure is None
+    assert (await env.reconcile(rotating())).failure is None
 
     [waiting] = outcomes
     assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
@@ -230,10 +256,44 @@ async def test_token_that_is_in_use_for_another_source_waits(*, rotates: bool, r
 async def test_token_in_two_new_sources_is_sent_once() -> None:
     env = environment("seed")
     env.secrets.put("renamed", data={"license_token": "seed"})
-    other = replace(renamed(), name="other", uid="other-0001")
-    requests = (rotating(target={"secretName": "first"}), other)
+    other = renamed(name="other")
+    requests = (rotating(), other)
     outcomes = await asyncio.gather(*(env.reconcile(it) for it in requests))
     assert sorted(outcome.issuance is None for outcome in outcomes) == [False, True]
+    outcomes = [await env.reconcile(it, HOUR) for it in requests]
+
+    assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
+    assert env.aws.issuer.reuses == 0
+
+
+async def test_other_source_does_not_wait_until_a_token_is_saved() -> None:
+    env = environment("seed")
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    other = renamed(name="other")
+    reasons: list[str] = []
+
+    async def reconcile_other(point: str) -> None:
+        if point == "before save" and not reasons:
+            reasons.append((await env.reconcile(other)).failure_reason)
+            reasons.append((await env.reconcile(other, MINUTE)).failure_reason)
+
+    env.watch(reconcile_other)
+    assert (await env.reconcile(rotating())).failure is None
+    assert reasons == ["", "TargetConflict"]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one after the other", "together"])
+async def test_token_in_two_sources_is_sent_once_after_an_outage(*, together: bool) -> None:
+    env = environment("seed")
+    env.aws.issuer.unavailable = 2
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    requests = (rotating(), renamed(name="other"))
+    for it in requests:
+        assert (await env.reconcile(it)).failure_reason == "Unreachable"
+    env.restart()
+    env.now += HOUR
+    if together:
+        await asyncio.gather(*(env.reconcile(it) for it in requests))
     outcomes = [await env.reconcile(it, HOUR) for it in requests]
 
     assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
