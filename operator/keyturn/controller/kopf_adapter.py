@@ -225,5 +225,7 @@ def kopf_session(
             *((authenticate_to_proxy,) if configuration.proxy else ()),
         ),
         proxy=configuration.proxy,
+        # aiohttp would buffer 512 KiB of each page that waits for a slot (see RequestResponses).
+        read_bufsize=2**16,
     )
     return kopf.AiohttpSession(aiohttp_session=http, server=info.server)

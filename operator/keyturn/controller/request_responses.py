@@ -191,7 +191,7 @@ class RequestResponses:
             if response.status != HTTPStatus.OK:
                 return await self._refused(response)
             async with AsyncExitStack() as until_handled:
-                page = await self._read_page(response, request.url.query.get("continue", ""), seconds, until_handled)
+                page = await self._read_page(request, response, seconds, until_handled)
                 if page is None:
                     continue
                 items = list(self._read_all(page))
@@ -202,10 +202,14 @@ class RequestResponses:
             return response
 
     async def _read_page(
-        self, response: aiohttp.ClientResponse, remaining: str, seconds: float, until_handled: AsyncExitStack
+        self,
+        request: aiohttp.ClientRequest,
+        response: aiohttp.ClientResponse,
+        seconds: float,
+        until_handled: AsyncExitStack,
     ) -> Page | None:
         """Read a page, or return None if a smaller one must be requested. A large one holds a slot `until_handled`."""
-        path = response.url.path
+        path, query = request.url.path, request.url.query
         slot = self._api.stream_limiter.slot(namespace_in(path))
         try:
             async with self._limited(path, seconds):
@@ -217,8 +221,9 @@ class RequestResponses:
             raise
         except UnreadableBodyError as error:
             response.close()
-            if self._page_size.value == 1:
-                return await read_empty_page(self._api, path, remaining, str(error))
+            # Not `_page_size`, which the lists of other namespaces may have changed since this page was requested.
+            if query["limit"] == "1":
+                return await read_empty_page(self._api, path, query.get("continue", ""), str(error))
             self._page_size.shrink()
             return None
         self._page_size.grow()

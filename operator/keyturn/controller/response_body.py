@@ -181,11 +181,11 @@ async def read_body(
     is_large = False
     async for chunk in content.iter_any():
         body += chunk
+        if len(body) > limit:
+            raise UnreadableBodyError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
         if len(body) > LARGE_BYTES and not is_large:
             is_large = True
             await before_large()
-        if len(body) > limit:
-            raise UnreadableBodyError(f"more than {limit} bytes", bytes(body[:_HEAD_BYTES]))
     return bytes(body)
 
 

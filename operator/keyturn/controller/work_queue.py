@@ -297,16 +297,16 @@ class WorkQueue:
         With `only_idle`, it must be of a namespace without a busy worker; with `only_short`, of such a namespace or one
         whose reconciliations are short; with `few_left` as well, of the latter.
         """
-        skipped: list[tuple[_Load, float, _Waiting]] = []
+        # By namespace, because the same place may have been offered again for each request that became due.
+        skipped: dict[str, tuple[_Load, float, _Waiting]] = {}
         try:
             return self._search(skipped, only_idle=only_idle, only_short=only_short, few_left=few_left)
         finally:
-            # At most one for each namespace.
-            for place in skipped:
+            for place in skipped.values():
                 heapq.heappush(self._first, place)
 
     def _search(
-        self, skipped: list[tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool, few_left: bool
+        self, skipped: dict[str, tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool, few_left: bool
     ) -> _Waiting | None:
         while self._first:
             place = load, _, item = self._first[0]
@@ -319,9 +319,7 @@ class WorkQueue:
             if ready is None or not is_valid:
                 continue
             if only_short and (load[0] or few_left) and not self._is_short(namespace):
-                skipped.append(place)
-                if len(skipped) > _MAX_STALE_ENTRIES:
-                    return None
+                skipped[namespace] = place
                 continue
             if self._is_current(serial, uid):
                 self._end_round(namespace)

@@ -123,6 +123,17 @@ async def test_kopf_uses_the_proxy_of_the_kubeconfig() -> None:
     assert url == "http://cluster.example/version"
 
 
+async def test_little_is_buffered_of_a_response_that_waits_for_a_slot() -> None:
+    async def response(_: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 4_000_000)
+
+    async with served(response) as api:
+        url = api._client.configuration.host
+        async with session_of(url, api._client.configuration) as session, session.get(url) as unread:
+            await asyncio.sleep(0.5)
+            assert unread.content.total_bytes < 400_000
+
+
 @asynccontextmanager
 async def behind_proxy(password: str) -> AsyncIterator[tuple[str, Configuration]]:
     """The URL of a server, and a configuration with a proxy whose password is "right"."""

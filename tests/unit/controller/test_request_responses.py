@@ -319,6 +319,27 @@ async def test_page_that_is_too_large_is_requested_in_smaller_pages() -> None:
     assert api.limits == ["500", "100", "20", "4"]
 
 
+async def test_pages_that_are_too_large_at_the_same_time_hide_no_request() -> None:
+    paths = [f"{KINDS}/namespaces/{number}/tokenrequests" for number in range(6)]
+    all_requested = asyncio.Event()
+
+    class LargeFirstPages(FakeApi):
+        async def response(self, request: web.Request) -> web.Response:
+            if request.query.get("limit") == "500":
+                self.limits.append("500")
+                if len(self.limits) == len(paths):
+                    all_requested.set()
+                await all_requested.wait()
+                return web.json_response(page("a" * 5_000_000))
+            return await super().response(request)
+
+    async with connected(LargeFirstPages({path: page(path) for path in paths})) as kopf_client:
+        kopf_client.secrets_listed = defaultdict(lambda: kopf_client.may_list)
+        await asyncio.gather(*map(kopf_client.uids, paths))
+
+    assert {uid for uids, _ in kopf_client.lists for uid in uids} == set(paths)
+
+
 async def test_few_large_pages_are_in_memory_at_a_time() -> None:
     paths = [f"{ALL.replace('/tokenrequests', '')}/namespaces/{number}/tokenrequests" for number in range(10)]
     async with connected(FakeApi({path: page("a" * 200_000) for path in paths})) as kopf_client:

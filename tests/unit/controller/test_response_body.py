@@ -145,6 +145,14 @@ async def test_body_is_read_to_its_limit() -> None:
     assert raised.value.head == b"12345678901"
 
 
+async def test_body_over_its_limit_waits_for_no_slot() -> None:
+    async def wait_for_slot() -> None:
+        pytest.fail("the caller may hold a slot, and so may the callers that hold all others")
+
+    with pytest.raises(UnreadableBodyError):
+        await read_body(Chunks(b"1" * 200_000), 10, wait_for_slot)
+
+
 def test_error_event_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="the watch ended with code 410"):
         decode_event(b'{"type":"ERROR","object":{"kind":"Status","code":410}}')

@@ -170,3 +170,38 @@ def test_slow_namespaces_however_many_delay_no_short_one() -> None:
     # At first, it is not known which namespaces are slow.
     assert max(late[4:]) < 1
     assert len(late) == ends / 20
+
+
+def serve_at_once(queue: WorkQueue, uid: str, namespace: str) -> str | None:
+    queue.add(uid, NOW, NOW + SECOND, namespace)
+    if served := queue.get(NOW):
+        queue.done(served)
+    return served
+
+
+async def serve_slowly(queue: WorkQueue, namespaces: list[str], *, ends: bool) -> None:
+    for namespace in namespaces:
+        queue.add(namespace, NOW, NOW, namespace)
+        assert queue.get(NOW) == namespace
+        queue.start_timer(namespace)
+        await asyncio.sleep(1)
+    if ends:
+        await asyncio.sleep(60)
+        for namespace in namespaces:
+            queue.done(namespace)
+
+
+def test_many_requests_of_slow_namespaces_delay_no_short_one() -> None:
+    queue, names = WorkQueue(4), [f"slow-{number}" for number in range(36)]
+
+    async def simulate() -> list[str | None]:
+        await serve_slowly(queue, names[:12], ends=True)
+        await serve_slowly(queue, names[12:24], ends=True)
+        # The other four workers are for namespaces with short reconciliations.
+        await serve_slowly(queue, names[24:], ends=False)
+        for number in range(43 * 24):
+            queue.add(f"waiting-{number}", NOW, NOW + SECOND, names[number % 24])
+        return [serve_at_once(queue, f"short-{number}", "short") for number in range(20)]
+
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        assert runner.run(simulate()) == [f"short-{number}" for number in range(20)]
