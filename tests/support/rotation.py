@@ -80,3 +80,26 @@ class RotatingIssuer:
         if self.refresh_life is None:
             return f"refresh-{number}"
         return jwt.encode({"jti": str(number), "iat": now, "exp": now + self.refresh_life}, "k" * 32, "HS256")
+
+
+@dataclass(slots=True)
+class ManyFamiliesIssuer(RotatingIssuer):
+    """A RotatingIssuer for which a sign-in ends no other family. `valid` are the tokens that were not consumed."""
+
+    valid: set[str] = field(default_factory=lambda: {"seed"})
+
+    def sign_in(self) -> str:
+        """Start another family, and return its first token."""
+        consumed = self.consumed
+        token = RotatingIssuer.sign_in(self)
+        self.consumed = consumed
+        self.valid.add(token)
+        return token
+
+    def refresh(self, token: str, now: datetime) -> PipelineValues:
+        """Process a request."""
+        if token in self.valid:
+            self.live = token
+        response = RotatingIssuer.refresh(self, token, now)
+        self.valid = self.valid - {token} | {self.live}
+        return response
