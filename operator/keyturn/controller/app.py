@@ -171,7 +171,7 @@ class Operator:
         return StatusWriter(api, self._now, self._instance, self._settings.docs.troubleshooting_url)
 
     def _on_signal(self, stop: Callable[[], object]) -> None:
-        """From now on, call `stop` at the first signal of the process, and log at each what delays its end."""
+        """From now on, call `stop` at the first signal of the process, and log at each signal what delays the exit."""
 
         def handle() -> None:
             self._pending_tokens.log()
@@ -255,9 +255,9 @@ class Operator:
 
     @contextlib.asynccontextmanager
     async def _saving_tokens(self, lease: Lease) -> AsyncIterator[None]:
-        """Wait at the end until all tokens are saved, also those from before this process stood by.
+        """Wait after the block until all tokens are saved, including those from before this process stood by.
 
-        Without the Lease, another process would use the old tokens. If the Lease is lost, this does not wait.
+        Otherwise, the next leader would send the old tokens. If the Lease is already lost, this does not wait.
         """
         try:
             yield

@@ -27,7 +27,7 @@ STOP_SECONDS = 30
 _MAX_DURATION_SECONDS = 600.0
 _SHORTEST_PAUSE = 1.0
 _UNTIL_RENEWED = timedelta(seconds=2)
-# Of each text in a spec. The holder is `<namespace>/<name>` of a Lease.
+# The limit for each text in a spec. The holder is `<namespace>/<name>` of a Lease.
 _MAX_TEXT = 320
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 _log = logging.getLogger(__name__)

@@ -183,15 +183,14 @@ class RequestResponses:
     async def _list(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         path = request.url.path
         await self._secrets_listed(namespace_in(path))
-        seconds = _LONGEST_PAGE_SECONDS if path in self._slow else _PAGE_SECONDS
         while True:
             request.url = request.url.update_query(limit=self._page_size.value)
-            async with self._limited(path, seconds):
+            async with self._limited(path):
                 response = await handler(request)
             if response.status != HTTPStatus.OK:
                 return await self._refused(response)
             async with AsyncExitStack() as until_handled:
-                page = await self._read_page(request, response, seconds, until_handled)
+                page = await self._read_page(request, response, until_handled)
                 if page is None:
                     continue
                 items = list(self._read_all(page))
@@ -202,17 +201,13 @@ class RequestResponses:
             return response
 
     async def _read_page(
-        self,
-        request: aiohttp.ClientRequest,
-        response: aiohttp.ClientResponse,
-        seconds: float,
-        until_handled: AsyncExitStack,
+        self, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse, until_handled: AsyncExitStack
     ) -> Page | None:
         """Read a page, or return None if a smaller one must be requested. A large one holds a slot `until_handled`."""
         path, query = request.url.path, request.url.query
         slot = self._api.stream_limiter.slot(namespace_in(path))
         try:
-            async with self._limited(path, seconds):
+            async with self._limited(path):
                 before_large = partial(until_handled.enter_async_context, slot)
                 content = await read_body(response.content, _MAX_BYTES, before_large)
             page = decode_page(content, _API_VERSION, f"{KIND}List")
@@ -230,9 +225,9 @@ class RequestResponses:
         return page
 
     @contextlib.asynccontextmanager
-    async def _limited(self, path: str, seconds: float) -> AsyncIterator[None]:
+    async def _limited(self, path: str) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(_LONGEST_PAGE_SECONDS if path in self._slow else _PAGE_SECONDS):
                 yield
         except TimeoutError:
             self._slow.add(path)

@@ -200,7 +200,9 @@ async def read_lines(
     line, is_large = bytearray(), False
     async with AsyncExitStack() as until_handled:
         async for chunk in content.iter_any():
-            for piece in io.BytesIO(chunk):
+            pieces = io.BytesIO(chunk)
+            del chunk  # may be large, and the next one may arrive much later
+            while piece := pieces.readline():
                 line += piece
                 if len(line) > LARGE_BYTES and not is_large:
                     is_large = True
@@ -213,6 +215,7 @@ async def read_lines(
                     line.clear()
                     is_large = False
                     await until_handled.aclose()
+            del pieces
 
 
 def decode_object(

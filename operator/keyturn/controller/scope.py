@@ -130,8 +130,9 @@ class Scope(ABC):
     async def working(self, is_leader: Callable[[], bool]) -> AsyncIterator[None]:
         """Check before the block and during it, and release our Leases after it if `is_leader` still returns True.
 
-        During the whole block, because after a signal it may wait for a token to be saved: another installation would
-        send the old one. With another leader, another replica may hold these Leases under the same identity.
+        After a signal, the block may wait for a token to be saved. Without these checks, another installation would
+        take over and send the old token. If this process is no longer the leader, another replica may hold these Leases
+        under the same identity.
         """
         await self.check()
         try:

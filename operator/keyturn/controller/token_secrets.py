@@ -58,7 +58,7 @@ class TokenSecrets:
         return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
 
     async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:
-        """List the Secrets with the label token-of for this source; at most 16."""
+        """Return the token families of the Secrets with the label token-of for this source, at most 16, by name."""
         if not self._may_list:
             return {}
         query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(MAX_TOKEN_SECRETS)}

@@ -74,8 +74,8 @@ class WorkQueue:
         self._without_worker: set[str] = set()
         # The reconciliations that take long, and the timers that notice this.
         self._slow: set[str] = set()
-        # By namespace: how many of them there are; how long the longest recent one took, when it ended, and after which
-        # time it counts half.
+        # By namespace: how many of them there are; how long the longest recent one took, when it ended, and its
+        # half-life in seconds.
         self._slow_in: Counter[str] = Counter()
         self._longest: dict[str, tuple[float, float, float]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -295,7 +295,7 @@ class WorkQueue:
         """Remove and return the next request; entries that were replaced by another `_offer` are dropped.
 
         With `only_idle`, it must be of a namespace without a busy worker; with `only_short`, of such a namespace or one
-        whose reconciliations are short; with `few_left` as well, of the latter.
+        whose reconciliations are short. With both `only_short` and `few_left`, its reconciliations must be short.
         """
         # By namespace, because the same place may have been offered again for each request that became due.
         skipped: dict[str, tuple[_Load, float, _Waiting]] = {}

@@ -1,4 +1,6 @@
+import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -135,6 +137,31 @@ async def test_lines_may_span_chunks() -> None:
 async def test_line_that_is_too_large_is_not_collected(chunks: tuple[bytes, ...]) -> None:
     with pytest.raises(UnreadableBodyError, match="an event of more than 10 bytes"):
         [line async for line in read_lines(Chunks(*chunks), 10)]
+
+
+async def test_watch_that_waits_keeps_nothing_of_a_large_event() -> None:
+    is_waiting = asyncio.Event()
+
+    class Stream:
+        async def iter_any(self) -> AsyncIterator[bytes]:
+            yield b"x" * 10**6 + b"\n"
+            is_waiting.set()
+            await asyncio.Event().wait()
+
+    async def watch() -> None:
+        async for line in read_lines(Stream()):
+            del line
+
+    tracemalloc.start()
+    try:
+        task = asyncio.create_task(watch())
+        await is_waiting.wait()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    task.cancel()
+
+    assert kept_bytes < 100_000
 
 
 async def test_body_is_read_to_its_limit() -> None:
