@@ -1,6 +1,7 @@
 """`python -m tools.soak.counted_operator FILE ...` runs `python -m keyturn ...`.
 
-On SIGUSR1 the process writes its number of asyncio tasks to FILE, because no metric contains it.
+On SIGRTMIN the process writes its number of asyncio tasks to FILE, because no metric contains it. The operator stops at
+most other signals.
 """
 
 import asyncio
@@ -18,5 +19,5 @@ if __name__ == "__main__":
         with suppress(RuntimeError):  # no loop runs yet
             file.write_text(str(len(asyncio.all_tasks())))
 
-    signal.signal(signal.SIGUSR1, write_count)
+    signal.signal(signal.SIGRTMIN, write_count)
     cli.main()

@@ -28,7 +28,7 @@ class Growth:
             open_now = (sum(1 for _ in Path(f"/proc/{pid}/{part}").iterdir()) for part in ("fd", "task"))
             self._samples[pid].append((*open_now, int(tasks.read_text()), memory_mib(pid)))
         with suppress(OSError):
-            os.kill(pid, signal.SIGUSR1)
+            os.kill(pid, signal.SIGRTMIN)
 
     def judge(self, journal: Journal) -> str:
         """Compare the minimum of the first samples of the process that led longest with that of its last samples."""
