@@ -116,14 +116,17 @@ def next_attempt_time(
     waiting for the same service. If the reason has a `retry_after`, that is used instead, limited to the same quarter
     if an attempt consumes nothing; with `retries_early`, the waits before it are 1, 2, 4 s and so on. A throttled call
     waits at least as long as the service requires, but not until the credentials have expired (see
-    _longest_throttling).
+    _longest_throttling). After a call with an unknown outcome, the wait is half of the remaining lifetime, between 32 s
+    and an hour.
     """
     policy = REASONS[error.reason]
     wait = policy.retry_after
     if wait and policy.retries_early:
         wait = min(wait, timedelta(seconds=1) * 2 ** min(failed_attempts - 1, 10))
-    if isinstance(error, UnavailableError) and error.outcome_unknown and request.spec.consumption:
-        wait = _AFTER_INTENT
+    if isinstance(error, UnavailableError) and error.reason == "RefreshOutcomeUnknown":
+        # The token is sent only once more. If this attempt sent it, an outage of the issuer should end before that.
+        longer = min(context.remaining_lifetime / 2, LONGEST_RETRY_AFTER) if error.outcome_unknown else _AFTER_INTENT
+        wait = max(_AFTER_INTENT, longer)
     is_new = now - (request.created_at or now) < _IAM_PROPAGATION
     if isinstance(error, RefusedError) and error.eventually_consistent and is_new and not request.spec.consumption:
         # IAM is eventually consistent: a new role is refused for some seconds. An early retry consumes nothing.

@@ -54,7 +54,7 @@ from keyturn.reconcile.issue import (
 from keyturn.reconcile.ownership import read_and_disown
 from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
 from keyturn.reconcile.token_locks import token_secret_name
-from keyturn.reconcile.token_refresh import check_unused, consume, released_token
+from keyturn.reconcile.token_refresh import check_unused, check_waited, consume, released_token
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -286,6 +286,7 @@ async def _preflight(
     check_not_consumed(stored, state.failure)
     check_not_refused(request, stored)
     if stored:
+        check_waited(deps, stored, state.failure)
         await check_unused(deps, request, stored)
     consumption = request.spec.consumption
     is_single_use = (

@@ -22,7 +22,7 @@ from keyturn.core.errors import (
 from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal_time import INTENT_SECONDS
-from keyturn.core.state import ReconcileState
+from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies
@@ -70,6 +70,21 @@ async def consume(
     # If many saves failed and succeed together, not all of them may continue at the same time.
     await deps.regain_worker(request.uid)
     return values
+
+
+def check_waited(deps: Dependencies, stored: StoredToken, failure: Failure | None) -> None:
+    """Raise UnavailableError if this process sent the token for another request, and received no response.
+
+    Without a wait of its own, this request would make the final attempt while the issuer is still down.
+    """
+    family = _family(stored)
+    intent = family.intent
+    if intent is None or intent.consumes != family.live or intent.final_attempt or intent.holder != deps.holder:
+        return
+    has_failed_since = failure is not None and failure.failed_at is not None and failure.failed_at >= intent.start
+    if not has_failed_since and (failure is None or failure.error.reason != "RefreshOutcomeUnknown"):
+        message = f"the token was sent at {rfc3339(intent.start)}, but no response was received"
+        raise UnavailableError("RefreshOutcomeUnknown", message, outcome_unknown=True)
 
 
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
@@ -179,7 +194,6 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
             "RefreshOutcomeUnknown",
             f"{intent.holder} started using the token at {rfc3339(intent.start)} and has not stored a replacement;"
             f" waiting {intent.give_up_seconds} s{purpose}",
-            outcome_unknown=True,
         )
     return True
 

@@ -11,6 +11,7 @@ from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, rotating
 from tests.support.issuance import REQUEST
 
 UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
+UNKNOWN = UnavailableError("RefreshOutcomeUnknown", "", outcome_unknown=True)
 ROTATING = rotating()
 
 
@@ -37,6 +38,9 @@ ROTATING = rotating()
         "throttled shortly before the expiry": (ThrottledError("", retry_after=HOUR), 1, SECOND, 0.5, 60),
         "throttled, expired": (ThrottledError("", retry_after=HOUR), 1, timedelta(), 0.5, 300),
         "throttled without retry_after: backoff": (ThrottledError(""), 1, HOUR, 0.5, 2),
+        "outcome unknown: half of the remaining lifetime": (UNKNOWN, 1, HOUR, 0.5, 1800),
+        "outcome unknown, valid for long: an hour": (UNKNOWN, 1, DAY, 0.5, 3600),
+        "outcome unknown, nothing valid: as soon as allowed": (UNKNOWN, 1, timedelta(), 0.5, 32),
         "access denied: 5 min": (RefusedError("AccessDenied", ""), 9, HOUR, 0.5, 300),
         "refused: half an hour": (RefusedError("SourceInvalid", ""), 1, 3 * HOUR, 0.5, 1800),
         "refused, expired: half an hour": (RefusedError("SourceInvalid", ""), 1, timedelta(), 0.5, 1800),

@@ -12,7 +12,7 @@ from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, FakeEnvironmen
 from tests.support.rotation import RotatingIssuer
 from tests.support.status import conditions, row
 
-GIVE_UP_TIME = 31 * SECOND
+GIVE_UP_TIME = 8 * MINUTE
 DUE = 45 * MINUTE
 
 
@@ -245,6 +245,22 @@ async def test_unknown_outcome_leads_to_one_final_attempt() -> None:
 
     assert {outcome.failure_reason for outcome in attempts} == {"RefreshOutcomeUnknown"}
     assert env.aws.issuer.reuses == 1
+
+
+async def test_outage_that_ends_before_the_expiry_needs_no_sign_in() -> None:
+    """A proxy whose issuer is down returns 502. That does not show whether the issuer received the token."""
+    env, requests = await consumed(), (rotating(), rotating("other"))
+    await env.reconcile(requests[1], MINUTE)
+    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
+    env.now += DUE - MINUTE
+    for _ in range(5):
+        outcomes = [await env.reconcile(it) for it in requests]
+        env.now += MINUTE
+    assert {outcome.failure_reason for outcome in outcomes} == {"RefreshOutcomeUnknown"}
+    env.aws.issuer.refusal = None
+    outcomes = [await env.reconcile(it, 5 * MINUTE) for it in requests]
+
+    assert [outcome.failure for outcome in outcomes] == [None, None]
 
 
 async def test_final_attempt_that_this_process_made_is_not_awaited() -> None:

@@ -27,7 +27,7 @@ from tests.support.dependencies import (
 CLIENT_SECRET = "/api/v1/namespaces/billing/secrets/client"
 CA_BUNDLE = "/api/v1/namespaces/billing/configmaps/ca"
 DUE = 45 * MINUTE
-GIVE_UP_TIME = 31 * SECOND
+GIVE_UP_TIME = 8 * MINUTE
 REFUSED = RefusedError("SourceInvalid", "id.example: HTTP 200 with a non-standard error", may_concern_token=True)
 Change = Callable[[FakeEnvironment], object]
 
