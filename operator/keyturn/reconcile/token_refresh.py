@@ -185,7 +185,7 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 
 
 async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, send: Send) -> PipelineValues:
-    transmission = Transmission(CONSUME_SECONDS)
+    transmission = Transmission()
     with ExitStack() as reservation:
         # Reserved before the intent, so that no intent is withdrawn if the issuer is busy.
         reservation.enter_context(deps.reserve(request, use.step))
@@ -193,7 +193,9 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
-            # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
+            # Checked again: the writes above may have been slow, and another operator may hold the Lease now. The limit
+            # begins before the check, so that the Lease lasts longer.
+            transmission.limit(CONSUME_SECONDS)
             deps.check_lease(CONSUME_SECONDS)
             try:
                 # The call must end before another process is allowed to assume that this one has died.
