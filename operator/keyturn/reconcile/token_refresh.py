@@ -97,7 +97,9 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     if (namespace, ours) not in locks.searched:
         families |= await deps.tokens.find_families(request)
     for name, family in families.items():
-        if family and family.is_exclusive(fingerprint := token_fingerprint(stored.value, namespace, name)):
+        if family is None or not (of_any_source or family.source_id == ours):
+            continue
+        if family.is_exclusive(fingerprint := token_fingerprint(stored.value, namespace, name)):
             _check_not_in_progress(deps, (namespace, name), family, fingerprint)
             raise _belongs_to(name, family, ours, is_live=fingerprint == family.live)
     locks.searched.put((namespace, ours), None)
