@@ -18,14 +18,14 @@ from keyturn.controller.secret_watch import read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, TokenFamily, is_superseded, read_family
-from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
+from keyturn.reconcile.token_locks import token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
 # Differs from any token, so that the dry run detects an immutable Secret or a policy that refuses changes.
 _DRY_RUN_VALUE = "dry-run"
-# The limit for a list of token Secrets. Each contains a token family of at most 32 KiB.
-_MAX_LIST_BYTES = 2**20
+# The limits for a list of the token Secrets of one source. Each contains a token family of at most 32 KiB.
+_MAX_LISTED, _MAX_LIST_BYTES = 16, 2**20
 
 
 class TokenSecrets:
@@ -61,7 +61,7 @@ class TokenSecrets:
         """Return the token families of the Secrets with the label token-of for this source, at most 16, by name."""
         if not self._may_list:
             return {}
-        query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(MAX_TOKEN_SECRETS)}
+        query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(_MAX_LISTED)}
         try:
             page = await self._api.list_page(secrets_path(request.namespace), query, _MAX_LIST_BYTES)
             secrets = [read_item(item) for item in page.items] if page else []

@@ -26,7 +26,7 @@ from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
+from keyturn.reconcile.token_locks import token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
@@ -40,6 +40,8 @@ _LONGEST_FINAL_ATTEMPT = timedelta(minutes=5)
 # While many tokens of a namespace cannot be saved, no other one is exchanged there.
 _UNSAVED_PAUSE = timedelta(seconds=15)
 _IN_USE_PAUSE = timedelta(seconds=1)
+# How many token Secrets are read to check a token. A namespace may have dozens of sources, but anyone may create more.
+_MAX_TOKEN_SECRETS = 100
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +94,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     await _check_no_token_secret(deps, request, consumption.ref.name)
     source_ids = locks.source_ids(namespace)
     names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
-    names = sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
+    names = sorted(names, key=lambda name: source_ids[name] != ours)[:_MAX_TOKEN_SECRETS]
     families = {name: await deps.tokens.read_family(request, name) for name in names}
     if (namespace, ours) not in locks.searched:
         families |= await deps.tokens.find_families(request)

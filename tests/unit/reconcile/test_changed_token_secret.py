@@ -181,6 +181,17 @@ async def test_renamed_source_sends_no_consumed_token() -> None:
     )
 
 
+async def test_consumed_token_is_found_among_those_of_many_sources() -> None:
+    env = environment("seed")
+    for number in range(30):
+        env.secrets.put(f"source-{number}", data={"license_token": env.aws.issuer.sign_in()})
+        assert (await env.reconcile(renamed(f"source-{number}", f"acme-{number}"))).failure is None
+    env.secrets.put("renamed", data=env.secrets.data("source-29"))
+
+    assert (await env.reconcile(renamed())).failure_reason == "TargetConflict"
+    assert env.aws.issuer.reuses == 0
+
+
 async def test_newest_token_moves_to_another_source() -> None:
     env = await rotated()
     env.secrets.put("renamed", data={"license_token": env.stored_token().value})
