@@ -12,7 +12,7 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import ONE, UnreadableBodyError, has_too_many_fields, is_empty, select
 from keyturn.controller.secret_watch import read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
@@ -40,22 +40,22 @@ class TokenSecrets:
 
     async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret."""
-        response = await self._api.request("GET", _path(request))
-        if not response.is_found:
-            return None
-        if response.is_error:
-            raise refusal(response, _name(request), {})
-        return _stored_token(request, response)
+        response = await self._get(*token_secret_name(request))
+        return _stored_token(request, response) if response else None
 
     async def read_family(self, request: Request, name: str) -> TokenFamily | None:
         """Read the token family of another Secret in the namespace."""
-        response = await self._api.request("GET", secrets_path(request.namespace, name), accept=ONE)
+        response = await self._get(request.namespace, name, accept=ONE)
+        annotations = ((response.body.get("metadata") or {}).get("annotations") or {}) if response else {}
+        return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
+
+    async def _get(self, namespace: str, name: str, *, accept: str = JSON) -> ApiResponse | None:
+        response = await self._api.request("GET", secrets_path(namespace, name), accept=accept)
         if not response.is_found:
             return None
         if response.is_error:
-            raise refusal(response, f"Secret {name}", {})
-        annotations = (response.body.get("metadata") or {}).get("annotations") or {}
-        return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
+            raise RefusedError("WriteDenied", f"Secret {name} cannot be read: {response.message[:500]}")
+        return response
 
     async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:
         """Return the token families of the Secrets with the label token-of for this source, at most 16, by name."""

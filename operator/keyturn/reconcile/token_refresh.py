@@ -91,7 +91,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     of_any_source = _family(stored).is_new and not consumption.is_single_use
     if of_any_source and not locks.claim(request, stored.value):
         raise _in_use("for another source")
-    await _check_no_token_secret(deps, request, consumption.ref.name)
+    await _refuse_token_secret(deps, request, consumption.ref.name)
     source_ids = locks.source_ids(namespace)
     names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
     names = sorted(names, key=lambda name: source_ids[name] != ours)[:_MAX_TOKEN_SECRETS]
@@ -107,7 +107,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     locks.searched.put((namespace, ours), None)
 
 
-async def _check_no_token_secret(deps: Dependencies, request: Request, source: str) -> None:
+async def _refuse_token_secret(deps: Dependencies, request: Request, source: str) -> None:
     if source not in deps.token_locks.source_ids(request.namespace):
         return
     # Without the watch, its deletion is unknown.
