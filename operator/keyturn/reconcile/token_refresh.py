@@ -80,7 +80,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     This is the case if source.token.saveTo was changed, or the source was renamed, after the issuer had replaced the
     token, or if somebody copied the newest token from a token Secret into a source. The process knows the token Secrets
     that it has used and those that the watch shows. It searches once for the others, which an earlier process may have
-    used. Raises ThrottledError while the token is being used.
+    used. Raises ThrottledError while the token is being used, UnavailableError while the result is unknown.
     """
     consumption, locks = request.spec.consumption, deps.token_locks
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
@@ -102,8 +102,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
         if family is None or not (of_any_source or family.source_id == ours):
             continue
         if family.is_exclusive(fingerprint := token_fingerprint(stored.value, namespace, name)):
-            _check_not_in_progress(deps, (namespace, name), family, fingerprint)
-            raise _belongs_to(name, family, ours, is_live=fingerprint == family.live)
+            raise _used_elsewhere(deps, (namespace, name), family, fingerprint, ours)
     locks.searched.put((namespace, ours), None)
 
 
@@ -116,29 +115,33 @@ async def _refuse_token_secret(deps: Dependencies, request: Request, source: str
         raise RefusedError("TargetConflict", f"Secret {source} is the token Secret of source {owner}: use that source")
 
 
-def _check_not_in_progress(deps: Dependencies, name: NamespacedName, family: TokenFamily, fingerprint: str) -> None:
-    """Raise ThrottledError while another request is using the token, which the issuer may not replace."""
-    intent = family.intent
-    if intent is None or intent.consumes != fingerprint:
-        return
-    # Longer than that request waits before its final attempt.
-    if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
-        raise _in_use(f"with Secret {name[1]}")
-
-
 def _in_use(how: str) -> ThrottledError:
     return ThrottledError(f"the token in the source is being used {how}", retry_after=_IN_USE_PAUSE, nothing_sent=True)
 
 
-def _belongs_to(secret: str, family: TokenFamily, source_id: str, *, is_live: bool) -> RefusedError:
+def _used_elsewhere(
+    deps: Dependencies, name: NamespacedName, family: TokenFamily, fingerprint: str, source_id: str
+) -> KeyturnError:
+    """Return the error for a token that another token Secret contains, has contained or is being used with.
+
+    As long as the result of that use is unknown, it is not RefusedError: an issuer that does not replace the token
+    allows it in several sources.
+    """
+    secret, intent, is_known = name[1], family.intent, True
     problem = f"was already used, and Secret {secret} contains the newest one"
-    if is_live:
+    if fingerprint == family.live:
         problem = f"is also in Secret {secret}, and two token Secrets must not share it"
+    if intent and intent.consumes == fingerprint:
+        # Longer than the other request waits before its final attempt.
+        if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
+            return _in_use(f"with Secret {secret}")
+        if not intent.final_attempt:
+            problem, is_known = f"may have been sent with Secret {secret}, and the result is not known yet", False
     source = family.source_id.partition(" ")[0]
     is_same = source == source_id.partition(" ")[0]
     advice = f"set source.token.saveTo.secretName to {secret}" if is_same else f"use source {source}"
     message = f"the token in the source {problem}: {advice}, or sign in again (kubectl keyturn login)"
-    return RefusedError("TargetConflict", message)
+    return RefusedError("TargetConflict", message) if is_known else UnavailableError("Unavailable", message)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:

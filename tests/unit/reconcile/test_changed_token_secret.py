@@ -151,7 +151,10 @@ async def test_token_that_may_have_been_sent_is_not_sent_again() -> None:
 
     waiting = await env.reconcile(saving_to("live"))
     assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
-    assert (await env.reconcile(saving_to("live"), MINUTE)).failure_reason == "TargetConflict"
+    failure = (await env.reconcile(saving_to("live"), MINUTE)).failure
+    assert failure
+    assert failure.error.reason == "Unavailable"
+    assert "may have been sent with Secret license-keyturn" in failure.error.message
     assert env.aws.issuer.requests == 1
 
 
@@ -290,7 +293,7 @@ async def test_other_source_does_not_wait_until_a_token_is_saved() -> None:
 
     env.watch(reconcile_other)
     assert (await env.reconcile(rotating())).failure is None
-    assert reasons == ["", "TargetConflict"]
+    assert reasons == ["", "Unavailable"]
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["one after the other", "together"])
@@ -309,6 +312,23 @@ async def test_token_in_two_sources_is_sent_once_after_an_outage(*, together: bo
 
     assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
     assert env.aws.issuer.reuses == 0
+
+
+async def test_other_source_uses_a_kept_token_soon_after_an_outage() -> None:
+    """The first source waits longer for the result than the second one for the first."""
+    env = environment("seed")
+    env.aws.issuer.rotates, env.aws.issuer.lost = False, 1
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    other = renamed(name="other")
+    await env.reconcile(rotating())
+    env.aws.issuer.unavailable = 1
+    for it, after in ((other, SECOND), (rotating(), 40 * SECOND), (other, SECOND), (other, 2 * MINUTE)):
+        waiting = await env.reconcile(it, after)
+    assert (await env.reconcile(rotating(), MINUTE)).failure is None
+    assert waiting.failure
+    assert waiting.failure.next_attempt_time < env.now + MINUTE
+
+    assert (await env.reconcile(other, MINUTE)).failure is None
 
 
 async def test_other_source_with_another_token_is_used() -> None:
