@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.token_family import Intent
+from keyturn.core.errors import UnavailableError
+from keyturn.core.token_family import Intent, TokenFamily
 from tests.support.controller import Operator
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -22,6 +23,7 @@ from tests.support.dependencies import (
     environment,
     rotating,
 )
+from tests.support.rotation import no_checkpoint
 from tests.support.standalone_run import StandaloneRun
 
 
@@ -149,8 +151,10 @@ async def test_token_that_may_have_been_sent_is_not_sent_again() -> None:
     intent = Intent(holder="pod-1", consumes=stored.family.live, start=NOW, give_up_seconds=30)
     await env.tokens.update(rotating(), replace(stored, family=stored.family.with_intent(intent)))
 
-    waiting = await env.reconcile(saving_to("live"))
-    assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
+    # After 30 s, the other request would make its final attempt.
+    for after in (0, 31):
+        waiting = await env.reconcile(saving_to("live"), after * SECOND)
+        assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
     failure = (await env.reconcile(saving_to("live"), MINUTE)).failure
     assert failure
     assert failure.error.reason == "Unavailable"
@@ -182,17 +186,6 @@ async def test_renamed_source_sends_no_consumed_token() -> None:
     assert (
         "Secret license-keyturn contains the newest one: use source license/license_token, or" in failure.error.message
     )
-
-
-async def test_consumed_token_is_found_among_those_of_many_sources() -> None:
-    env = environment("seed")
-    for number in range(30):
-        env.secrets.put(f"source-{number}", data={"license_token": env.aws.issuer.sign_in()})
-        assert (await env.reconcile(renamed(f"source-{number}", f"acme-{number}"))).failure is None
-    env.secrets.put("renamed", data=env.secrets.data("source-29"))
-
-    assert (await env.reconcile(renamed())).failure_reason == "TargetConflict"
-    assert env.aws.issuer.reuses == 0
 
 
 async def test_newest_token_moves_to_another_source() -> None:
@@ -296,6 +289,32 @@ async def test_other_source_does_not_wait_until_a_token_is_saved() -> None:
     assert reasons == ["", "Unavailable"]
 
 
+async def test_failure_before_the_exchange_blocks_no_other_source() -> None:
+    env = environment("seed")
+    env.secrets.put("renamed", data={"license_token": "seed"})
+
+    async def fail(point: str) -> None:
+        if point == "prepare OauthToken":
+            raise UnavailableError("Unavailable", "the client secret cannot be read")
+
+    env.watch(fail)
+    assert (await env.reconcile(rotating())).failure_reason == "Unavailable"
+    env.watch(no_checkpoint)
+    assert (await env.reconcile(renamed(name="other"))).issuance
+
+
+async def test_token_secrets_of_the_same_source_are_checked_first() -> None:
+    """There may be more token Secrets of other sources in the namespace than are read."""
+    env = environment("seed")
+    for number in range(120):
+        family = TokenFamily(source_id=f"other-{number}/license_token", initial_tokens=("1",), live="1")
+        env.token_locks.observe_family("billing", f"other-{number}-keyturn", family)
+    assert (await env.reconcile(rotating())).failure is None
+
+    assert (await env.reconcile(saving_to("live"), HOUR)).failure_reason == "TargetConflict"
+    assert env.aws.issuer.reuses == 0
+
+
 @pytest.mark.parametrize("together", [False, True], ids=["one after the other", "together"])
 async def test_token_in_two_sources_is_sent_once_after_an_outage(*, together: bool) -> None:
     env = environment("seed")
@@ -312,23 +331,6 @@ async def test_token_in_two_sources_is_sent_once_after_an_outage(*, together: bo
 
     assert sorted(outcome.failure_reason for outcome in outcomes) == ["", "TargetConflict"]
     assert env.aws.issuer.reuses == 0
-
-
-async def test_other_source_uses_a_kept_token_soon_after_an_outage() -> None:
-    """The first source waits longer for the result than the second one for the first."""
-    env = environment("seed")
-    env.aws.issuer.rotates, env.aws.issuer.lost = False, 1
-    env.secrets.put("renamed", data={"license_token": "seed"})
-    other = renamed(name="other")
-    await env.reconcile(rotating())
-    env.aws.issuer.unavailable = 1
-    for it, after in ((other, SECOND), (rotating(), 40 * SECOND), (other, SECOND), (other, 2 * MINUTE)):
-        waiting = await env.reconcile(it, after)
-    assert (await env.reconcile(rotating(), MINUTE)).failure is None
-    assert waiting.failure
-    assert waiting.failure.next_attempt_time < env.now + MINUTE
-
-    assert (await env.reconcile(other, MINUTE)).failure is None
 
 
 async def test_other_source_with_another_token_is_used() -> None:
