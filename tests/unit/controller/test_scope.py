@@ -146,6 +146,22 @@ async def test_installation_that_comes_back_does_not_work_beside_its_successor(n
 
 
 @in_virtual_time
+async def test_deleted_namespace_does_not_make_others_be_checked_often() -> None:
+    installations = Installations()
+    missing = ApiResponse(404, {"message": 'namespaces "gone" not found'})
+    installations.server.responses[f"POST {LEASES.format('gone').rpartition('/')[0]}"] = missing
+    one = await installations.start("one", "gone", "web")
+    before = len(installations.server.requests)
+    for _ in range(FIVE_MINUTES):
+        assert await installations.workers("web", one) == [one]
+        await asyncio.sleep(1)
+
+    requests = installations.server.requests[before:]
+    assert sum("/gone/" in line for line in requests) >= 2 * FIVE_MINUTES / RETRY_SECONDS - 2
+    assert sum("/web/" in line for line in requests) <= 2 * FIVE_MINUTES / 20
+
+
+@in_virtual_time
 async def test_cluster_wide_installations_that_start_together_agree() -> None:
     installations = Installations()
     one, two = await asyncio.gather(installations.start("one"), installations.start("two"))
