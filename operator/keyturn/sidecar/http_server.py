@@ -243,7 +243,9 @@ class HttpServer:
                 writer.write_eof()
                 while await reader.read(_READ_BYTES):
                     pass
-        except (OSError, h11.LocalProtocolError):  # a closed connection, TimeoutError, or a body that ended early
+        # A closed connection, TimeoutError, a body that ended early, or `abort`. A task that ends with CancelledError
+        # keeps it, and with it the connection, in a reference cycle that only the garbage collector finds.
+        except (OSError, h11.LocalProtocolError, asyncio.CancelledError):
             pass
         finally:
             self._connections.discard(connection)

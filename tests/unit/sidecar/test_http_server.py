@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import re
 import resource
 import socket
@@ -6,6 +7,7 @@ import struct
 from collections import Counter
 from contextlib import AsyncExitStack
 
+import h11
 import pytest
 
 from keyturn.sidecar.http_server import Limits
@@ -312,6 +314,18 @@ async def test_task_of_a_displaced_connection_ends() -> None:
             has_arrived.clear()
         assert len(asyncio.all_tasks()) == tasks + 1
         assert not reader.at_eof()
+
+
+async def test_displaced_connection_is_freed_at_once() -> None:
+    async with running_server(Limits(connections=1)) as (address, _, _), AsyncExitStack() as stack:
+        gc.disable()
+        stack.callback(gc.enable)
+        for _ in range(5):
+            _, writer = await stack.enter_async_context(connect(address))
+            writer.write(REQUEST[:9])
+            await asyncio.sleep(0.05)
+
+        assert [isinstance(it, h11.Connection) for it in gc.get_objects()].count(True) == 1
 
 
 @pytest.mark.parametrize(("open_files", "connections"), [(64, 16), (1024, 256)])
