@@ -1,5 +1,4 @@
 import asyncio
-import gc
 import re
 import resource
 import socket
@@ -11,6 +10,7 @@ import h11
 import pytest
 
 from keyturn.sidecar.http_server import Limits
+from tests.support.garbage import counted_objects
 from tests.support.raw_http import REQUEST, SHORT_LIMITS, connect, read_until_closed, running_server, send_raw
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d+)")
@@ -318,14 +318,13 @@ async def test_task_of_a_displaced_connection_ends() -> None:
 
 async def test_displaced_connection_is_freed_at_once() -> None:
     async with running_server(Limits(connections=1)) as (address, _, _), AsyncExitStack() as stack:
-        gc.disable()
-        stack.callback(gc.enable)
-        for _ in range(5):
-            _, writer = await stack.enter_async_context(connect(address))
-            writer.write(REQUEST[:9])
-            await asyncio.sleep(0.05)
+        with counted_objects(h11.Connection) as count:
+            for _ in range(5):
+                _, writer = await stack.enter_async_context(connect(address))
+                writer.write(REQUEST[:9])
+                await asyncio.sleep(0.05)
 
-        assert [isinstance(it, h11.Connection) for it in gc.get_objects()].count(True) == 1
+            assert count() == 1
 
 
 @pytest.mark.parametrize(("open_files", "connections"), [(64, 16), (1024, 256)])
