@@ -283,6 +283,8 @@ class HttpServer:
         try:
             http_request = await self._receive(http, connection.reader)
         except h11.RemoteProtocolError as error:
+            # A frame of h11 refers to the error: its traceback would be another cycle with the connection.
+            error.__traceback__ = None
             # Not the error's own text, which repeats what the client sent.
             response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
             return _encode(http, response, is_last=True)

@@ -4,12 +4,14 @@ import resource
 import socket
 import struct
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import h11
 import pytest
 
 from keyturn.sidecar.http_server import Limits
+from tests.support.cases import cases
 from tests.support.garbage import counted_objects
 from tests.support.raw_http import REQUEST, SHORT_LIMITS, connect, read_until_closed, running_server, send_raw
 
@@ -316,15 +318,32 @@ async def test_task_of_a_displaced_connection_ends() -> None:
         assert not reader.at_eof()
 
 
-async def test_displaced_connection_is_freed_at_once() -> None:
-    async with running_server(Limits(connections=1)) as (address, _, _), AsyncExitStack() as stack:
+async def displace(_: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
+    writer.write(REQUEST[:9])
+    await asyncio.sleep(0.05)
+    async with connect(address) as (_, newer):
+        newer.close()
+        await asyncio.sleep(0.05)
+
+
+async def send_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: str) -> None:
+    writer.write(b"\0\r\n\r\n")
+    await reader.read()
+
+
+@cases("end", {"displaced": displace, "malformed request": send_garbage})
+async def test_closed_connection_is_freed_at_once(
+    end: Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]],
+) -> None:
+    async with running_server(Limits(connections=1)) as (address, _, server):
         with counted_objects(h11.Connection) as count:
             for _ in range(5):
-                _, writer = await stack.enter_async_context(connect(address))
-                writer.write(REQUEST[:9])
-                await asyncio.sleep(0.05)
+                async with connect(address) as (reader, writer):
+                    await end(reader, writer, address)
+            while server.open_connections:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
 
-            assert count() == 1
+            assert count() == 0
 
 
 @pytest.mark.parametrize(("open_files", "connections"), [(64, 16), (1024, 256)])
