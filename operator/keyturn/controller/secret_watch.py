@@ -1,7 +1,7 @@
 """Watches the metadata of Secrets only, so that their values never reach this process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
@@ -203,17 +203,17 @@ class SecretWatch:
             await asyncio.sleep(backoff.next_pause(longest_pause))
 
     async def _list(self) -> None:
-        uids, version, breaks = set[str](), 0, Breaks()
+        uids, version = set[str](), 0
         async for page in list_pages(self._api, self._path, self._selector, self._page_size):
-            async for uid in self._report_page(page, breaks):
-                uids.add(uid)
+            uids |= await self._report_page(page)
             version = int(page.version)
             del page  # may be large, and the next one may arrive much later
         self._report_deleted(uids)
         self._version, self._is_incomplete = version, False
 
-    async def _report_page(self, page: Page, breaks: Breaks) -> AsyncIterator[str]:
-        """Report each object of a page, and yield its uid."""
+    async def _report_page(self, page: Page) -> set[str]:
+        """Report each object of a page, and return their uids."""
+        uids, breaks = set[str](), Breaks()
         for raw in page.items:
             try:
                 meta = read_item(raw)
@@ -221,9 +221,10 @@ class SecretWatch:
                 # One object must not hide all others.
                 self._boundary.report(error)
                 continue
+            uids.add(meta.uid)
             self._report(meta, alive=True)
-            yield meta.uid
             await breaks.take()
+        return uids
 
     async def _follow(self) -> None:
         """Follow the watch until the server ends it."""

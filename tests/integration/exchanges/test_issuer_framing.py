@@ -60,7 +60,7 @@ async def test_token_in_a_malformed_response_is_read(response: bytes, *, closes:
 
 
 @pytest.mark.parametrize("closes", [True, False])
-@pytest.mark.parametrize("body", [BODY[:-1], b"refresh_token=next", b""])
+@pytest.mark.parametrize("body", [BODY[:-1], b"access_token=a&refresh_token=ne", b""])
 async def test_incomplete_body_leaves_the_outcome_unknown(body: bytes, *, closes: bool) -> None:
     with pytest.raises(UnavailableError, match="no complete response") as raised:
         await post(TOO_LONG + body, closes=closes)

@@ -137,3 +137,16 @@ async def test_cancellation_without_a_signal_is_no_success(tmp_path: Path) -> No
 
     with pytest.raises(asyncio.CancelledError):
         await operator.run()
+
+
+async def test_little_is_buffered_of_a_response_that_waits_for_a_slot(tmp_path: Path) -> None:
+    async def respond(_: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 4_000_000)
+
+    async with listening(respond) as address:
+        configuration = await load_configuration(kubeconfig(tmp_path, address), Proxies())
+        async with KubernetesClient(configuration) as client:
+            session = client.rest_client._create_pool_manager()
+            async with session, session.get(address) as unread:
+                await asyncio.sleep(0.5)
+                assert unread.content.total_bytes < 400_000

@@ -355,6 +355,27 @@ async def test_few_large_pages_are_in_memory_at_a_time() -> None:
         assert (at_once, len(kopf_client.received)) == (4, 10)
 
 
+async def test_few_large_events_are_in_memory_at_a_time() -> None:
+    paths = [f"{KINDS}/namespaces/{number}/tokenrequests?watch=true&resourceVersion=5" for number in range(10)]
+    begun, may_end = list[bytes](), asyncio.Event()
+    async with connected(FakeApi({path: event("MODIFIED", "a" * 200_000, 6) + "\n" for path in paths})) as kopf_client:
+
+        async def watch(path: str) -> None:
+            async with kopf_client.session.get(path) as response:
+                async for line in response.content.iter_chunked(2**20):
+                    begun.append(line)
+                    await may_end.wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            for path in paths:
+                tasks.create_task(watch(path))
+            await asyncio.sleep(1)
+            at_once = len(begun)
+            may_end.set()
+
+    assert (at_once, len(begun)) == (4, 10)
+
+
 @pytest.mark.parametrize(
     "first",
     [

@@ -2,6 +2,7 @@ import asyncio
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from keyturn.controller.response_body import (
 )
 from keyturn.core.errors import UnavailableError
 from tests.support.api_endpoints import DEEP, FOUND, SECRET
+from tests.support.memory_limiter import RecordingMemoryLimiter
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,15 @@ async def test_lines_may_span_chunks() -> None:
 async def test_line_that_is_too_large_is_not_collected(chunks: tuple[bytes, ...]) -> None:
     with pytest.raises(UnreadableBodyError, match="an event of more than 10 bytes"):
         [line async for line in read_lines(Chunks(*chunks), 10)]
+
+
+async def test_slot_is_held_only_while_a_large_line_is_handled() -> None:
+    limiter, large = RecordingMemoryLimiter(), b"x" * 200_000 + b"\n"
+    content = Chunks(b"small\n" + large + b"small\n", large)
+    holders = [limiter.held_now.copy() async for _ in read_lines(content, slot=partial(limiter.slot, "billing"))]
+
+    assert holders == [[], ["billing"], [], ["billing"]]
+    assert limiter.held_now == []
 
 
 async def test_watch_that_waits_keeps_nothing_of_a_large_event() -> None:

@@ -110,33 +110,43 @@ async def test_clock_that_is_set_is_reported_once(seconds: int, reported: list[i
     assert [round(step.total_seconds()) for step in worker.steps] == reported
 
 
-def test_namespaces_that_become_slow_again_are_remembered_longer() -> None:
-    queue, late = WorkQueue(4), list[int]()
+@pytest.mark.parametrize(
+    ("pauses", "seconds_late"),
+    [
+        # After 110 s, they would count as short again.
+        pytest.param([110] * 5, [9, 9, 0, 0, 0], id="remembered longer"),
+        pytest.param([110, 110, 13 * 3600, 110, 110], [9, 9, 0, 9, 9], id="forgotten after 12 hours"),
+        pytest.param([2 * 3600] * 10, [9] * 10, id="never remembered for more than 100 minutes"),
+    ],
+)
+def test_namespaces_that_become_slow_again_are_remembered_longer(pauses: list[int], seconds_late: list[int]) -> None:
+    queue, late, added_at = WorkQueue(4), list[int](), 0.0
 
     def now() -> datetime:
         return NOW + timedelta(seconds=asyncio.get_running_loop().time())
 
     async def reconcile(uid: str) -> None:
         if uid == "short":
-            late.append(round(asyncio.get_running_loop().time()) % 110 - 1)
+            late.append(round(asyncio.get_running_loop().time() - added_at))
         else:
             await asyncio.sleep(10)
 
     async def simulate() -> None:
+        nonlocal added_at
         running = asyncio.ensure_future(run(queue, reconcile, now, lambda _: None))
-        # After 110 s, they would count as short again.
-        for _ in range(5):
+        for pause in pauses:
             for number in range(20):
                 queue.add(str(number), now(), None, f"slow-{number}")
             await asyncio.sleep(1)
+            added_at = asyncio.get_running_loop().time()
             queue.add("short", now(), None, "short")
-            await asyncio.sleep(109)
+            await asyncio.sleep(pause - 1)
         running.cancel()
 
     with asyncio.Runner(loop_factory=VirtualTime) as runner:
         runner.run(simulate())
 
-    assert late == [9, 9, 0, 0, 0]
+    assert late == seconds_late
 
 
 def test_slow_namespaces_however_many_delay_no_short_one() -> None:

@@ -1,4 +1,4 @@
-from keyturn.core.lru import LruDict
+from keyturn.core.lru import FairDict, LruDict
 
 
 def test_least_recently_used_entry_is_dropped() -> None:
@@ -27,3 +27,12 @@ def test_removed_entry_is_missing() -> None:
     entries.remove("b")
 
     assert (entries.get("a"), len(entries)) == (None, 0)
+
+
+def test_replaced_entry_of_a_namespace_is_its_newest() -> None:
+    entries: FairDict[int] = FairDict(2)
+    for name, value in (("a", 1), ("b", 2), ("a", 3)):
+        assert entries.put(("billing", name), value) is None
+
+    assert entries.put(("billing", "c"), 4) == ("billing", 2)
+    assert (entries.in_namespace("billing"), len(entries)) == ({"a": 3, "c": 4}, 2)

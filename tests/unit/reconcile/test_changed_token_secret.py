@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from keyturn.api.token_request import Request
-from keyturn.core.token_family import Intent
+from keyturn.core.errors import UnavailableError
+from keyturn.core.token_family import Intent, TokenFamily
 from tests.support.controller import Operator
 from tests.support.dependencies import (
     ASSUME_ROLE,
@@ -22,6 +23,7 @@ from tests.support.dependencies import (
     environment,
     rotating,
 )
+from tests.support.rotation import no_checkpoint
 from tests.support.standalone_run import StandaloneRun
 
 
@@ -149,8 +151,10 @@ async def test_token_that_may_have_been_sent_is_not_sent_again() -> None:
     intent = Intent(holder="pod-1", consumes=stored.family.live, start=NOW, give_up_seconds=30)
     await env.tokens.update(rotating(), replace(stored, family=stored.family.with_intent(intent)))
 
-    waiting = await env.reconcile(saving_to("live"))
-    assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
+    # After 30 s, the other request would make its final attempt.
+    for after in (0, 31):
+        waiting = await env.reconcile(saving_to("live"), after * SECOND)
+        assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
     assert (await env.reconcile(saving_to("live"), MINUTE)).failure_reason == "TargetConflict"
     assert env.aws.issuer.requests == 1
 
@@ -280,6 +284,32 @@ async def test_other_source_does_not_wait_until_a_token_is_saved() -> None:
     env.watch(reconcile_other)
     assert (await env.reconcile(rotating())).failure is None
     assert reasons == ["", "TargetConflict"]
+
+
+async def test_failure_before_the_exchange_blocks_no_other_source() -> None:
+    env = environment("seed")
+    env.secrets.put("renamed", data={"license_token": "seed"})
+
+    async def fail(point: str) -> None:
+        if point == "prepare OauthToken":
+            raise UnavailableError("Unavailable", "the client secret cannot be read")
+
+    env.watch(fail)
+    assert (await env.reconcile(rotating())).failure_reason == "Unavailable"
+    env.watch(no_checkpoint)
+    assert (await env.reconcile(renamed(name="other"))).issuance
+
+
+async def test_token_secrets_of_the_same_source_are_checked_first() -> None:
+    """There may be more token Secrets of other sources in the namespace than are read."""
+    env = environment("seed")
+    for number in range(20):
+        family = TokenFamily(source_id=f"other-{number}/license_token", initial_tokens=("1",), live="1")
+        env.token_locks.observe_family("billing", f"other-{number}-keyturn", family)
+    assert (await env.reconcile(rotating())).failure is None
+
+    assert (await env.reconcile(saving_to("live"), HOUR)).failure_reason == "TargetConflict"
+    assert env.aws.issuer.reuses == 0
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["one after the other", "together"])
