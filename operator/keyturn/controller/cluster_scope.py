@@ -206,12 +206,24 @@ class ClusterScope(Scope):
         self._read_at = read_at
 
     async def _rivals(self) -> list[dict[str, Any]]:
-        """Return the Leases of other cluster-wide installations that are alive."""
-        return [
-            lease
-            for lease in await self._list(CLUSTER_LEASE_NAME)
-            if holder_of(lease) != self._own.identity and self._is_alive(lease) and await self._is_genuine(lease)
-        ]
+        """Return the Leases of other cluster-wide installations that are alive.
+
+        If the API server does not say in time whether they are genuine, nothing changes: an installation that works
+        continues, and one that does not work waits. Otherwise, anyone who may create a Lease in one namespace could
+        stop all renewals while a webhook that authorizes users is down.
+        """
+        others = [lease for lease in await self._list(CLUSTER_LEASE_NAME) if holder_of(lease) != self._own.identity]
+        alive, genuine = [lease for lease in others if self._is_alive(lease)], list[dict[str, Any]]()
+        is_working = self._has_read(0)
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS if is_working else None):
+                for lease in alive:
+                    genuine += [lease] if await self._is_genuine(lease) else []
+        except (TimeoutError, UnavailableError) as error:
+            if not is_working:
+                raise
+            _log.warning("Leases of other installations could not be verified: %s", str(error) or "no response in time")
+        return genuine
 
     async def _is_genuine(self, lease: dict[str, Any]) -> bool:
         """Whether a Lease is from an installation: its ServiceAccount may write the status of all TokenRequests.

@@ -29,7 +29,7 @@ from keyturn.controller.response_body import (
     read_lines,
 )
 from keyturn.controller.response_content import Body, Lines
-from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, Backoff, Boundary, Breaks
+from keyturn.controller.streams import LONGEST_PAUSE_SECONDS, LONGEST_RECONNECT_SECONDS, Backoff, Boundary, Breaks
 from keyturn.core.errors import UnavailableError
 
 # Custom resources are stored as JSON, in at most 1.5 MiB. Python's dictionaries take up to ten times as much.
@@ -312,6 +312,8 @@ class RequestResponses:
             if path in self._incomplete:
                 yield _EXPIRED
         except (aiohttp.ClientError, OSError):
+            # A proxy may cut each connection that is silent for a few seconds.
+            self._pauses[path] = LONGEST_RECONNECT_SECONDS
             raise
         except Exception as error:  # noqa: BLE001 - no input ends the process
             self.boundary.report(error)

@@ -168,6 +168,8 @@ class NamespacedScope(Scope):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(metrics, hold_seconds, hold_seconds / 4)
+        # A Lease that is held for longer than this need not be renewed yet.
+        self._renew_seconds = hold_seconds - self._pause + RETRY_SECONDS
         self._leases = {
             namespace: _NamespaceLease(
                 api, namespace, LEASE_NAME, identity, now, self._boundary, seconds=hold_seconds, monotonic=monotonic
@@ -209,7 +211,9 @@ class NamespacedScope(Scope):
         return next((lease.denied for lease in self._leases.values() if lease.denied and not lease.is_held()), "")
 
     async def _check(self) -> bool:
-        results = await asyncio.gather(*(lease.acquire_or_renew() for lease in self._leases.values()))
+        # If one Lease cannot be held, for example because its namespace was deleted, the next check is soon.
+        due = [it for it in self._leases.values() if it.held_until - it.monotonic() <= self._renew_seconds]
+        results = await asyncio.gather(*(lease.acquire_or_renew() for lease in due))
         return all(results) or bool(self.conflicts())
 
     async def release(self) -> None:

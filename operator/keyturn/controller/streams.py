@@ -14,7 +14,7 @@ from keyturn.reconcile.reports import describe_bug
 _FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 # An API server that was restarted should be noticed soon.
-_LONGEST_RECONNECT_SECONDS = 5.0
+LONGEST_RECONNECT_SECONDS = 5.0
 _LOG_INTERVAL_SECONDS = 60
 # Short enough for other work, and long enough for dozens of ordinary objects.
 _BREAK_AFTER_SECONDS = 0.005
@@ -48,7 +48,7 @@ class Boundary:
                 problem = describe_bug(error)
             level = logging.WARNING if is_expected else logging.ERROR
             _log.log(level, "%s broke (%s); retrying", self._what, problem)
-        return _LONGEST_RECONNECT_SECONDS if is_expected else LONGEST_PAUSE_SECONDS
+        return LONGEST_RECONNECT_SECONDS if is_expected else LONGEST_PAUSE_SECONDS
 
 
 class Backoff:

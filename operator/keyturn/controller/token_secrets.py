@@ -12,20 +12,20 @@ import msgspec
 from keyturn.api.base import GROUP
 from keyturn.api.source import SecretKeyRef
 from keyturn.api.token_request import Request
-from keyturn.controller.api_client import MERGE, ApiClient, ApiResponse, refusal, secrets_path
+from keyturn.controller.api_client import JSON, MERGE, ApiClient, ApiResponse, refusal, secrets_path
 from keyturn.controller.response_body import ONE, UnreadableBodyError, has_too_many_fields, is_empty, select
 from keyturn.controller.secret_watch import read_item
 from keyturn.core.errors import BeingDeletedError, RefusedError, UnavailableError
 from keyturn.core.issuance import ADOPTABLE_BY, MANAGED_BY
 from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, StoredToken, TokenFamily, is_superseded, read_family
-from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
+from keyturn.reconcile.token_locks import token_secret_name
 
 TOKEN_OF = f"{GROUP}/token-of"
 _log = logging.getLogger(__name__)
 # Differs from any token, so that the dry run detects an immutable Secret or a policy that refuses changes.
 _DRY_RUN_VALUE = "dry-run"
-# The limit for a list of token Secrets. Each contains a token family of at most 32 KiB.
-_MAX_LIST_BYTES = 2**20
+# The limits for a list of the token Secrets of one source. Each contains a token family of at most 32 KiB.
+_MAX_LISTED, _MAX_LIST_BYTES = 16, 2**20
 
 
 class TokenSecrets:
@@ -40,28 +40,28 @@ class TokenSecrets:
 
     async def read(self, request: Request) -> StoredToken | None:
         """Read the token Secret."""
-        response = await self._api.request("GET", _path(request))
-        if not response.is_found:
-            return None
-        if response.is_error:
-            raise refusal(response, _name(request), {})
-        return _stored_token(request, response)
+        response = await self._get(*token_secret_name(request))
+        return _stored_token(request, response) if response else None
 
     async def read_family(self, request: Request, name: str) -> TokenFamily | None:
         """Read the token family of another Secret in the namespace."""
-        response = await self._api.request("GET", secrets_path(request.namespace, name), accept=ONE)
+        response = await self._get(request.namespace, name, accept=ONE)
+        annotations = ((response.body.get("metadata") or {}).get("annotations") or {}) if response else {}
+        return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
+
+    async def _get(self, namespace: str, name: str, *, accept: str = JSON) -> ApiResponse | None:
+        response = await self._api.request("GET", secrets_path(namespace, name), accept=accept)
         if not response.is_found:
             return None
         if response.is_error:
-            raise refusal(response, f"Secret {name}", {})
-        annotations = (response.body.get("metadata") or {}).get("annotations") or {}
-        return read_family(annotations.get(TOKEN_FAMILY_ANNOTATION, ""))
+            raise RefusedError("WriteDenied", f"Secret {name} cannot be read: {response.message[:500]}")
+        return response
 
     async def find_families(self, request: Request) -> Mapping[str, TokenFamily]:
         """Return the token families of the Secrets with the label token-of for this source, at most 16, by name."""
         if not self._may_list:
             return {}
-        query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(MAX_TOKEN_SECRETS)}
+        query = {"labelSelector": f"{TOKEN_OF}={_token_of(request)}", "limit": str(_MAX_LISTED)}
         try:
             page = await self._api.list_page(secrets_path(request.namespace), query, _MAX_LIST_BYTES)
             secrets = [read_item(item) for item in page.items] if page else []

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _SLOW_SECONDS = 0.25
 _MAX_WORKERS_FACTOR = 4
 # A namespace in which a reconciliation took longer than this recently gets only one of these workers.
 _LONG_SECONDS, _HALF_LIFE_SECONDS = 1.0, 30.0
+# How many workers long reconciliations may occupy: from how many seconds, and the number as a multiple of `workers`.
+_SHARES = ((_LONG_SECONDS, 3.0), (2.0, 2.75), (4.0, 2.5), (8.0, 2.25))
 # Each time that this happens again, it is remembered for twice as long, up to 100 minutes if it took ten seconds.
 # Otherwise, a tenant with many namespaces that are slow together every two minutes would delay others each time.
 _LONGEST_HALF_LIFE_SECONDS, _FORGOTTEN_AFTER_SECONDS = 1800.0, 12 * 3600.0
@@ -57,8 +60,9 @@ class WorkQueue:
 
     The last eighth of the workers serves only namespaces without a busy one, so that a single namespace never occupies
     all. Additional workers replace those with slow reconciliations, up to four times as many in total. They serve
-    namespaces that have no busy worker, and those whose recent reconciliations were all short; the last quarter serves
-    only the latter. Many or slow requests delay only their own namespace.
+    namespaces that have no busy worker, and those whose recent reconciliations were all short. Long ones occupy at
+    most three quarters of them, and fewer the longer they take, so that a namespace waits only for reconciliations
+    that are hardly longer than its own. Many or slow requests delay only their own namespace.
 
     Due times are arguments; only the duration of a reconciliation is measured, with the clock of the event loop.
     """
@@ -136,8 +140,8 @@ class WorkQueue:
                 heapq.heappush(ready, (queued.expires, serial, uid, queued.namespace))
                 self._offer(queued.namespace)
         shared = self.workers - self.workers // _RESERVED
-        few_left = in_progress >= (_MAX_WORKERS_FACTOR - 1) * self.workers
-        item = self._next(only_idle=occupied >= shared, only_short=in_progress >= shared, few_left=few_left)
+        longest = self._longest_allowed() if in_progress >= 2 * self.workers else math.inf
+        item = self._next(only_idle=occupied >= shared, only_short=in_progress >= shared, longest=longest)
         if item is None:
             return None
         _, _, uid, namespace = item
@@ -209,6 +213,10 @@ class WorkQueue:
         seconds, ended, half_life = self._longest[namespace]
         return seconds * float(0.5 ** ((asyncio.get_running_loop().time() - ended) / half_life))
 
+    def _known_seconds(self, namespace: str) -> float:
+        """Return how long the longest recent reconciliation took, without decay, or 0 if it no longer counts."""
+        return self._longest[namespace][0] if self._longest_seconds(namespace) > _LONG_SECONDS else 0.0
+
     def _next_half_life(self, namespace: str, ended: float) -> float:
         """Return the half-life for a long reconciliation that ended now."""
         _, last_ended, half_life = self._longest.get(namespace, (0.0, 0.0, 0.0))
@@ -220,6 +228,20 @@ class WorkQueue:
     def _is_short(self, namespace: str) -> bool:
         """Whether no reconciliation of a namespace takes long, or has taken very long recently."""
         return not self._slow_in[namespace] and self._longest_seconds(namespace) <= _LONG_SECONDS
+
+    def _longest_allowed(self) -> float:
+        """Return from how many seconds on the reconciliations of a namespace are too long for it to get a worker now.
+
+        Shorter ones than its own do not count: many of them could keep a namespace from getting a worker at all.
+        """
+
+        def seconds(uid: str, namespace: str) -> float:
+            timer, known = self._timers.get(uid), self._known_seconds(namespace)
+            return max(known, asyncio.get_running_loop().time() - timer.when() + _SLOW_SECONDS) if timer else known
+
+        busy = [seconds(uid, name) for uid, name in self._busy.items() if uid not in self._without_worker]
+        full = (limit for limit, share in _SHARES if sum(it >= limit for it in busy) >= share * self.workers)
+        return next(full, math.inf)
 
     def done(self, uid: str) -> None:
         """End a reconciliation. If the request was added during it, it is queued now."""
@@ -270,7 +292,8 @@ class WorkQueue:
 
     def _end_round(self, namespace: str) -> None:
         self._round = max(self._round, self._rounds[namespace])
-        self._rounds[namespace] += 1
+        # Not after its own round: a namespace that begins to wait would have to wait until it has caught up.
+        self._rounds[namespace] = self._round + 1
         if len(self._rounds) > self._most_rounds:
             # A namespace with an earlier round, or none, begins to wait in the latest round.
             kept = {
@@ -291,22 +314,22 @@ class WorkQueue:
             self._first = [self._place(name, items[0]) for name, items in self._ready.items()]
             heapq.heapify(self._first)
 
-    def _next(self, *, only_idle: bool, only_short: bool, few_left: bool) -> _Waiting | None:
+    def _next(self, *, only_idle: bool, only_short: bool, longest: float) -> _Waiting | None:
         """Remove and return the next request; entries that were replaced by another `_offer` are dropped.
 
         With `only_idle`, it must be of a namespace without a busy worker; with `only_short`, of such a namespace or one
-        whose reconciliations are short. With both `only_short` and `few_left`, its reconciliations must be short.
+        whose reconciliations are short. Its recent reconciliations took less than `longest` seconds.
         """
         # By namespace, because the same place may have been offered again for each request that became due.
         skipped: dict[str, tuple[_Load, float, _Waiting]] = {}
         try:
-            return self._search(skipped, only_idle=only_idle, only_short=only_short, few_left=few_left)
+            return self._search(skipped, only_idle=only_idle, only_short=only_short, longest=longest)
         finally:
             for place in skipped.values():
                 heapq.heappush(self._first, place)
 
     def _search(
-        self, skipped: dict[str, tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool, few_left: bool
+        self, skipped: dict[str, tuple[_Load, float, _Waiting]], *, only_idle: bool, only_short: bool, longest: float
     ) -> _Waiting | None:
         while self._first:
             place = load, _, item = self._first[0]
@@ -318,7 +341,8 @@ class WorkQueue:
             heapq.heappop(self._first)
             if ready is None or not is_valid:
                 continue
-            if only_short and (load[0] or few_left) and not self._is_short(namespace):
+            is_too_long = self._known_seconds(namespace) >= longest
+            if is_too_long or (only_short and load[0] and not self._is_short(namespace)):
                 skipped[namespace] = place
                 continue
             if self._is_current(serial, uid):

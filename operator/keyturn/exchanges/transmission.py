@@ -19,15 +19,21 @@ class Transmission:
     """One request that consumes a token. `begin` and `abandon` may be called from different threads.
 
     A thread that calls AWS cannot be cancelled, so after a timeout it could still send its request. Each method sets
-    its own flag before it reads the other's, so at least one of two simultaneous calls sees the other. After `seconds`,
-    the request is not sent either: if the process was suspended meanwhile, another one may have used the token.
+    its own flag before it reads the other's, so at least one of two simultaneous calls sees the other.
     """
 
-    def __init__(self, seconds: float = math.inf, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.has_begun = False
         self._is_abandoned = False
         self._monotonic = monotonic
-        self._deadline = monotonic() + seconds
+        self._deadline = math.inf
+
+    def limit(self, seconds: float) -> None:
+        """Allow the request to begin only in the next `seconds`.
+
+        If the process is suspended for longer, another one may have used the token.
+        """
+        self._deadline = self._monotonic() + seconds
 
     def begin(self) -> None:
         """Record that the next bytes are about to be sent. Raises AbandonedError after `abandon` or the deadline."""

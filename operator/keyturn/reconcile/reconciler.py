@@ -210,8 +210,8 @@ def _failed(deps: Dependencies, request: Request, state: ReconcileState, problem
     error, field = _as_failure(deps, request, problem), problem.field if isinstance(problem, _ExchangeError) else ""
     if isinstance(error, ThrottledError) and error.nothing_sent:
         # Keyturn's own limit is not a failure.
-        outcome = Outcome(now, state.issuance, failure=state.failure)
-        return state, outcome, before_expiry(now + min(error.retry_after, _LONGEST_LIMIT_WAIT), state, now)
+        requeue_at = before_expiry(now + min(error.retry_after, _LONGEST_LIMIT_WAIT), state, now)
+        return state, _unchanged(state, now), requeue_at
     # The state contains the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state, tried = after_failure(request, state, error, now, deps.rand(), field)

@@ -13,8 +13,6 @@ from keyturn.core.lru import FairDict, LruDict
 from keyturn.core.token_family import Intent, TokenFamily, token_fingerprint
 
 _MAX_SEARCHED, _MAX_INTENTS, _MAX_SOURCE_IDS = 10_000, 10_000, 20_000
-# How many token Secrets are read to check a token. There should be few, but anyone may create more.
-MAX_TOKEN_SECRETS = 16
 
 
 @dataclass(slots=True)

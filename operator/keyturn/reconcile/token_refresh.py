@@ -26,7 +26,7 @@ from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies
-from keyturn.reconcile.token_locks import MAX_TOKEN_SECRETS, token_secret_name
+from keyturn.reconcile.token_locks import token_secret_name
 
 # The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
 CONSUME_SECONDS = 18
@@ -40,6 +40,8 @@ _LONGEST_FINAL_ATTEMPT = timedelta(minutes=5)
 # While many tokens of a namespace cannot be saved, no other one is exchanged there.
 _UNSAVED_PAUSE = timedelta(seconds=15)
 _IN_USE_PAUSE = timedelta(seconds=1)
+# How many token Secrets are read to check a token. A namespace may have dozens of sources, but anyone may create more.
+_MAX_TOKEN_SECRETS = 100
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +80,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     This is the case if source.token.saveTo was changed, or the source was renamed, after the issuer had replaced the
     token, or if somebody copied the newest token from a token Secret into a source. The process knows the token Secrets
     that it has used and those that the watch shows. It searches once for the others, which an earlier process may have
-    used. Raises ThrottledError while the token is being used.
+    used. Raises ThrottledError while the token is being used, UnavailableError while the result is unknown.
     """
     consumption, locks = request.spec.consumption, deps.token_locks
     if consumption is None or stored.issued_token is not None or stored.is_consumed:
@@ -89,21 +91,22 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     of_any_source = _family(stored).is_new and not consumption.is_single_use
     if of_any_source and not locks.claim(request, stored.value):
         raise _in_use("for another source")
-    await _check_no_token_secret(deps, request, consumption.ref.name)
+    await _refuse_token_secret(deps, request, consumption.ref.name)
     source_ids = locks.source_ids(namespace)
     names = [name for name, other in source_ids.items() if name != own and (of_any_source or other == ours)]
-    names = sorted(names, key=lambda name: source_ids[name] != ours)[:MAX_TOKEN_SECRETS]
+    names = sorted(names, key=lambda name: source_ids[name] != ours)[:_MAX_TOKEN_SECRETS]
     families = {name: await deps.tokens.read_family(request, name) for name in names}
     if (namespace, ours) not in locks.searched:
         families |= await deps.tokens.find_families(request)
     for name, family in families.items():
-        if family and family.is_exclusive(fingerprint := token_fingerprint(stored.value, namespace, name)):
-            _check_not_in_progress(deps, (namespace, name), family, fingerprint)
-            raise _belongs_to(name, family, ours, is_live=fingerprint == family.live)
+        if family is None or not (of_any_source or family.source_id == ours):
+            continue
+        if family.is_exclusive(fingerprint := token_fingerprint(stored.value, namespace, name)):
+            raise _used_elsewhere(deps, (namespace, name), family, fingerprint, ours)
     locks.searched.put((namespace, ours), None)
 
 
-async def _check_no_token_secret(deps: Dependencies, request: Request, source: str) -> None:
+async def _refuse_token_secret(deps: Dependencies, request: Request, source: str) -> None:
     if source not in deps.token_locks.source_ids(request.namespace):
         return
     # Without the watch, its deletion is unknown.
@@ -112,29 +115,33 @@ async def _check_no_token_secret(deps: Dependencies, request: Request, source: s
         raise RefusedError("TargetConflict", f"Secret {source} is the token Secret of source {owner}: use that source")
 
 
-def _check_not_in_progress(deps: Dependencies, name: NamespacedName, family: TokenFamily, fingerprint: str) -> None:
-    """Raise ThrottledError while another request is using the token, which the issuer may not replace."""
-    intent = family.intent
-    if intent is None or intent.consumes != fingerprint:
-        return
-    # Longer than that request waits before its final attempt.
-    if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
-        raise _in_use(f"with Secret {name[1]}")
-
-
 def _in_use(how: str) -> ThrottledError:
     return ThrottledError(f"the token in the source is being used {how}", retry_after=_IN_USE_PAUSE, nothing_sent=True)
 
 
-def _belongs_to(secret: str, family: TokenFamily, source_id: str, *, is_live: bool) -> RefusedError:
+def _used_elsewhere(
+    deps: Dependencies, name: NamespacedName, family: TokenFamily, fingerprint: str, source_id: str
+) -> KeyturnError:
+    """Return the error for a token that another token Secret contains, has contained or is being used with.
+
+    As long as the result of that use is unknown, it is not RefusedError: an issuer that does not replace the token
+    allows it in several sources.
+    """
+    secret, intent, is_known = name[1], family.intent, True
     problem = f"was already used, and Secret {secret} contains the newest one"
-    if is_live:
+    if fingerprint == family.live:
         problem = f"is also in Secret {secret}, and two token Secrets must not share it"
+    if intent and intent.consumes == fingerprint:
+        # Longer than the other request waits before its final attempt.
+        if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
+            return _in_use(f"with Secret {secret}")
+        if not intent.final_attempt:
+            problem, is_known = f"may have been sent with Secret {secret}, and the result is not known yet", False
     source = family.source_id.partition(" ")[0]
     is_same = source == source_id.partition(" ")[0]
     advice = f"set source.token.saveTo.secretName to {secret}" if is_same else f"use source {source}"
     message = f"the token in the source {problem}: {advice}, or sign in again (kubectl keyturn login)"
-    return RefusedError("TargetConflict", message)
+    return RefusedError("TargetConflict", message) if is_known else UnavailableError("Unavailable", message)
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:
@@ -185,7 +192,7 @@ def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamil
 
 
 async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, send: Send) -> PipelineValues:
-    transmission = Transmission(CONSUME_SECONDS)
+    transmission = Transmission()
     with ExitStack() as reservation:
         # Reserved before the intent, so that no intent is withdrawn if the issuer is busy.
         reservation.enter_context(deps.reserve(request, use.step))
@@ -193,7 +200,9 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
-            # Checked again: the writes above may have been slow, and another operator may hold the Lease now.
+            # Checked again: the writes above may have been slow, and another operator may hold the Lease now. The limit
+            # begins before the check, so that the Lease lasts longer.
+            transmission.limit(CONSUME_SECONDS)
             deps.check_lease(CONSUME_SECONDS)
             try:
                 # The call must end before another process is allowed to assume that this one has died.

@@ -107,7 +107,9 @@ async def test_request_to_aws_is_not_sent_if_connecting_takes_too_long(ends_by: 
     """The thread continues with the handshake after its caller has stopped waiting, or after SIGCONT."""
     ca, seconds = tmp_path / "ca.pem", itertools.count(step=10)
     ca.write_text(CERTIFICATE.ca)
-    transmission = Transmission(8, lambda: next(seconds)) if ends_by == "deadline" else Transmission()
+    transmission = Transmission(lambda: next(seconds))
+    if ends_by == "deadline":
+        transmission.limit(8)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         settings = AwsSettings(endpoints=endpoints(f"https://127.0.0.1:{listener.getsockname()[1]}"), ca_bundle=str(ca))
         with closing(aws(settings)) as client:

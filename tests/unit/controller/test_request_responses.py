@@ -18,7 +18,7 @@ from keyturn.controller import request_responses
 from keyturn.controller.kopf_adapter import kopf_session
 from keyturn.controller.request_index import read_request
 from keyturn.controller.request_responses import RequestResponses
-from keyturn.controller.streams import Boundary, Breaks
+from keyturn.controller.streams import LONGEST_RECONNECT_SECONDS, Backoff, Boundary, Breaks
 from keyturn.metrics import Metrics
 from tests.support.api_endpoints import DEEP, served
 
@@ -514,6 +514,33 @@ async def test_watch_that_ends_at_once_is_not_requested_in_a_loop() -> None:
             await kopf_client.watched(watch)
 
     assert asyncio.get_running_loop().time() - started >= 3
+
+
+class CutApi(FakeApi):
+    """Breaks the connection of each watch."""
+
+    async def response(self, request: web.Request) -> web.Response:
+        if "watch" in request.query and request.transport:
+            await web.StreamResponse().prepare(request)
+            request.transport.abort()
+        return await super().response(request)
+
+
+async def test_watch_that_is_cut_again_and_again_is_resumed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest_pauses: list[float] = []
+
+    def next_pause(_: Backoff, longest: float) -> float:
+        longest_pauses.append(longest)
+        return 0.0
+
+    monkeypatch.setattr(Backoff, "next_pause", next_pause)
+    async with connected(CutApi({ALL: page("a")})) as kopf_client:
+        await kopf_client.uids(ALL)
+        for _ in range(3):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await kopf_client.watched(WATCH)
+
+    assert longest_pauses == [LONGEST_RECONNECT_SECONDS] * 2
 
 
 async def test_spec_that_takes_too_much_memory_is_not_kept() -> None:

@@ -146,6 +146,22 @@ async def test_installation_that_comes_back_does_not_work_beside_its_successor(n
 
 
 @in_virtual_time
+async def test_deleted_namespace_does_not_make_others_be_checked_often() -> None:
+    installations = Installations()
+    missing = ApiResponse(404, {"message": 'namespaces "gone" not found'})
+    installations.server.responses[f"POST {LEASES.format('gone').rpartition('/')[0]}"] = missing
+    one = await installations.start("one", "gone", "web")
+    before = len(installations.server.requests)
+    for _ in range(FIVE_MINUTES):
+        assert await installations.workers("web", one) == [one]
+        await asyncio.sleep(1)
+
+    requests = installations.server.requests[before:]
+    assert sum("/gone/" in line for line in requests) >= 2 * FIVE_MINUTES / RETRY_SECONDS - 2
+    assert sum("/web/" in line for line in requests) <= 2 * FIVE_MINUTES / 20
+
+
+@in_virtual_time
 async def test_cluster_wide_installations_that_start_together_agree() -> None:
     installations = Installations()
     one, two = await asyncio.gather(installations.start("one"), installations.start("two"))
@@ -182,6 +198,54 @@ async def test_forged_cluster_lease_stops_nobody() -> None:
     assert await installations.workers("web", wide) == [wide]
     # One of the three names a ServiceAccount of its own namespace; its rights are reviewed in both lists.
     assert sum("subjectaccessreviews" in line for line in installations.server.requests) == 2
+
+
+class SlowReviews(ApiServer):
+    """Takes `pause[0]` seconds for each review of a user's rights. More than a minute is no response."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pause = [0]
+
+    async def request(self, method: str, path: str, body: object = None, **more: Any) -> ApiResponse:
+        if path.endswith("subjectaccessreviews"):
+            await asyncio.sleep(self.pause[0])
+            if self.pause[0] > 60:
+                raise UnavailableError("Unreachable", "no response")
+        return await super().request(method, path, body, **more)
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(5, id="slow"), pytest.param(91, id="no response")])
+@in_virtual_time
+async def test_forged_leases_that_cannot_be_reviewed_stop_nobody(seconds: int) -> None:
+    server = SlowReviews()
+    installations = Installations(server)
+    installations.allow_cluster_wide(allowed=False)
+    wide = await installations.start("wide")
+    server.pause[0] = seconds
+    for minute in range(5):
+        for number in range(20):
+            user = f"system:serviceaccount:t{number}:default"
+            metadata = {"labels": {"keyturn.dev/scope": "cluster"}, "annotations": {"keyturn.dev/user": user}}
+            spec = {"holderIdentity": f"forged-{minute}", "acquireTime": "1970-01-01T00:00:00.000000Z"}
+            server.put(CLUSTER_LEASE.format(f"t{number}"), metadata=metadata, spec=spec)
+        for _ in range(60):
+            assert await installations.workers("web", wide) == [wide]
+            await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(5, id="slow"), pytest.param(91, id="no response")])
+@in_virtual_time
+async def test_installation_that_cannot_review_the_first_one_waits(seconds: int) -> None:
+    server = SlowReviews()
+    installations = Installations(server)
+    one = await installations.start("one")
+    server.pause[0] = seconds
+    two = await installations.start("two")
+    for _ in range(FIVE_MINUTES):
+        assert await installations.workers("web", one, two) == [one]
+        assert not two.is_held("web")
+        await asyncio.sleep(1)
 
 
 @pytest.mark.parametrize("namespaces", [pytest.param((), id="cluster-wide"), pytest.param(("web",), id="namespaced")])

@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.controller.work_queue import WorkQueue, run
 from keyturn.exchanges.rate_limit import ConcurrencyLimiters
-from tests.support.dependencies import NOW
+from tests.support.dependencies import NOW, SECOND
 from tests.support.virtual_time import VirtualTime, in_virtual_time
 
 TENANT, OTHERS, WORKERS = 1300, 100, 4
@@ -152,6 +152,35 @@ async def test_slow_requests_leave_more_than_one_worker_to_others(call_seconds: 
 
     assert len(delays) == 240
     assert max(delays) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("tenants", "call_seconds", "longest"),
+    [
+        pytest.param(50, [0.9], 1, id="a little shorter"),
+        pytest.param(100, [12.0], 1, id="much longer"),
+        pytest.param(100, [0.9, 1.9, 4.0, 12.0], 7, id="shorter and longer"),
+    ],
+)
+@in_virtual_time
+async def test_requests_of_many_tenants_do_not_prevent_long_ones(
+    tenants: int, call_seconds: list[float], longest: float
+) -> None:
+    """Another namespace has a renewal every 20 s that takes 1.2 s."""
+    cluster = Cluster(call_seconds=1.2, work_queue=WorkQueue(16))
+
+    async def run_one(uid: str) -> None:
+        seconds = call_seconds[int(uid.partition("/")[2]) % len(call_seconds)]
+        await cluster.run_one_of(seconds, SECOND)(uid)
+
+    for number in range(6 * tenants):
+        cluster.add(f"tenant-{number % tenants}/{number}", cluster.now(), cluster.now())
+    delays = await cluster.delays_of_another(run_one, 25, 20)
+
+    # The last one may still be waiting.
+    assert len(delays) >= 24
+    # At first, it is not known which namespaces have long requests.
+    assert max(delays[2:]) <= timedelta(seconds=longest)
 
 
 @pytest.mark.parametrize("call_seconds", [0.2, 0.24, 5.0])

@@ -49,6 +49,14 @@ async def test_secret_of_another_owner_has_no_token_family() -> None:
     assert (token.value, token.family) == ("theirs", None)
 
 
+async def test_read_that_is_refused_is_not_reported_as_a_write() -> None:
+    server, tokens, _ = await cluster()
+    server.responses[f"GET {TOKEN}"] = ApiResponse(403, {"message": "secrets is forbidden"})
+    for read in (tokens.read(REQUEST), tokens.read_family(REQUEST, "license-keyturn")):
+        with pytest.raises(RefusedError, match="Secret license-keyturn cannot be read: secrets is"):
+            await read
+
+
 async def test_token_secret_with_many_keys_is_recognized() -> None:
     server, tokens, _ = await cluster()
     server.put(TOKEN, data={f"key-{number}": "" for number in range(6000)})

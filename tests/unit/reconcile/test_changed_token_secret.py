@@ -155,7 +155,10 @@ async def test_token_that_may_have_been_sent_is_not_sent_again() -> None:
     for after in (0, 31):
         waiting = await env.reconcile(saving_to("live"), after * SECOND)
         assert (waiting.failure, waiting.reconciled.requeue_at) == (None, env.now + SECOND)
-    assert (await env.reconcile(saving_to("live"), MINUTE)).failure_reason == "TargetConflict"
+    failure = (await env.reconcile(saving_to("live"), MINUTE)).failure
+    assert failure
+    assert failure.error.reason == "Unavailable"
+    assert "may have been sent with Secret license-keyturn" in failure.error.message
     assert env.aws.issuer.requests == 1
 
 
@@ -283,7 +286,7 @@ async def test_other_source_does_not_wait_until_a_token_is_saved() -> None:
 
     env.watch(reconcile_other)
     assert (await env.reconcile(rotating())).failure is None
-    assert reasons == ["", "TargetConflict"]
+    assert reasons == ["", "Unavailable"]
 
 
 async def test_failure_before_the_exchange_blocks_no_other_source() -> None:
@@ -303,7 +306,7 @@ async def test_failure_before_the_exchange_blocks_no_other_source() -> None:
 async def test_token_secrets_of_the_same_source_are_checked_first() -> None:
     """There may be more token Secrets of other sources in the namespace than are read."""
     env = environment("seed")
-    for number in range(20):
+    for number in range(120):
         family = TokenFamily(source_id=f"other-{number}/license_token", initial_tokens=("1",), live="1")
         env.token_locks.observe_family("billing", f"other-{number}-keyturn", family)
     assert (await env.reconcile(rotating())).failure is None

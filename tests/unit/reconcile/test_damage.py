@@ -70,6 +70,17 @@ async def test_damage_that_cannot_be_repaired_is_not_ready(damage: Damage, reaso
     assert ready(done) == ("False DriftDetected" if damage is edit else "False Unreachable"), reason
 
 
+@DAMAGES
+async def test_damage_is_reported_while_the_own_limit_delays_its_repair(damage: Damage, reason: str) -> None:
+    env = await issued()
+    env.aws.busy["LicenseManagerGetAccessToken"] = [SECOND]
+    damage(env)
+    done = await env.reconcile(REQUEST, MINUTE)
+
+    assert ready(done) == ("False DriftDetected" if damage is edit else "False Pending")
+    assert event_reasons(done) == (["SecretDeleted"] if reason == "SecretDeleted" else [])
+
+
 async def test_edit_is_not_ready_if_the_source_is_missing() -> None:
     env = await issued()
     edit(env)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from datetime import timedelta
 
 import pytest
@@ -20,6 +21,7 @@ from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.token_family import Intent, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile import dependencies
+from keyturn.reconcile.token_refresh import CONSUME_SECONDS
 from tests.support.dependencies import (
     HOUR,
     MINUTE,
@@ -284,6 +286,28 @@ def test_call_that_times_out_unsent_is_not_sent_later() -> None:
     assert intent_of(env, "license-keyturn") is None
     with pytest.raises(AbandonedError):
         transmissions[0].begin()
+
+
+async def test_slow_writes_before_the_call_do_not_shorten_its_time() -> None:
+    """With an admission webhook that takes 9 s, no token would be sent: the dry run and the intent take 18 s."""
+    env, seconds_left = await start(rotating()), list[float]()
+
+    async def delay_writes(point: str) -> None:
+        if point in ("before dry_run", "before update"):
+            await asyncio.sleep(0.5)
+
+    async def prepare(*_: object, **__: object) -> Send:
+        async def send(transmission: Transmission) -> PipelineValues:
+            seconds_left.append(transmission._deadline - time.monotonic())
+            raise UnavailableError("Unreachable", "a closed port")
+
+        return send
+
+    env.watch(delay_writes)
+    env.now += DUE
+    await attempt(dataclasses.replace(env.deps, prepare=prepare), rotating(), env.states[rotating().uid])
+
+    assert seconds_left == [pytest.approx(CONSUME_SECONDS, abs=0.4)]
 
 
 async def test_process_that_was_suspended_does_not_send_the_token() -> None:

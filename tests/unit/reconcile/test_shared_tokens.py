@@ -88,3 +88,35 @@ def test_copied_tokens_are_never_sent_twice() -> None:
             max_examples=80, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+async def test_consumed_token_is_found_among_those_of_many_sources() -> None:
+    env = environment("seed")
+    for number in range(30):
+        env.secrets.put(f"source-{number}", data={"license_token": env.aws.issuer.sign_in()})
+        assert (
+            await env.reconcile(rotating_request(f"acme-{number}", f"source-{number}", f"token-{number}"))
+        ).failure is None
+    env.secrets.put("renamed", data=env.secrets.data("source-29"))
+
+    assert (
+        await env.reconcile(rotating_request("acme", "renamed", "renamed-token"))
+    ).failure_reason == "TargetConflict"
+    assert env.aws.issuer.reuses == 0
+
+
+async def test_unreplaced_token_is_used_by_both_sources_after_an_outage() -> None:
+    """The first source waits longer for the result than the second one for the first."""
+    env = environment("seed")
+    env.aws.issuer.rotates, env.aws.issuer.lost = False, 1
+    env.secrets.put("renamed", data={"license_token": "seed"})
+    first, other = rotating(), rotating_request("other", "renamed", "renamed-token")
+    await env.reconcile(first)
+    env.aws.issuer.unavailable = 1
+    for it, after in ((other, SECOND), (first, 40 * SECOND), (other, SECOND), (other, 2 * MINUTE)):
+        waiting = await env.reconcile(it, after)
+    assert (await env.reconcile(first, MINUTE)).failure is None
+    assert waiting.failure
+    assert waiting.failure.next_attempt_time < env.now + MINUTE
+
+    assert (await env.reconcile(other, MINUTE)).failure is None

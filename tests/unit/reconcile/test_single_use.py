@@ -23,6 +23,7 @@ from tests.support.dependencies import (
     Attempt,
     FakeEnvironment,
     attempt,
+    environment,
     request,
     signed,
     single_use,
@@ -239,6 +240,19 @@ async def test_service_account_token_is_not_stored(step: dict[str, Any]) -> None
 
     assert token_request.spec.consumption is None
     assert {"base"} <= token_request.spec.secrets_read <= {"base", "client"}
+
+
+async def test_subject_token_is_sent_once_for_each_client() -> None:
+    env, saved = environment("subject"), []
+    for name in ("first", "second"):
+        env.aws.issuer.live, env.aws.issuer.consumed = "subject", []
+        token = BOTH["token"] | {"saveTo": {"secretName": f"{name}-token"}}
+        step = {"oauthToken": REFRESH["oauthToken"] | TO_REFRESH | {"clientId": name}}
+        outcome = await env.reconcile(request(name, source={"token": token}, exchanges=[step, ASSUME_ROLE]))
+        assert outcome.failure is None
+        saved.append(env.stored_token(f"{name}-token").value)
+
+    assert saved == ["refresh-1", "refresh-2"]
 
 
 async def test_stored_token_is_not_sent_to_another_application() -> None:
