@@ -32,13 +32,12 @@ from keyturn.controller.response_body import (
     read_body,
     read_lines,
 )
-from keyturn.core.errors import LeaseLostError, NamespaceTerminatingError, RefusedError, UnavailableError
+from keyturn.core.errors import LeaseLostError, NamespaceTerminatingError, RefusedError, UnavailableError, drop_frames
 from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from keyturn.exchanges.memory_limiter import LARGE_BYTES, MemoryLimiter
 
 _Decoded = TypeVar("_Decoded")
-
 # The API server's name in ServiceHealth. Issuers go by their host names there, so it must not be a valid one.
 SYSTEM = "the API server"
 APPLY = "application/apply-patch+yaml"
@@ -391,6 +390,7 @@ def refusal(response: ApiResponse, what: str, secrets: Mapping[str, str]) -> Ref
 
 
 def _unreachable(error: Exception, *, service: str = "") -> UnavailableError:
+    drop_frames(error)
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = f"its certificate: {getattr(error.certificate_error, 'verify_message', why)}"

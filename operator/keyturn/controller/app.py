@@ -145,13 +145,20 @@ class Operator:
             not_ready = functools.partial(self._not_ready, lease, scope, key_secret)
             boundary = Boundary("probes", "serving probes", self._metrics)
             async with serve(options.http_bind_address, self._metrics, not_ready, boundary, scope.note):
-                task = asyncio.ensure_future(self._start(lease, key_secret, work))
-                self._on_signal(task.cancel)
-                try:
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
-                finally:
-                    await self._pending_tokens.wait()
+                await self._run_until_signal(self._start(lease, key_secret, work))
+
+    async def _run_until_signal(self, work: Coroutine[None, None, None]) -> None:
+        """Run `work` until it ends or a signal cancels it, and then until no token is pending."""
+        task = asyncio.ensure_future(work)
+        self._on_signal(task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            # Without a signal, this is a bug, and the exit code must not be 0.
+            if not self._is_stopping:
+                raise
+        finally:
+            await self._pending_tokens.wait()
 
     def _list_again(self) -> None:
         for notify in self._on_restored:

@@ -110,6 +110,17 @@ class LeaseLostError(Exception):
     """Another operator may hold the Lease now, so nothing may be written."""
 
 
+def drop_frames(error: BaseException | None) -> None:
+    """Remove the tracebacks of an exception of aiohttp and of its causes, so that its connection is freed at once.
+
+    The connection keeps the exception, and the frames of the traceback refer to the connection. Until the garbage
+    collector finds this cycle, which takes long if the heap is large, it has a buffer of 256 KiB for TLS.
+    """
+    while error and error.__traceback__:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 @dataclass(frozen=True, slots=True)
 class ReasonPolicy:
     """How a failure with a reason is handled.

@@ -20,7 +20,7 @@ from yarl import URL
 from keyturn.api.times import whole_seconds
 from keyturn.core.bounded_json import decode_response
 from keyturn.core.clock import measure_skew
-from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError
+from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, UnavailableError, drop_frames
 from keyturn.core.proxies import NO_PROXIES, Proxies, Proxy, canonical_host
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import IssuerSettings
@@ -277,6 +277,7 @@ class IssuerClient:
                 head = IssuerResponse(host, response.status, None, wait, requested_at, skew)
                 return _Received(head, body, content_type, interruption)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            drop_frames(error)
             is_unsent = any(each.has_sent_nothing for each in sockets)
             if not transmission.has_begun or is_unsent or _is_handshake_refused(error):
                 raise self._unreachable(host, request.url, error) from None
@@ -306,10 +307,8 @@ class IssuerClient:
     ) -> aiohttp.ClientSession:
         """Create a session, which begins the transmission once there is a connection to the issuer itself.
 
-        Its sockets are added to `sockets`.
-
         Before that, no token can have reached the issuer. Exceptions do not show this: a proxy that hangs up causes the
-        same one as an issuer that has received a token.
+        same one as an issuer that has received a token. The sockets of the session are added to `sockets`.
         """
 
         async def begin(*_: object) -> None:
@@ -346,8 +345,7 @@ class IssuerClient:
 
 def _incomplete(request: IssuerRequest, error: Exception) -> UnavailableError:
     message = f"{request.host} returned no complete response ({type(error).__name__})"
-    is_unknown = request.form.consumes_token
-    return UnavailableError("Unreachable", message, service=request.host, outcome_unknown=is_unknown)
+    return UnavailableError("Unreachable", message, service=request.host, outcome_unknown=request.form.consumes_token)
 
 
 def _is_handshake_refused(error: Exception) -> bool:
@@ -371,6 +369,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, Exception
             if len(body) > _MAX_BODY_BYTES:
                 return b"", None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        drop_frames(error)
         return body, error
     return body, None
 

@@ -243,7 +243,9 @@ class HttpServer:
                 writer.write_eof()
                 while await reader.read(_READ_BYTES):
                     pass
-        except (OSError, h11.LocalProtocolError):  # a closed connection, TimeoutError, or a body that ended early
+        # A closed connection, TimeoutError, a body that ended early, or `abort`. A task that ends with CancelledError
+        # keeps it, and with it the connection, in a reference cycle that only the garbage collector finds.
+        except (OSError, h11.LocalProtocolError, asyncio.CancelledError):
             pass
         finally:
             self._connections.discard(connection)
@@ -281,6 +283,8 @@ class HttpServer:
         try:
             http_request = await self._receive(http, connection.reader)
         except h11.RemoteProtocolError as error:
+            # A frame of h11 refers to the error: its traceback would be another cycle with the connection.
+            error.__traceback__ = None
             # Not the error's own text, which repeats what the client sent.
             response = self._handler.error(error.error_status_hint, "malformed or oversized HTTP/1.1 request")
             return _encode(http, response, is_last=True)

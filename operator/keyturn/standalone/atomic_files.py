@@ -58,11 +58,12 @@ def write_in_place(path: Path, content: bytes, mode: int) -> None:
     """Write a file and flush it to disk. An existing file is overwritten in place: its blocks are reused."""
     file = open_regular_file(path)
     try:
+        # Before the content: it fails if the file belongs to another user, who may be able to read it.
+        os.fchmod(file, mode)
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(file, rest) :]
         os.ftruncate(file, len(content))
-        os.fchmod(file, mode)
         os.fsync(file)
     finally:
         os.close(file)

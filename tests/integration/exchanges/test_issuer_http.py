@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 from aiohttp import web as server
+from aiohttp.client_proto import ResponseHandler
 
 from keyturn.api.times import whole_seconds
 from keyturn.core.errors import RefusedError, ThrottledError, UnavailableError
@@ -24,6 +25,7 @@ from tests.support.certificates import issue_loopback_certificate
 from tests.support.clock import real_now
 from tests.support.dependencies import SECOND
 from tests.support.exchange_steps import issuer_client
+from tests.support.garbage import counted_objects
 from tests.support.proxy import Proxy, running_proxy
 from tests.support.tls import CERTIFICATE, served
 
@@ -378,6 +380,29 @@ async def test_broken_response_leaves_the_outcome_unknown() -> None:
 
     assert (error.reason, error.outcome_unknown, error.service) == ("Unreachable", True, "127.0.0.1")
     assert error.message == "127.0.0.1 returned no complete response (ServerDisconnectedError)"
+
+
+@cases(
+    "response",
+    {
+        "no HTTP": b"garbage",
+        "an incomplete body": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        "no response": b"",
+    },
+)
+async def test_connection_with_a_broken_response_is_freed_at_once(response: bytes) -> None:
+    async def respond_and_close(request: server.Request) -> server.Response:
+        if request.transport:
+            request.transport.write(response)
+            request.transport.close()
+        return server.Response()
+
+    async with served(respond_and_close) as issuer:
+        with counted_objects(ResponseHandler) as count:
+            for _ in range(3):
+                await unavailable(issuer.url())
+
+            assert count() == 0
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"])

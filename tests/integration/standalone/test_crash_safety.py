@@ -42,7 +42,7 @@ def test_crash_at_any_call_loses_only_a_token_not_yet_written(directory: Path, c
 
     # The issuer's response is in no file yet: one final attempt, then a person must act. The first call reads the token
     # that is stored, the others write the new one into the reserved space.
-    assert [result["call"] for result in lost] == ["open", "open", "write"]
+    assert [result["call"] for result in lost] == ["open", "open", "fchmod", "write"]
     assert {(result["reasons"][-1], result["reuses"]) for result in lost} == {("RefreshOutcomeUnknown", 1)}
     # The token is live. If it was about to be sent, it is sent now: the lock shows that the other process is dead.
     assert {(result["reasons"][-1], result["reuses"], result["live"]) for result in kept} == {("", 0, True)}

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
 from kubernetes.aio.client import ApiClient as KubernetesClient
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
@@ -22,6 +23,7 @@ from keyturn.core.service_health import ServiceHealth
 from keyturn.exchanges.cpu_limiter import CpuLimiter
 from tests.support import tls
 from tests.support.api_endpoints import FOUND, SECRET, served
+from tests.support.garbage import counted_objects
 from tests.support.memory_limiter import RecordingMemoryLimiter
 
 T = TypeVar("T")
@@ -400,3 +402,18 @@ async def test_unreadable_token_of_the_service_account_is_unavailable() -> None:
     async with KubernetesClient(configuration) as client:
         with pytest.raises(UnavailableError, match="token of the service account"):
             await ApiClient(client, ServiceHealth()).request("GET", SECRET)
+
+
+async def test_connection_with_a_broken_response_is_freed_at_once() -> None:
+    async def respond_and_close(request: web.Request) -> web.Response:
+        if request.transport:
+            request.transport.write(b"garbage")
+            request.transport.close()
+        return web.Response()
+
+    async with served(respond_and_close) as api:
+        with counted_objects(ResponseHandler) as count:
+            with pytest.raises(UnavailableError):
+                await api.request("GET", SECRET)
+
+            assert count() == 0

@@ -1,16 +1,20 @@
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient as KubernetesClient
 
 from keyturn.controller.api_client import ApiClient
-from keyturn.controller.app import NoClusterError, Options, load_configuration
+from keyturn.controller.app import NoClusterError, Operator, Options, load_configuration
 from keyturn.core.proxies import Proxies, Proxy
 from keyturn.core.service_health import ServiceHealth
+from keyturn.core.settings import Settings
 from tests.support.api_endpoints import FOUND, SECRET, listening
+from tests.support.clock import real_now
 
 
 def options(lease_namespace: str | None) -> Options:
@@ -118,6 +122,21 @@ async def test_requests_in_progress_leave_a_connection_for_the_lease(tmp_path: P
             await asyncio.gather(*hanging)
 
     assert (response.status, in_progress) == (200, 150)
+
+
+class CancelledOperator(Operator):
+    """An operator whose work is cancelled by a bug."""
+
+    async def _start(self, *_: Any) -> None:
+        raise asyncio.CancelledError
+
+
+async def test_cancellation_without_a_signal_is_no_success(tmp_path: Path) -> None:
+    some_options = replace(options(None), kubeconfig=kubeconfig(tmp_path, "http://127.0.0.1:1"))
+    operator = CancelledOperator(some_options, Settings(), real_now, lambda: 0.0, lambda _: None)
+
+    with pytest.raises(asyncio.CancelledError):
+        await operator.run()
 
 
 async def test_little_is_buffered_of_a_response_that_waits_for_a_slot(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ import resource
 import socket
 import struct
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+import h11
 import pytest
 
 from keyturn.sidecar.http_server import Limits
+from tests.support.cases import cases
+from tests.support.garbage import counted_objects
 from tests.support.raw_http import REQUEST, SHORT_LIMITS, connect, read_until_closed, running_server, send_raw
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d+)")
@@ -312,6 +316,34 @@ async def test_task_of_a_displaced_connection_ends() -> None:
             has_arrived.clear()
         assert len(asyncio.all_tasks()) == tasks + 1
         assert not reader.at_eof()
+
+
+async def displace(_: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
+    writer.write(REQUEST[:9])
+    await asyncio.sleep(0.05)
+    async with connect(address) as (_, newer):
+        newer.close()
+        await asyncio.sleep(0.05)
+
+
+async def send_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: str) -> None:
+    writer.write(b"\0\r\n\r\n")
+    await reader.read()
+
+
+@cases("end", {"displaced": displace, "malformed request": send_garbage})
+async def test_closed_connection_is_freed_at_once(
+    end: Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]],
+) -> None:
+    async with running_server(Limits(connections=1)) as (address, _, server):
+        with counted_objects(h11.Connection) as count:
+            for _ in range(5):
+                async with connect(address) as (reader, writer):
+                    await end(reader, writer, address)
+            while server.open_connections:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+
+            assert count() == 0
 
 
 @pytest.mark.parametrize(("open_files", "connections"), [(64, 16), (1024, 256)])

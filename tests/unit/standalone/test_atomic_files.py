@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,23 @@ def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
 
     assert (tmp_path / "token").read_bytes() == b"after"
     assert foreign.read_bytes() == b"foreign"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may create a file of another user")
+def test_file_of_another_user_receives_no_content() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        planted = Path(directory) / "..next"
+        planted.touch()
+        planted.chmod(0o666)
+        Path(directory).chmod(0o777)
+        os.seteuid(65532)
+        try:
+            with pytest.raises(PermissionError):
+                write_in_place(planted, b"token", 0o600)
+        finally:
+            os.seteuid(0)
+
+        assert planted.read_bytes() == b""
 
 
 @pytest.mark.parametrize("kind", IRREGULAR_KINDS)
