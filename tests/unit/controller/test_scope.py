@@ -162,6 +162,22 @@ async def test_deleted_namespace_does_not_make_others_be_checked_often() -> None
     assert sum("/web/" in line for line in requests) <= 2 * FIVE_MINUTES / 20
 
 
+@pytest.mark.parametrize("seconds", range(100, 130, 5))
+@in_virtual_time
+async def test_lease_that_a_tenant_holds_delays_no_other_namespace(seconds: int) -> None:
+    installations = Installations()
+    spec = {"holderIdentity": "tenant", "leaseDurationSeconds": 600, "renewTime": None}
+    installations.server.put(LEASES.format("tenant"), metadata={}, spec=spec)
+    one = await installations.start("one", "tenant", "web")
+    unavailable = UnavailableError("Unreachable", "no response")
+    installations.server.responses = {f"GET {LEASES.format(name)}": unavailable for name in ("tenant", "web")}
+    await asyncio.sleep(seconds)
+
+    installations.server.responses = {}
+    await asyncio.sleep(RETRY_SECONDS + 1)
+    assert await installations.workers("web", one) == [one]
+
+
 @in_virtual_time
 async def test_cluster_wide_installations_that_start_together_agree() -> None:
     installations = Installations()
