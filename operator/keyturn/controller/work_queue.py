@@ -292,8 +292,9 @@ class WorkQueue:
 
     def _end_round(self, namespace: str) -> None:
         self._round = max(self._round, self._rounds[namespace])
-        # Not after its own round: a namespace that begins to wait would have to wait until it has caught up.
-        self._rounds[namespace] = self._round + 1
+        # At most one reconciliation behind: a namespace that begins to wait would have to wait until it has caught up.
+        earliest = self._round - _SLOW_SECONDS / _ROUND_SECONDS
+        self._rounds[namespace] = max(self._rounds[namespace], earliest) + 1
         if len(self._rounds) > self._most_rounds:
             # A namespace with an earlier round, or none, begins to wait in the latest round.
             kept = {

@@ -183,6 +183,25 @@ async def test_requests_of_many_tenants_do_not_prevent_long_ones(
     assert max(delays[2:]) <= timedelta(seconds=longest)
 
 
+@in_virtual_time
+async def test_namespace_with_short_requests_has_more_turns() -> None:
+    """Another namespace has 20 renewals of 0.05 s every 10 s, and each of 20 tenants always has some of 0.24 s."""
+    cluster = Cluster(call_seconds=0.05)
+    for number in range(400):
+        cluster.add(f"tenant-{number % 20}/{number}", cluster.now(), cluster.now())
+    run_one = cluster.run_one_of(0.24, SECOND)
+    running = asyncio.create_task(run(cluster.work_queue, run_one, cluster.now, lambda _: None))
+    for number in range(100):
+        if number % 20 == 0:
+            await asyncio.sleep(10)
+        cluster.add(f"other/{number}", cluster.now(), cluster.now() + SHORT)
+    await asyncio.sleep(10)
+    running.cancel()
+
+    assert len(cluster.late) == 100
+    assert max(late for _, late in cluster.late) < timedelta(seconds=10)
+
+
 @pytest.mark.parametrize("call_seconds", [0.2, 0.24, 5.0])
 @in_virtual_time
 async def test_calls_of_many_tenants_to_an_issuer_do_not_delay_others(call_seconds: float) -> None:
