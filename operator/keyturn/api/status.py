@@ -9,6 +9,8 @@ from msgspec import Meta
 
 MAX_REVISION = 2**53
 MAX_PRINCIPAL_LENGTH, MAX_RENEW_REQUEST_LENGTH = 2048, 128
+# Keyturn's own status needs less, even if each character of its messages takes six bytes.
+MAX_STATUS_BYTES = 32 * 1024
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None
 
 
@@ -131,9 +133,12 @@ class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"
 
 
 def read_status(body: Mapping[str, Any]) -> Status:
-    """Read the status of a TokenRequest. An invalid status counts as empty, because anyone may write one."""
+    """Read the status of a TokenRequest. An invalid or large status counts as empty, because anyone may write one."""
+    fields = body.get("status") or {}
+    if len(msgspec.json.encode(fields)) > MAX_STATUS_BYTES:
+        return Status()
     try:
-        status = msgspec.convert(body.get("status") or {}, Status)
+        status = msgspec.convert(fields, Status)
         for time in (status.next_attempt_time, status.last_attempt_time, status.expiration_time):
             datetime.fromisoformat(time or "2000-01-01T00:00:00Z")
     except ValueError:

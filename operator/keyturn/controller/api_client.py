@@ -61,7 +61,7 @@ _START = re.compile(r'.{0,2000}(?=[\s"\\,:]|\Z)', re.DOTALL)
 # The API server parses an apply as YAML, which forbids some of these characters and folds others as line ends.
 _NOT_IN_YAML = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbf[\xbe\xbf]")
 # A page or an event takes up to three times MAX_BYTES; a namespaced installation has three watches for each namespace.
-_STREAM_SLOTS = 4
+_STREAM_SLOTS, _LONGEST_MESSAGE = 4, 4096
 _TEMPORARY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -74,8 +74,8 @@ class ApiResponse:
 
     @property
     def message(self) -> str:
-        """The message of a Status."""
-        return str(self.body.get("message", f"HTTP {self.status}"))
+        """The start of the message of a Status. A proxy may return several MB, which each failure would keep."""
+        return str(self.body.get("message", f"HTTP {self.status}"))[:_LONGEST_MESSAGE]
 
     @property
     def is_found(self) -> bool:

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from keyturn.api.base import GROUP
-from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH
+from keyturn.api.status import MAX_RENEW_REQUEST_LENGTH, MAX_STATUS_BYTES
 from keyturn.api.token_request import KIND, PLURAL, RENEW_REQUESTED, VERSION
 from keyturn.api.validation import MAX_SPEC_BYTES, spec_bytes
 from keyturn.controller.api_client import ApiClient, namespace_in
@@ -393,6 +393,8 @@ def _read(raw: msgspec.Raw) -> _Request:
         size = spec_bytes(msgspec.json.decode(request.spec))
         if size > MAX_SPEC_BYTES:
             request.spec, request.spec_bytes = msgspec.UNSET, size
+    if isinstance(request.status, msgspec.Raw) and len(request.status) > MAX_STATUS_BYTES:
+        request.status = msgspec.UNSET
     annotations = request.metadata.annotations
     annotations.renew_requested = annotations.renew_requested[:MAX_RENEW_REQUEST_LENGTH]
     return request

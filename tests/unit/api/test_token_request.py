@@ -115,6 +115,7 @@ def test_unknown_metadata_is_ignored() -> None:
         pytest.param({"status": {"revision": 2**63 - 1}}, Status(), id="revision that no record can have"),
         pytest.param({"status": {"revision": -1}}, Status(), id="negative revision"),
         pytest.param({"status": {"revision": 3, "new": 1}}, Status(revision=3), id="field of a newer release"),
+        pytest.param({"status": {"secretName": "x" * 33_000}}, Status(), id="large status"),
     ],
 )
 def test_read_status_ignores_invalid_and_unknown_fields(body: dict[str, Any], status: Status) -> None:

@@ -349,6 +349,10 @@ def test_refusal_contains_the_message_but_no_secret(body: dict[str, str], messag
     assert (error.reason, error.message.endswith(message)) == ("WriteDenied", True)
 
 
+def test_only_the_start_of_a_long_message_is_used() -> None:
+    assert ApiResponse(500, {"message": "x" * 5_000}).message == "x" * 4096
+
+
 def test_refusal_that_repeats_a_large_secret_contains_none_of_it() -> None:
     pieces = [f"planted-{number:06}" for number in range(70_000)]
     secret = "\n".join(pieces)

@@ -543,6 +543,17 @@ async def test_watch_that_is_cut_again_and_again_is_resumed_soon(monkeypatch: py
     assert longest_pauses == [LONGEST_RECONNECT_SECONDS] * 2
 
 
+async def test_large_status_is_not_kept() -> None:
+    listed, statuses = page("large", "small"), {"large": {"secretName": "x" * 33_000}, "small": {"revision": 3}}
+    for item in listed["items"]:
+        item["status"] = statuses[item["metadata"]["uid"]]
+    async with connected(FakeApi({ALL: listed})) as kopf_client:
+        await kopf_client.uids(ALL)
+
+    large, small = kopf_client.received
+    assert ("status" in large, small["status"]) == (False, {"revision": 3})
+
+
 async def test_spec_that_takes_too_much_memory_is_not_kept() -> None:
     # One such character makes the other 50,000 take four bytes each.
     texts = {"large": "\U0001f511" + "a" * 50_000, "ascii": "a" * 150_000}
