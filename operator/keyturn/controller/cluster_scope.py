@@ -184,8 +184,8 @@ class ClusterScope(Scope):
             await self._own.release()
             return
         self._rival = ""
-        if self._usable_from is None:
-            # A younger installation that is already active stops as soon as it has read our Lease.
+        if self._usable_from is None or (rivals and not self._has_read(0)):
+            # A younger installation that is already active stops as soon as it has read and verified our Lease.
             self._usable_from = read_at + (ATTEMPT_SECONDS + self._hold_seconds if rivals else 0)
         await self._read_namespaces(read_at)
 

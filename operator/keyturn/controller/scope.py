@@ -214,7 +214,7 @@ class NamespacedScope(Scope):
         # If one Lease cannot be held, for example because its namespace was deleted, the next check is soon.
         due = [it for it in self._leases.values() if it.held_until - it.monotonic() <= self._renew_seconds]
         results = await asyncio.gather(*(lease.acquire_or_renew() for lease in due))
-        return all(results) or bool(self.conflicts())
+        return all(renewed or lease.holder for lease, renewed in zip(due, results, strict=True))
 
     async def release(self) -> None:
         """Release the Lease in each namespace."""

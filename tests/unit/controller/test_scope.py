@@ -1,6 +1,7 @@
 """Which of two installations works, in virtual time."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -161,6 +162,22 @@ async def test_deleted_namespace_does_not_make_others_be_checked_often() -> None
     assert sum("/web/" in line for line in requests) <= 2 * FIVE_MINUTES / 20
 
 
+@pytest.mark.parametrize("seconds", range(100, 130, 5))
+@in_virtual_time
+async def test_lease_that_a_tenant_holds_delays_no_other_namespace(seconds: int) -> None:
+    installations = Installations()
+    spec = {"holderIdentity": "tenant", "leaseDurationSeconds": 600, "renewTime": None}
+    installations.server.put(LEASES.format("tenant"), metadata={}, spec=spec)
+    one = await installations.start("one", "tenant", "web")
+    unavailable = UnavailableError("Unreachable", "no response")
+    installations.server.responses = {f"GET {LEASES.format(name)}": unavailable for name in ("tenant", "web")}
+    await asyncio.sleep(seconds)
+
+    installations.server.responses = {}
+    await asyncio.sleep(RETRY_SECONDS + 1)
+    assert await installations.workers("web", one) == [one]
+
+
 @in_virtual_time
 async def test_cluster_wide_installations_that_start_together_agree() -> None:
     installations = Installations()
@@ -201,7 +218,10 @@ async def test_forged_cluster_lease_stops_nobody() -> None:
 
 
 class SlowReviews(ApiServer):
-    """Takes `pause[0]` seconds for each review of a user's rights. More than a minute is no response."""
+    """Takes `pause[0]` seconds for each review of a user's rights. More than a minute is no response.
+
+    With a `pause[0]` of -1, it refuses them at once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,8 +229,8 @@ class SlowReviews(ApiServer):
 
     async def request(self, method: str, path: str, body: object = None, **more: Any) -> ApiResponse:
         if path.endswith("subjectaccessreviews"):
-            await asyncio.sleep(self.pause[0])
-            if self.pause[0] > 60:
+            await asyncio.sleep(max(0, self.pause[0]))
+            if not 0 <= self.pause[0] <= 60:
                 raise UnavailableError("Unreachable", "no response")
         return await super().request(method, path, body, **more)
 
@@ -246,6 +266,36 @@ async def test_installation_that_cannot_review_the_first_one_waits(seconds: int)
         assert await installations.workers("web", one, two) == [one]
         assert not two.is_held("web")
         await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("recovery", [60, 120, FIVE_MINUTES])
+@in_virtual_time
+async def test_active_installation_must_stop_before_an_older_one_starts(recovery: int) -> None:
+    server = SlowReviews()
+    installations = Installations(server)
+    # The older one reviews this forged Lease before it writes its own, and its clock is late.
+    user = {"keyturn.dev/user": "system:serviceaccount:t:default"}
+    metadata = {"labels": {"keyturn.dev/scope": "cluster"}, "annotations": user}
+    server.put(CLUSTER_LEASE.format("t"), metadata=metadata, spec={"holderIdentity": "forged"})
+    installations.allow_cluster_wide(allowed=False)
+    server.pause[0], now = 2, installations.now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installations, "now", lambda: now() - timedelta(seconds=5))
+        starting = asyncio.ensure_future(installations.start("older"))
+        await asyncio.sleep(1)
+    server.delete(CLUSTER_LEASE.format("t"))
+    active = await installations.start("active")
+    await asyncio.sleep(2)
+    installations.allow_cluster_wide(allowed=True)
+    older = await starting
+
+    server.pause[0] = -1
+    for second in range(2 * FIVE_MINUTES):
+        if second == recovery:
+            server.pause[0] = 0
+        assert len(await installations.workers("web", active, older)) <= 1
+        await asyncio.sleep(1)
+    assert await installations.workers("web", active, older) == [older]
 
 
 @pytest.mark.parametrize("namespaces", [pytest.param((), id="cluster-wide"), pytest.param(("web",), id="namespaced")])
