@@ -184,7 +184,7 @@ async def test_requests_of_many_tenants_do_not_prevent_long_ones(
 
 
 @in_virtual_time
-async def test_namespace_with_short_requests_has_more_turns() -> None:
+async def test_namespace_with_short_requests_is_served_more_often() -> None:
     """Another namespace has 20 renewals of 0.05 s every 10 s, and each of 20 tenants always has some of 0.24 s."""
     cluster = Cluster(call_seconds=0.05)
     for number in range(400):
