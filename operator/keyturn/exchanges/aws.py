@@ -138,7 +138,6 @@ class Aws:
             code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
-            drop_frames(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
             raise self._failure(operation, error, region, rate_limiter) from None
         finally:
@@ -198,6 +197,7 @@ class Aws:
     def _failure(
         self, operation: AwsOperation, error: Exception, region: str, rate_limiter: RateLimiter
     ) -> KeyturnError:
+        drop_frames(error)
         metadata = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
         classified = failure(operation, error, region, self._measure_clock_skew(operation.service, metadata))
         if isinstance(classified, ThrottledError):
