@@ -334,8 +334,11 @@ def after_failure(
         is_reported = before is not None and before.error.reason == error.reason
         if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
+    left, token_expiry = remaining_lifetime(request, state.issuance, now), state.token_expires_at
+    token_left = token_expiry - now if token_expiry and token_expiry > now else None
     context = RetryContext(
-        remaining_lifetime(request, state.issuance, now),
+        min(left, token_left) if token_left else left,
+        token_left,
         consumed=state.consumed_at == now,
         worked_before=state.exchanged_at == now and state.has_worked(request),
     )

@@ -96,12 +96,14 @@ def source_warning(issued_at: datetime | None, expires_at: datetime | None) -> d
 class RetryContext:
     """What the time of the next attempt depends on, besides the error.
 
-    `remaining_lifetime` is that of the credentials in the Secret, zero or negative if they have expired.
+    `remaining_lifetime` is that of the credentials in the Secret, or of the refresh token if it expires first; zero or
+    negative if the credentials have expired. `token_lifetime` is that of the refresh token, None if it is unknown.
     `consumed`: the failed attempt consumed a token, and so would the next one. `worked_before`: the same exchanges were
     successful with the same source.
     """
 
     remaining_lifetime: timedelta
+    token_lifetime: timedelta | None = None
     consumed: bool = False
     worked_before: bool = False
 
@@ -172,9 +174,13 @@ def _quarter(remaining_lifetime: timedelta) -> timedelta:
 
 def _limit_after_refusal(request: Request, error: KeyturnError, context: RetryContext) -> timedelta:
     """Return the longest wait after an error whose reason has a `retry_after`."""
-    if context.consumed or error.reason in ONLY_NEW_SOURCE_HELPS:
+    if error.reason in ONLY_NEW_SOURCE_HELPS:
         return timedelta.max
-    limit = _quarter(context.remaining_lifetime) if context.remaining_lifetime > timedelta() else timedelta.max
+    # Only its use replaces a refresh token. If it expired during the wait, a person would have to sign in again.
+    longest = max(context.token_lifetime / 2, timedelta(minutes=1)) if context.token_lifetime else timedelta.max
+    if context.consumed:
+        return longest
+    limit = _quarter(context.remaining_lifetime) if context.remaining_lifetime > timedelta() else longest
     # A refresh token that was refused is usually revoked. It may be sent again while the credentials are still valid,
     # but not again and again: issuers take that for an attack.
     is_revoked = request.spec.consumption is not None and error.reason == "SourceInvalid"

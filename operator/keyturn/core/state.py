@@ -9,6 +9,8 @@ from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
 from keyturn.core.errors import CLOCK_REASONS, KeyturnError
 from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged, moved
+from keyturn.core.pipeline_values import Token
+from keyturn.core.token_family import StoredToken
 
 # A series of repairs has six in its first half hour, and then one every half hour. If a new series can start only after
 # three hours without a repair, there are on average no more than two in an hour.
@@ -61,7 +63,8 @@ class ReconcileState:
     `revision` its number. `repairs` counts the repairs in a row, and `repaired_at` is when the last one was.
     `exchanged_at` is when an attempt last reached the exchanges, `consumed_at` when one last consumed a token,
     `metadata_applied_at` when metadata was last applied. `source` is the fingerprint of the source that was last read,
-    and `inputs` the hash of the spec, source and target. `unwritten`: the credentials of the last exchange could not be
+    and `inputs` the hash of the spec, source and target. `token_expires_at` is when the live refresh token expires, if
+    that is known. `unwritten`: the credentials of the last exchange could not be
     written. `damage` is the reason to repair the target as it was last read, empty if it is intact. `unverified` is the
     record on the target if it is not verified: only the order of renewals depends on it. `clock_lead` is set if the
     record on the target was written while the clock was ahead: the issue time in the record, and by how much that clock
@@ -79,6 +82,7 @@ class ReconcileState:
     metadata_applied_at: datetime | None = None
     source: str = ""
     inputs: str = ""
+    token_expires_at: datetime | None = None
     unwritten: bool = False
     damage: str = ""
     unverified: Issuance | None = None
@@ -97,6 +101,14 @@ class ReconcileState:
         if self.last and is_earlier(issuance, self.last):
             return replace(self, issuance=issuance, unverified=None)
         return replace(self, issuance=issuance, last=issuance, revision=issuance.revision, unverified=None)
+
+    def with_inputs(self, inputs: str, source: str, stored: StoredToken | None) -> "ReconcileState":
+        """Return the state after the source, and the stored token if there is one, were read."""
+        return replace(self, inputs=inputs, source=source, token_expires_at=stored.expires_at if stored else None)
+
+    def with_consumed(self, now: datetime, replacement: Token | None) -> "ReconcileState":
+        """Return the state after a token was consumed, and the one that replaced it was saved."""
+        return replace(self, consumed_at=now, token_expires_at=replacement.expires_at if replacement else None)
 
     def with_unwritten(self, now: datetime, *, is_repair: bool) -> "ReconcileState":
         """Return the state after new credentials were issued, and before they are written to the target.

@@ -160,7 +160,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
     try:
         state, target = await _read_target(deps, request, state, now)
         inputs = await _read_inputs(deps, request, target, state)
-        state = replace(state, inputs=inputs.hash, source=inputs.fingerprint)
+        state = state.with_inputs(inputs.hash, inputs.fingerprint, inputs.stored)
         match decide(request, target, inputs.fingerprint, state, now, deps.min_interval):
             case Renew(reason):
                 started = time.monotonic()
@@ -168,7 +168,7 @@ async def _act_if_due(deps: Dependencies, request: Request, state: ReconcileStat
                 await _preflight(deps, request, state, target, inputs.stored)
                 last, state = state.last, replace(state, exchanged_at=now)
                 begun = await _begin(deps, request, state, inputs, now)
-                state = replace(state, consumed_at=now if begun.exchanges else state.consumed_at)
+                state = state.with_consumed(now, begun.values.source_token) if begun.exchanges else state
                 async with AsyncExitStack() as until_written:
                     issuance, data, request_id = await _finish(deps, request, inputs, begun, until_written)
                     # Without the last record, for example after a restart, a missing Secret may never have been issued.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.errors import UnavailableError
+from keyturn.core.errors import RefusedError, UnavailableError
 from tests.support.cases import cases
 from tests.support.dependencies import (
     DAY,
@@ -55,6 +55,40 @@ async def test_refresh_token_is_used_within_its_stated_lifetime(issuer: dict[str
         env.restart()
         assert (await env.reconcile(rotating(), SECOND)).reason == ""
         env.now = env.issuance().renew
+
+
+async def test_final_attempt_is_made_while_a_new_token_is_valid() -> None:
+    """The credentials are valid for longer than the token, whose predecessor has expired."""
+    env = environment("seed")
+    env.aws.life, env.aws.issuer.refresh_life = 12 * HOUR, 30 * MINUTE
+    await env.reconcile(rotating())
+    env.now += HOUR
+    env.secrets.put("license", data={"license_token": signed(env.now, env.now + 30 * MINUTE)})
+    env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
+    failure = (await env.reconcile(rotating())).failure
+
+    assert failure
+    assert (failure.error.reason, failure.next_attempt_time) == ("RefreshOutcomeUnknown", env.now + 15 * MINUTE)
+
+
+@pytest.mark.parametrize("reason", ["SourceInvalid", "InvalidSpec"])
+async def test_token_does_not_expire_while_a_later_exchange_fails(reason: str) -> None:
+    """The issuance record does not contain the expiry of a token that replaced another one since."""
+    env = environment("seed")
+    env.aws.life, env.aws.issuer.refresh_life, env.rand = 12 * HOUR, 30 * MINUTE, 0.999
+    await env.reconcile(rotating())
+    env.now = env.issuance().renew
+    for _ in range(20):
+        env.aws.failures = [RefusedError(reason, "no keys of the issuer")]
+        failure = (await env.reconcile(rotating())).failure
+        expires = env.stored_token().expires_at
+
+        assert failure
+        assert expires
+        assert failure.next_attempt_time < expires
+        env.now = failure.next_attempt_time
+
+    assert (await env.reconcile(rotating())).failure is None
 
 
 async def test_stated_lifetime_survives_a_new_renewal_time() -> None:
