@@ -111,10 +111,11 @@ class LeaseLostError(Exception):
 
 
 def drop_frames(error: BaseException | None) -> None:
-    """Remove the tracebacks of an exception of aiohttp and of its causes, so that its connection is freed at once.
+    """Remove the tracebacks of an exception of a client and of its causes, so that what it received is freed at once.
 
-    The connection keeps the exception, and the frames of the traceback refer to the connection. Until the garbage
-    collector finds this cycle, which takes long if the heap is large, it has a buffer of 256 KiB for TLS.
+    A connection of aiohttp, or a frame of botocore, keeps the exception, and the frames of the traceback refer to it.
+    Until the garbage collector finds this cycle, which takes long if the heap is large, it contains a buffer of 256 KiB
+    for TLS, or a response of AWS of up to 1 MiB.
     """
     while error and error.__traceback__:
         error.__traceback__ = None

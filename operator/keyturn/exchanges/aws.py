@@ -14,7 +14,7 @@ from botocore.parsers import ResponseParserError
 
 from keyturn.api.times import rfc3339, whole_seconds
 from keyturn.core.clock import SIGNIFICANT_SKEW, clock_skew_error, measure_skew
-from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError
+from keyturn.core.errors import KeyturnError, ThrottledError, TransientRefusalError, UnavailableError, drop_frames
 from keyturn.core.pipeline_values import MAX_SESSION_TOKEN_LENGTH, Credentials, require_safe
 from keyturn.core.proxies import NO_PROXIES, Proxies
 from keyturn.core.service_health import ServiceHealth
@@ -138,6 +138,7 @@ class Aws:
             code = "OK"
         except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
             code = operation.code(error)
+            drop_frames(error)
             # Not "from error": AWS repeats rejected values in its messages, and a traceback would show them.
             raise self._failure(operation, error, region, rate_limiter) from None
         finally:

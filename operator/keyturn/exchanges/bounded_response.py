@@ -9,6 +9,7 @@ from botocore.httpsession import URLLib3Session
 from urllib3.exceptions import HTTPError
 
 from keyturn.core.bounded_json import decode_response
+from keyturn.core.errors import drop_frames
 
 # Several times the size of the largest response, which ECR returns with tokens for all registries.
 _MAX_BODY_BYTES = 2**20
@@ -29,6 +30,9 @@ class BoundedSession:
         try:
             response.raw = _Body(_read(response.raw))
         except (HTTPError, OSError) as error:
+            # botocore's retries keep the exception that is raised here, and with it this frame.
+            drop_frames(error)
+            del response
             raise ConnectionClosedError(endpoint_url=request.url, error=error) from None
         return response
 

@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
-from keyturn.core.errors import UnavailableError
+from keyturn.core.errors import KeyturnError, UnavailableError
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
+from tests.support.cases import cases
 from tests.support.emulator.client import Emulator, endpoints
 from tests.support.exchange_steps import assume_role, aws, get_access_token
+from tests.support.garbage import counted_objects
 
 START = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\n"
 
@@ -64,6 +67,28 @@ async def test_endless_body_is_cut() -> None:
     assert error.message == "License Manager GetAccessToken did not respond in us-east-1 (ConnectionClosedError)"
     # Three attempts, and what was on its way.
     assert bytes_sent < 32 * 2**20
+
+
+@cases(
+    "response",
+    {
+        "a refusal": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}",
+        "too large a body": START + b"Content-Length: %d\r\n\r\n" % 2**21 + bytes(2**21),
+    },
+)
+async def test_failed_response_is_freed_at_once(response: bytes) -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(response)
+        await writer.drain()
+        await asyncio.sleep(5)
+
+    async with served(send) as url:
+        with closing(aws(AwsSettings(endpoints=endpoints(url)))) as client, counted_objects(AWSResponse) as count:
+            for _ in range(3):
+                with pytest.raises(KeyturnError):
+                    await get_access_token(client, "refresh")
+
+            assert count() == 0
 
 
 async def test_endpoint_that_never_ends_occupies_few_threads(
