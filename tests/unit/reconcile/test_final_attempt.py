@@ -1,5 +1,7 @@
 """The wait before a token is sent for the last time, while its issuer may be down."""
 
+from dataclasses import replace
+
 import pytest
 
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
@@ -85,3 +87,20 @@ async def test_result_of_another_final_attempt_is_noticed_soon(refusal: KeyturnE
     assert (first.failure_reason, second.failure_reason) == (reason, reason)
     assert all(bool(it.status.condition("Stalled")) is bool(reason) for it in (first, second))
     assert env.aws.issuer.requests == requests + (refusal is None)
+
+
+async def test_each_unknown_outcome_is_awaited_while_a_later_exchange_fails() -> None:
+    env = await during_outage()
+    await env.reconcile(rotating("second"), SECOND)
+    env.aws.issuer.refusal = None
+    await env.reconcile(rotating("first"), 10 * MINUTE)
+    env.aws.failures = [UnavailableError("Unavailable", "HTTP 500")]
+    assert (await env.reconcile(rotating("second"), MINUTE)).failure_reason == "Unavailable"
+    env.aws.issuer.refusal = DOWN
+    await env.reconcile(replace(rotating("first"), renew_requested="now"), SECOND)
+    requests = env.aws.issuer.requests
+    waiting = await env.reconcile(rotating("second"), MINUTE)
+
+    assert waiting.failure
+    assert (waiting.failure_reason, waiting.failure.next_attempt_time) == ("RefreshOutcomeUnknown", env.now + HOUR)
+    assert env.aws.issuer.requests == requests
