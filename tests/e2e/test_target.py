@@ -98,6 +98,23 @@ def test_adopted_secret_keeps_foreign_keys_and_has_no_owner(aws: Emulator, names
     assert owners(namespace) == []
 
 
+def test_released_secret_keeps_keys_without_a_manager(aws: Emulator, namespace: Namespace) -> None:
+    # After a server-side apply with stringData, no manager owns the keys.
+    namespace.put_secret("theirs", FOREIGN_DATA)
+    namespace.kubectl("annotate", "secret", "theirs", "keyturn.dev/adoptable-by=acme")
+    namespace.issue(aws, secret="theirs")
+    namespace.kubectl("delete", "treq", "acme")
+    namespace.apply(token_request(secret="theirs"))
+    namespace.wait_until_ready("acme")
+    assert namespace.secret_data("theirs")["theirs"] == "precious"
+
+    namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "acme"}}})
+
+    until(lambda: namespace.get("secret", "theirs").get("data", {}).keys() == {"theirs"})
+    assert namespace.secret_data("theirs") == {"theirs": "precious"}
+    namespace.wait_until_ready("acme")
+
+
 @pytest.mark.parametrize("then", ["consents", "is deleted"])
 def test_conflict_ends_when_the_secret(aws: Emulator, namespace: Namespace, then: str) -> None:
     namespace.put_token(aws.refresh_token())

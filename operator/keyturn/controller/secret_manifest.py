@@ -137,7 +137,4 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
 
 def _is_modified_by_others(meta: SecretMeta, issuance: Issuance) -> bool:
     """Whether another field manager owns one of our keys, or we no longer own one."""
-    keys, manager = set(issuance.keys), field_manager(issuance.uid)
-    ours = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager == manager))
-    theirs = frozenset[str]().union(*(f.data_keys() for f in meta.managed_fields if f.manager != manager))
-    return not keys <= ours or bool(keys & theirs)
+    return not set(issuance.keys) <= meta.keys_of(field_manager(issuance.uid))

@@ -231,9 +231,7 @@ class SecretStore:
             return
         try:
             if is_adopted(request, target):
-                query = {"fieldManager": field_manager(request.uid), "force": "true"}
-                empty = empty_manifest(name[1], target.uid)
-                response = await self._api.request("PATCH", path, empty, kind=APPLY, query=query)
+                response = await self._remove_fields(request, name)
             elif request.should_retain_secret:
                 response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
             else:
@@ -245,6 +243,22 @@ class SecretStore:
             _log.warning("Secret %s/%s could not be released: %s", *name, response.message)
         else:
             self.cache.forget(name)
+
+    async def _remove_fields(self, request: Request, name: NamespacedName) -> ApiResponse:
+        """Remove the fields that only the request owns. Those of a user remain."""
+        path, query = secrets_path(*name), {"fieldManager": field_manager(request.uid)}
+        response = await self._api.request("GET", path, accept=ONE)
+        if response.is_error:
+            return response
+        meta = read_meta(request, response.body)
+        # First the keys: an apply without data removes all of them if no other manager owns one. Nobody owns a key that
+        # was applied with stringData.
+        patch = {"metadata": {"uid": meta.uid}, "data": dict.fromkeys(meta.keys_of(query["fieldManager"]))}
+        response = await self._api.request("PATCH", path, patch, kind=MERGE, query=query, accept=ONE)
+        if response.is_error:
+            return response
+        empty = empty_manifest(name[1], meta.uid)
+        return await self._api.request("PATCH", path, empty, kind=APPLY, query=query | {"force": "true"}, accept=ONE)
 
     async def _delete_as_issued(self, request: Request, name: NamespacedName) -> ApiResponse:
         """Delete a Secret if it is still as Keyturn wrote it.

@@ -70,6 +70,11 @@ class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
     managed_fields: tuple[ManagedFields, ...] = ()
     is_partial: bool = False
 
+    def keys_of(self, manager: str) -> frozenset[str]:
+        """Return the keys of the Secret's data that this manager owns, and no other one."""
+        ours = frozenset[str]().union(*(it.data_keys() for it in self.managed_fields if it.manager == manager))
+        return ours.difference(*(it.data_keys() for it in self.managed_fields if it.manager != manager))
+
     def bounded(self, names: AbstractSet[str] = frozenset()) -> "SecretMeta":
         """Return the metadata to cache. If they are too large, that is only what Keyturn writes and what `names` lists.
 
