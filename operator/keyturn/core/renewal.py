@@ -273,6 +273,8 @@ def _decide_metadata(
 def _decide_retry(
     request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, min_interval: timedelta
 ) -> Renew | Wait:
+    # The target and the source were read now.
+    failure = failure.awaited
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
         failure = dataclasses.replace(bounded(failure, request, state.issuance, now), inputs=state.inputs)
@@ -342,6 +344,7 @@ def after_failure(
         consumed=state.consumed_at == now,
         worked_before=state.exchanged_at == now and state.has_worked(request),
     )
+    awaited = before.awaited if before and before.awaited.error.reason == "RefreshOutcomeUnknown" else None
     failure = Failure(
         error,
         failed_attempts,
@@ -352,5 +355,8 @@ def after_failure(
         failed_at=now,
         transient_since=transient_since,
         field=field,
+        interrupted=awaited if awaited and awaited.should_wait(request, state.inputs, now) else None,
+        has_waited=error.reason == "RefreshOutcomeUnknown"
+        or (before is not None and before.has_waited and state.consumed_at != now),
     )
     return dataclasses.replace(state, failure=failure), True

@@ -27,7 +27,9 @@ class Failure:
     attempt is made at once. If the clock shows a time before `failed_at`, it was set back, and `next_attempt_time` no
     longer counts. `values_read` are the fingerprints of the values that the exchanges of that attempt have read from
     Secrets and ConfigMaps, `transient_since` is the first of the last failures in a row that usually pass. `field` is
-    the path of the exchange that failed, empty if none did.
+    the path of the exchange that failed, empty if none did. `interrupted` is a RefreshOutcomeUnknown whose wait was
+    not over when this failure prevented the check for changes. `has_waited`: the failures in a row include one
+    for the live token.
     """
 
     error: KeyturnError
@@ -40,6 +42,13 @@ class Failure:
     values_read: Mapping[ValueRef, str] = dataclasses.field(default_factory=dict)
     transient_since: datetime | None = None
     field: str = ""
+    interrupted: "Failure | None" = None
+    has_waited: bool = False
+
+    @property
+    def awaited(self) -> "Failure":
+        """The failure whose wait counts: a check that fails does not end the wait for the final attempt."""
+        return self.interrupted or self
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
         """Whether `error` is the same failure again, before the time of the next attempt."""

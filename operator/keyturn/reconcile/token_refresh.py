@@ -83,8 +83,7 @@ def check_waited(deps: Dependencies, stored: StoredToken, failure: Failure | Non
     intent = family.intent
     if intent is None or intent.consumes != family.live or intent.final_attempt or intent.holder != deps.holder:
         return
-    has_failed_since = failure is not None and failure.failed_at is not None and failure.failed_at >= intent.start
-    if not has_failed_since and (failure is None or failure.error.reason != "RefreshOutcomeUnknown"):
+    if failure is None or not (failure.has_waited or failure.error.reason == "RefreshOutcomeUnknown"):
         message = f"the token was sent at {rfc3339(intent.start)}, but no response was received"
         raise UnavailableError("RefreshOutcomeUnknown", message, outcome_unknown=True)
 
@@ -159,15 +158,16 @@ def _used_elsewhere(
     return RefusedError("TargetConflict", message) if is_known else UnavailableError("Unavailable", message)
 
 
-def released_token(stored: StoredToken | None, state: ReconcileState) -> str | None:
-    """Return the live token if a final attempt that was reported as failed turns out not to have failed.
+def released_token(stored: StoredToken | None, state: ReconcileState) -> tuple[str, bool] | None:
+    """Return the live token if an outcome that was reported as unknown is known, or a failed final attempt is not one.
 
-    Another process saved the token that it received, or withdrew its intent, after this one had stopped waiting for it.
+    Another request made the final attempt, or another process saved the token that it received or withdrew its intent.
     """
-    failed = state.failure and state.failure.error
-    is_final = isinstance(failed, RefusedError) and failed.reason == "RefreshOutcomeUnknown"
-    family = stored.family if stored and is_final else None
-    return family.live if family and not (family.intent and family.intent.final_attempt) else None
+    failed = state.failure and state.failure.awaited.error
+    family = stored.family if stored and failed and failed.reason == "RefreshOutcomeUnknown" else None
+    is_final = isinstance(failed, RefusedError)
+    is_expected = family and family.intent and family.intent.final_attempt == is_final
+    return (family.live, is_final) if family and not is_expected else None
 
 
 @dataclass(frozen=True, slots=True)
