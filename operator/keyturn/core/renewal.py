@@ -316,6 +316,17 @@ def before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> dat
     return min(moment, state.issuance.expires) if state.issuance and now < state.issuance.expires else moment
 
 
+def _retry_context(request: Request, state: ReconcileState, now: datetime) -> RetryContext:
+    left, token_expiry = remaining_lifetime(request, state.issuance, now), state.token_expires_at
+    token_left = token_expiry - now if token_expiry and token_expiry > now else None
+    return RetryContext(
+        min(left, token_left) if token_left else left,
+        token_left,
+        consumed=state.consumed_at == now,
+        worked_before=state.exchanged_at == now and state.has_worked(request),
+    )
+
+
 def after_failure(
     request: Request, state: ReconcileState, error: KeyturnError, now: datetime, rand: float, field: str = ""
 ) -> tuple[ReconcileState, bool]:
@@ -336,14 +347,7 @@ def after_failure(
         is_reported = before is not None and before.error.reason == error.reason
         if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
-    left, token_expiry = remaining_lifetime(request, state.issuance, now), state.token_expires_at
-    token_left = token_expiry - now if token_expiry and token_expiry > now else None
-    context = RetryContext(
-        min(left, token_left) if token_left else left,
-        token_left,
-        consumed=state.consumed_at == now,
-        worked_before=state.exchanged_at == now and state.has_worked(request),
-    )
+    context = _retry_context(request, state, now)
     awaited = before.awaited if before and before.awaited.error.reason == "RefreshOutcomeUnknown" else None
     failure = Failure(
         error,
