@@ -149,9 +149,7 @@ class SecretStore:
                     raise refusal(response, f"Secret {request.secret_name}", data)
                 if known and known.issuance and known.issuance.uid != request.uid:
                     # Removes fields that only the manager of the former request owns, such as its owner reference.
-                    query = {"fieldManager": field_manager(known.issuance.uid), "force": "true"}
-                    empty = empty_manifest(request.secret_name, known.uid)
-                    removal = await self._api.request("PATCH", path, empty, kind=APPLY, query=query, accept=ONE)
+                    removal = await self._apply_empty(name, known.uid, field_manager(known.issuance.uid))
                     response = response if removal.is_error else removal
                 self.cache.was_written(name, target_secret(read_meta(request, response.body), self._keys))
         except (KeyturnError, BeingDeletedError):
@@ -246,19 +244,22 @@ class SecretStore:
 
     async def _remove_fields(self, request: Request, name: NamespacedName) -> ApiResponse:
         """Remove the fields that only the request owns. Those of a user remain."""
-        path, query = secrets_path(*name), {"fieldManager": field_manager(request.uid)}
+        path, manager = secrets_path(*name), field_manager(request.uid)
         response = await self._api.request("GET", path, accept=ONE)
         if response.is_error:
             return response
         meta = read_meta(request, response.body)
         # First the keys: an apply without data removes all of them if no other manager owns one. Nobody owns a key that
         # was applied with stringData.
-        patch = {"metadata": {"uid": meta.uid}, "data": dict.fromkeys(meta.keys_of(query["fieldManager"]))}
+        patch = {"metadata": {"uid": meta.uid}, "data": dict.fromkeys(meta.keys_of(manager))}
+        query = {"fieldManager": manager}
         response = await self._api.request("PATCH", path, patch, kind=MERGE, query=query, accept=ONE)
-        if response.is_error:
-            return response
-        empty = empty_manifest(name[1], meta.uid)
-        return await self._api.request("PATCH", path, empty, kind=APPLY, query=query | {"force": "true"}, accept=ONE)
+        return response if response.is_error else await self._apply_empty(name, meta.uid, manager)
+
+    async def _apply_empty(self, name: NamespacedName, uid: str, manager: str) -> ApiResponse:
+        """Apply a Secret without fields, which removes those that only this field manager owns."""
+        path, query = secrets_path(*name), {"fieldManager": manager, "force": "true"}
+        return await self._api.request("PATCH", path, empty_manifest(name[1], uid), kind=APPLY, query=query, accept=ONE)
 
     async def _delete_as_issued(self, request: Request, name: NamespacedName) -> ApiResponse:
         """Delete a Secret if it is still as Keyturn wrote it.

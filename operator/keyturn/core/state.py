@@ -73,11 +73,10 @@ class ReconcileState:
     `exchanged_at` is when an attempt last reached the exchanges, `consumed_at` when one last consumed a token,
     `metadata_applied_at` when metadata was last applied. `source` is the fingerprint of the source that was last read,
     and `inputs` the hash of the spec, source and target. `token_expires_at` is when the live refresh token expires, if
-    that is known. `unwritten`: the credentials of the last exchange could not be
-    written. `damage` is the reason to repair the target as it was last read, empty if it is intact. `unverified` is the
-    record on the target if it is not verified: only the order of renewals depends on it. `clock_lead` is set if the
-    record on the target was written while the clock was ahead: the issue time in the record, and by how much that clock
-    was ahead of the current one.
+    that is known. `unwritten`: the credentials of the last exchange could not be written. `damage` is the reason to
+    repair the target as it was last read, empty if it is intact. `unverified` is the record on the target if it is not
+    verified: only the order of renewals depends on it. `clock_lead` is set if the record on the target was written
+    while the clock was ahead: the issue time in the record, and by how much that clock was ahead of the current one.
     """
 
     issuance: Issuance | None = None

@@ -159,9 +159,9 @@ def _used_elsewhere(
 
 
 def released_token(stored: StoredToken | None, state: ReconcileState) -> tuple[str, bool] | None:
-    """Return the live token if an outcome that was reported as unknown is known, or a failed final attempt is not one.
+    """Return the live token if RefreshOutcomeUnknown no longer applies, and whether the final attempt was over.
 
-    Another request made the final attempt, or another process saved the token that it received or withdrew its intent.
+    Another request has made that attempt, or another process has saved the new token or withdrawn its intent.
     """
     failed = state.failure and state.failure.awaited.error
     family = stored.family if stored and failed and failed.reason == "RefreshOutcomeUnknown" else None
