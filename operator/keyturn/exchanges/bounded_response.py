@@ -1,5 +1,6 @@
 """Limits the size of the responses that botocore reads."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,13 +12,16 @@ from urllib3.exceptions import HTTPError
 from keyturn.core.bounded_json import decode_response
 from keyturn.core.errors import drop_frames
 
-# Several times the size of the largest response, which ECR returns with tokens for all registries.
-_MAX_BODY_BYTES = 2**20
+# Several times the size of the largest response, which ECR returns with tokens for ten registries. Parsed, XML takes up
+# to 36 times as much.
+_MAX_BODY_BYTES = 2**17
+# With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither.
+_XML_DECLARATION = re.compile(rb"<!(?:ENTITY|ATTLIST)")
 _CHUNK_BYTES = 2**16
 
 
 class BoundedSession:
-    """An HTTP session for botocore that reads at most 1 MiB of a body. botocore's own session has no limit."""
+    """An HTTP session for botocore that reads at most 128 KiB of a body. botocore's own session has no limit."""
 
     def __init__(self, session: URLLib3Session) -> None:
         self._session = session
@@ -67,4 +71,7 @@ def _read(raw: Any) -> bytes:
     if len(body) > _MAX_BODY_BYTES:
         raw.close()
         raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    # Without the zeros of UTF-16.
+    if _XML_DECLARATION.search(body.replace(b"\0", b"")):
+        raise OSError("the body declares XML entities or attributes")
     return bytes(body)
