@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from http.client import LineTooLong
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -17,7 +18,7 @@ from keyturn.core.errors import drop_frames
 _MAX_BODY_BYTES = 2**17
 # With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither.
 _XML_DECLARATION = re.compile(rb"<!(?:ENTITY|ATTLIST)")
-_CHUNK_BYTES = 2**16
+_CHUNK_BYTES = _MAX_HEAD_BYTES = 2**16
 
 
 class BoundedSession:
@@ -43,6 +44,25 @@ class BoundedSession:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+class BoundedHead:
+    """What precedes a body, as a file for http.client. Raises LineTooLong if it has more than 64 KiB.
+
+    http.client accepts a hundred headers of 64 KiB each, in the response and in each of any number of interim ones.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._remaining = _MAX_HEAD_BYTES
+
+    def readline(self, size: int, /) -> bytes:
+        """Read a line."""
+        line: bytes = self._file.readline(size)
+        self._remaining -= len(line)
+        if self._remaining < 0:
+            raise LineTooLong("headers")
+        return line
 
 
 class _Body:

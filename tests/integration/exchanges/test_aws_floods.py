@@ -117,6 +117,26 @@ async def test_body_that_would_take_much_memory_is_not_parsed(body: bytes) -> No
     assert raised.value.message.endswith("did not respond in us-east-1 (ConnectionClosedError)")
 
 
+@cases(
+    "head",
+    {
+        "large headers": START + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 8000) for number in range(9)),
+        "many interim responses": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 2000 + START,
+    },
+)
+async def test_headers_of_more_than_64_kib_are_refused(head: bytes) -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(head + b'Content-Length: 22\r\n\r\n{"AccessToken":"token"}')
+        await writer.drain()
+        await asyncio.sleep(5)
+
+    async with served(send) as url:
+        with closing(aws(AwsSettings(endpoints=endpoints(url)))) as client:
+            error = await fail_access_token(client)
+
+    assert error.message == "License Manager GetAccessToken did not respond in us-east-1 (ConnectionClosedError)"
+
+
 async def test_endpoint_that_never_ends_occupies_few_threads(
     client: Aws, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
