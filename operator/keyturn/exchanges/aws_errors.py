@@ -9,13 +9,10 @@ from typing import Any, Final, Self
 
 from botocore.exceptions import (
     ClientError,
-    ConnectTimeoutError,
     CredentialRetrievalError,
-    EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
-    ProxyConnectionError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
@@ -26,8 +23,6 @@ from keyturn.exchanges.rate_limit import parse_retry_after
 from keyturn.exchanges.transmission import NOT_PROCESSED
 
 _CLIENT_ERRORS = range(400, 500)
-# Raised before anything was sent.
-_NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +158,9 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
             "Unreachable",
             f"{operation.title} did not respond in {region} ({kind})",
             service=service,
-            outcome_unknown=operation.consumes and not isinstance(error, _NEVER_SENT),
+            # Even if the type says that there was no connection: if a connection through a proxy breaks after the
+            # request, urllib3 raises the error for a proxy that cannot be reached. The transmission knows.
+            outcome_unknown=operation.consumes,
         )
     return UnavailableError(
         "Unavailable",
