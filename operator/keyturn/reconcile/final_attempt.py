@@ -75,9 +75,12 @@ async def schedule_final_attempt(deps: Dependencies, request: Request, failure: 
 
 
 def _is_later(deps: Dependencies, intent: Intent, moment: datetime) -> bool:
-    """Whether the final attempt has no time yet, or one after `moment`."""
+    """Whether the final attempt has no time yet, or one after `moment`.
+
+    Another operator may have started its final attempt meanwhile, and its intent must not change.
+    """
     if intent.final_attempt_after is None:
-        return intent.holder == deps.holder and not intent.final_attempt
+        return intent.holder == deps.holder
     return moment < intent.final_attempt_after
 
 

@@ -4,10 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from keyturn.api.times import read_time
+from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import Intent
 from keyturn.reconcile.token_locks import TokenLocks
 from tests.support.dependencies import DAY, HOUR, MINUTE, SECOND, FakeEnvironment, attempt, environment, rotating
 
@@ -179,3 +182,23 @@ async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, i
     assert env.aws.issuer.requests == requests + (not is_waiting)
     assert (await env.reconcile(rotating("second"), 15 * MINUTE)).failure is None
     assert env.aws.issuer.requests == requests + 1
+
+
+async def test_intent_of_another_operator_is_not_changed() -> None:
+    """It gave up waiting, for example because the process that sent the token was suspended."""
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.now, env.aws.issuer.refusal = env.issuance().renew, DOWN
+    theirs = Intent(holder="another", consumes="", start=env.now, give_up_seconds=30, final_attempt=True)
+
+    async def start_final_attempt(point: str) -> None:
+        if point == "before read" and (stored := env.stored_token()).family and stored.family.intent:
+            intent = structs.replace(theirs, consumes=stored.family.live)
+            stored = replace(stored, family=stored.family.with_intent(intent))
+            await TokenSecrets(env.secrets.server).update(rotating(), stored)
+
+    env.watch(start_final_attempt)
+    assert (await env.reconcile(rotating())).failure_reason == "RefreshOutcomeUnknown"
+    family = env.stored_token().family
+    assert family
+    assert family.intent == structs.replace(theirs, consumes=family.live)
