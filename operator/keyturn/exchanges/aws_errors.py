@@ -66,7 +66,8 @@ class AwsOperation:
     """An AWS API operation. `exchange` is its label in metrics, `title` its name in messages.
 
     `attempts` is 1 if AWS may accept a parameter only once. `consumes`: the parameter is a stored token, so a lost or
-    unreadable response leaves the outcome unknown.
+    unreadable response leaves the outcome unknown. Only the transmission shows whether it was sent: if a connection
+    through a proxy breaks after the request, urllib3 reports that the proxy could not be reached.
     """
 
     exchange: str
@@ -158,8 +159,6 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
             "Unreachable",
             f"{operation.title} did not respond in {region} ({kind})",
             service=service,
-            # Even if the type says that there was no connection: if a connection through a proxy breaks after the
-            # request, urllib3 raises the error for a proxy that cannot be reached. The transmission knows.
             outcome_unknown=operation.consumes,
         )
     return UnavailableError(
