@@ -136,5 +136,5 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
 
 
 def _is_modified_by_others(meta: SecretMeta, issuance: Issuance) -> bool:
-    """Whether another field manager owns one of our keys, or we no longer own one."""
-    return not set(issuance.keys) <= meta.keys_of(field_manager(issuance.uid))
+    """Whether another field manager owns one of our keys or has applied one, or we no longer own one."""
+    return not set(issuance.keys) <= meta.keys_of(field_manager(issuance.uid)) - meta.string_data_keys()
