@@ -60,7 +60,7 @@ def secret_manifest(
         "kind": "Secret",
         "type": kind,
         "metadata": metadata | ({"ownerReferences": [owner]} if owned else {}),
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
+        "data": {key: _encoded(value) for key, value in content.items()},
     }
 
 
@@ -70,21 +70,19 @@ def empty_manifest(name: str, uid: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "uid": uid}}
 
 
-def release_patch(secret: TargetSecret) -> dict[str, Any]:
-    """Return a merge patch that releases a Secret but keeps its data."""
-    return {
-        "metadata": {
-            "uid": secret.uid,
-            "annotations": {ISSUANCE_ANNOTATION: None, EXPIRES_AT: None},
-            "labels": {MANAGED_BY: None, OWNER_UID: None},
-            "ownerReferences": None,
-        }
-    }
-
-
 def disown_patch(request: Request, secret: TargetSecret) -> dict[str, Any]:
     """Return a strategic merge patch that removes only the owner reference of this request."""
     return {"metadata": {"uid": secret.uid, "ownerReferences": [{"$patch": "delete", "uid": request.uid}]}}
+
+
+def release_patch(request: Request, secret: TargetSecret) -> dict[str, Any]:
+    """Return a strategic merge patch that releases a Secret but keeps its data."""
+    patch, ours = disown_patch(request, secret), {MANAGED_BY: "keyturn", OWNER_UID: request.uid}
+    patch["metadata"] |= {
+        "annotations": {ISSUANCE_ANNOTATION: None, EXPIRES_AT: None},
+        "labels": {name: None for name, value in ours.items() if secret.labels.get(name) == value},
+    }
+    return patch
 
 
 def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
@@ -133,6 +131,10 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)[:_MAX_TYPE_LENGTH]}
     fields["has_too_many_fields"] = has_too_many_fields(body)
     return replace(secret, data_hash=data_hash(data, request), **fields), data
+
+
+def _encoded(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
 
 
 def _is_modified_by_others(meta: SecretMeta, issuance: Issuance) -> bool:
