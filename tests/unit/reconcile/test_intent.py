@@ -71,6 +71,7 @@ async def with_refused_final_attempt() -> FakeEnvironment:
     env = await start(rotating())
     env.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
     await env.reconcile(rotating(), DUE)
+    env.tokens.calls.clear()
     env.aws.issuer.refusal = ThrottledError("HTTP 429")
     return env
 
