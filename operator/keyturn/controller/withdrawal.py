@@ -48,16 +48,17 @@ def withdrawal_patch(request: Request, body: Mapping[str, Any], keys: IssuanceKe
     Raises UnavailableError if the managers cannot be decoded.
     """
     secret, _ = read_secret(request, body, keys)
+    encoded = body["metadata"].get("managedFields", b"[]")
     try:
-        entries = msgspec.json.decode(body["metadata"].get("managedFields", b"[]"), type=list[msgspec.Raw])
-        managers = [msgspec.json.decode(entry, type=_Manager) for entry in entries]
+        entries = msgspec.json.decode(encoded, type=list[msgspec.Raw])
+        managers = msgspec.json.decode(encoded, type=list[_Manager])
     except (msgspec.DecodeError, RecursionError):
         raise UnavailableError("Unavailable", "its managedFields are unreadable") from None
     ours = field_manager(request.uid)
 
     def only_ours(names: Callable[[_Fields], Iterable[str]]) -> dict[str, None]:
         owned = {name for it in managers if it.manager == ours for name in names(it.fields)}
-        owned -= {name for it in managers if it.manager != ours for name in names(it.fields)}
+        owned.difference_update(*(names(it.fields) for it in managers if it.manager != ours))
         return {name[2:]: None for name in owned if name.startswith("f:")}
 
     data: dict[str, str | None] = {**only_ours(lambda fields: fields.data)}
