@@ -127,7 +127,8 @@ class _FinalResponse(HTTPResponse):
         try:
             super().begin()
         finally:
-            self.fp = body
+            # None if it was closed, because the response is not HTTP.
+            self.fp = self.fp and body
 
 
 class _BeginningConnection:

@@ -1,5 +1,6 @@
 """Limits the size of the responses that botocore reads."""
 
+import json
 import re
 from collections.abc import Iterator
 from http.client import LineTooLong
@@ -16,8 +17,9 @@ from keyturn.core.errors import drop_frames
 # Several times the size of the largest response, which ECR returns with tokens for ten registries. Parsed, XML takes up
 # to 36 times as much.
 _MAX_BODY_BYTES = 2**17
-# With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither.
-_XML_DECLARATION = re.compile(rb"<!(?:ENTITY|ATTLIST)")
+# With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither. The name of each element and
+# attribute is kept with its namespace, which AWS declares only as a default, and in about 50 characters.
+_XML_DECLARATION = re.compile(r"<!(?:ENTITY|ATTLIST)|\sxmlns(?!=([\"'])[^\"']{0,100}\1)")
 _CHUNK_BYTES = _MAX_HEAD_BYTES = 2**16
 
 
@@ -64,6 +66,10 @@ class BoundedHead:
             raise LineTooLong("headers")
         return line
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
 
 class _Body:
     """A body that was read, with the part of urllib3's response that botocore uses."""
@@ -91,7 +97,7 @@ def _read(raw: Any) -> bytes:
     if len(body) > _MAX_BODY_BYTES:
         raw.close()
         raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
-    # Without the zeros of UTF-16.
-    if _XML_DECLARATION.search(body.replace(b"\0", b"")):
-        raise OSError("the body declares XML entities or attributes")
+    # In the encoding in which it is parsed: even as XML, UTF-16 is recognized by its first bytes.
+    if _XML_DECLARATION.search(body.decode(json.detect_encoding(body), "replace")):
+        raise OSError("the body declares XML entities, attributes or long namespaces")
     return bytes(body)

@@ -15,6 +15,7 @@ from tests.support.emulator.client import Emulator, endpoints
 from tests.support.exchange_steps import assume_role, aws, get_access_token
 from tests.support.garbage import counted_objects
 
+NAMESPACE = f"<a xmlns='{'z' * 20_000}'>" + "".join(f"<a{number}/>" for number in range(1000)) + "</a>"
 START = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\n"
 
 
@@ -102,6 +103,9 @@ async def test_failed_response_is_freed_at_once(response: bytes) -> None:
         + b"</a>",
         "entities": b"<!DOCTYPE a [<!ENTITY x '" + b"<b/>" * 1000 + b"'>]><a>" + b"&x;" * 1900 + b"</a>",
         "entities in UTF-16": "<!DOCTYPE a [<!ENTITY x 'x'>]><a>&x;</a>".encode("utf-16"),
+        "a long namespace": NAMESPACE.encode(),
+        # As bytes, it would end at its first character, which consists of two quotation marks.
+        "a long namespace in UTF-16": NAMESPACE.replace("z", "\u2727").encode("utf-16-le"),
     },
 )
 async def test_body_that_would_take_much_memory_is_not_parsed(body: bytes) -> None:
@@ -127,6 +131,19 @@ async def test_body_that_would_take_much_memory_is_not_parsed(body: bytes) -> No
 async def test_headers_of_more_than_64_kib_are_refused(head: bytes) -> None:
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.write(head + b'Content-Length: 22\r\n\r\n{"AccessToken":"token"}')
+        await writer.drain()
+        await asyncio.sleep(5)
+
+    async with served(send) as url:
+        with closing(aws(AwsSettings(endpoints=endpoints(url)))) as client:
+            error = await fail_access_token(client)
+
+    assert error.message == "License Manager GetAccessToken did not respond in us-east-1 (ConnectionClosedError)"
+
+
+async def test_response_that_is_not_http_closes_the_connection() -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-server\r\n")
         await writer.drain()
         await asyncio.sleep(5)
 
