@@ -59,7 +59,7 @@ MAX_MIB = 140  # 100 MiB are usual
 KINDS = (
     ("source read", r"GET .*/secrets/keys"),
     ("target read", r"GET .*/secrets/request-\d+"),
-    ("dry run", r"PATCH .*/secrets/.*dryRun=All"),
+    ("dry run", r"POST .*/secrets\?.*dryRun=All"),
     ("Secret apply", r"PATCH .*/secrets/request-\d+\?.*"),
     ("status write", r"PATCH .*/tokenrequests/request-\d+/status"),
     ("Event", r"POST .*/events"),

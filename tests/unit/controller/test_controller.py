@@ -24,7 +24,8 @@ async def test_new_request_is_reconciled_immediately_and_status_written() -> Non
         "Issued",
         NOW + 40 * MINUTE,
     )
-    assert operator.server.count("POST") == 1
+    # The dry run and the Event.
+    assert operator.server.count("POST") == 2
 
 
 async def test_routine_renewal_writes_secret_and_status_once() -> None:

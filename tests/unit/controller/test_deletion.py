@@ -7,7 +7,7 @@ import pytest
 from keyturn.controller.api_client import ApiResponse
 from tests.support.controller import Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
-from tests.support.secret_store import SOURCE, TARGET, TOKEN_REQUEST
+from tests.support.secret_store import SECRETS, SOURCE, TARGET, TOKEN_REQUEST
 
 TERMINATING = ApiResponse(403, {"message": "no", "details": {"causes": [{"reason": "NamespaceTerminating"}]}})
 
@@ -72,7 +72,7 @@ async def test_deletion_of_the_secret_in_a_terminating_namespace_is_reported() -
     operator = await issued()
     meta = operator.server.meta(TARGET)
     operator.server.delete(TARGET)
-    operator.server.responses[f"PATCH {TARGET}"] = TERMINATING
+    operator.server.responses[f"POST {SECRETS}"] = TERMINATING
     operator.controller.on_secret(meta, alive=False)
     await operator.reconcile_due(NOW + MINUTE)
 

@@ -46,7 +46,7 @@ async def test_dry_run_for_a_deleted_secret_checks_the_request(uid: str, *, is_d
     with pytest.raises(BeingDeletedError) if is_deleted else nullcontext():
         await store.dry_run(replace(REQUEST, uid=uid))
 
-    assert server.requests == [f"GET {TOKEN_REQUEST}"] + ([] if is_deleted else [f"PATCH {TARGET}"])
+    assert server.requests == [f"GET {TOKEN_REQUEST}"] + ([] if is_deleted else [f"POST {SECRETS}"])
 
 
 async def test_namespaces_that_are_created_in_a_loop_use_no_memory() -> None:
@@ -75,8 +75,19 @@ async def test_dry_run_is_skipped_after_a_recent_one(second: Request, seconds: f
     clock[0] += seconds
     await store.dry_run(second)
 
-    assert (server.count("PATCH"), len(server.requests)) == (dry_runs, dry_runs)
+    assert (server.count("POST"), len(server.requests)) == (dry_runs, dry_runs)
     assert TARGET not in server.objects
+
+
+async def test_secret_with_many_fields_is_refused_without_a_slow_dry_run() -> None:
+    server, store = cluster()
+    server.put(TARGET, data=MANY, metadata={"annotations": {ADOPTABLE_BY: "acme"}})
+
+    with pytest.raises(RefusedError, match="more than 5,000 keys"):
+        await store.dry_run(REQUEST)
+
+    # A creation is refused at once if the Secret exists.
+    assert server.requests == [f"POST {SECRETS}", f"GET {TARGET}"]
 
 
 async def test_dry_run_is_repeated_after_a_refused_write() -> None:
@@ -86,8 +97,8 @@ async def test_dry_run_is_repeated_after_a_refused_write() -> None:
     with pytest.raises(RefusedError, match="denied"):
         await store.write(REQUEST, issuance(), DATA)
 
-    with pytest.raises(RefusedError, match="denied"):
-        await store.dry_run(REQUEST)
+    await store.dry_run(REQUEST)
+    assert server.count("POST") == 2
 
 
 async def test_secret_of_another_owner_is_not_written_without_dry_run() -> None:
