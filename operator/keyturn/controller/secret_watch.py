@@ -27,22 +27,24 @@ _UNKNOWN_VERSION = (HTTPStatus.GONE, HTTPStatus.BAD_REQUEST)
 _LARGE_BYTES = 128 * 1024
 
 
-class Owner(msgspec.Struct, frozen=True):
+# gc=False, here and below: a Secret may have 24,000 field managers, and the garbage collector would search all of their
+# objects again and again while they are decoded.
+class Owner(msgspec.Struct, frozen=True, gc=False):
     """An owner reference."""
 
     uid: str
 
 
-class _Empty(msgspec.Struct, frozen=True):
+class _Empty(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _DataFields(msgspec.Struct, frozen=True):
+class _DataFields(msgspec.Struct, frozen=True, gc=False):
     data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:data")
     string_data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:stringData")
 
 
-class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
+class ManagedFields(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """An entry of managedFields: a field manager, and the keys of a Secret's data that it owns."""
 
     manager: str = ""
@@ -128,7 +130,7 @@ class _Item(msgspec.Struct, frozen=True):
     metadata: SecretMeta
 
 
-class _Manager(msgspec.Struct, frozen=True):
+class _Manager(msgspec.Struct, frozen=True, gc=False):
     manager: str = ""
 
 

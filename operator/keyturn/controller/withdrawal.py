@@ -16,25 +16,26 @@ _EMPTY_JSON = base64.b64encode(b"{}").decode()
 _NO_MANAGERS: list[Any] = [{}]
 
 
-class _Leaf(msgspec.Struct):
+# gc=False, as in secret_watch.
+class _Leaf(msgspec.Struct, gc=False):
     pass
 
 
 _Leaves = dict[str, _Leaf]
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, gc=False):
     labels: _Leaves = msgspec.field(default_factory=dict, name="f:labels")
     annotations: _Leaves = msgspec.field(default_factory=dict, name="f:annotations")
 
 
-class _Fields(msgspec.Struct):
+class _Fields(msgspec.Struct, gc=False):
     data: _Leaves = msgspec.field(default_factory=dict, name="f:data")
     string_data: _Leaves = msgspec.field(default_factory=dict, name="f:stringData")
     metadata: _Metadata = msgspec.field(default_factory=_Metadata, name="f:metadata")
 
 
-class _Manager(msgspec.Struct):
+class _Manager(msgspec.Struct, gc=False):
     manager: str = ""
     fields: _Fields = msgspec.field(default_factory=_Fields, name="fieldsV1")
 
