@@ -42,10 +42,10 @@ async def watch_requests(
     await _wait_for_crd(api)
     registry = kopf.OperatorRegistry()
 
-    # Measured: create and update handlers make kopf write to each object, and daemons and timers add a finalizer.
+    # kopf watches only what has a handler, but receives no object: see RequestResponses.
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def _(event: Any, **_: Any) -> None:
-        await responses.on_request(event["object"], alive=event["type"] != "DELETED")
+    async def _(**_: Any) -> None:
+        pass
 
     @kopf.on.login(registry=registry)
     async def _(**_: Any) -> kopf.AiohttpSession:

@@ -35,18 +35,18 @@ from keyturn.core.errors import UnavailableError
 # Custom resources are stored as JSON, in at most 1.5 MiB. Python's dictionaries take up to ten times as much.
 _MAX_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 2**16
-# The time limit for the headers of a page, and again for its body. With kopf's own timeout, a connection that hangs
-# would delay a list, and therefore all renewals after a start, by five minutes. After a timeout, the limit is longer
-# for the rest of the list, because the API server may need longer.
+# The time limit for the headers of a page, and again for its body; after a timeout, it is longer for the rest of the
+# list. With kopf's own timeout, a connection that hangs would delay all renewals after a start by five minutes.
 _PAGE_SECONDS, _LONGEST_PAGE_SECONDS = 10, 50
 _API_VERSION = f"{GROUP}/{VERSION}"
 # At this event, kopf lists all objects again.
 _EXPIRED = b'{"type":"ERROR","object":{"code":410}}\n'
+# kopf resumes a watch at the version of the last line.
+_BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"%d"}}}\n'
 # The paths that kopf reads to find the resource, with what each of them must list.
 _SEARCHES = {"/apis": GROUP, f"/apis/{GROUP}/{VERSION}": PLURAL}
 # kopf retries a 403 and a 5xx like a lost connection. A 404 is a correct response to its search for resources.
-_RETRIED = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
-_SERVER_ERROR = 500
+_PASSED_ON = (HTTPStatus.OK, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
 class OnRequest(Protocol):
@@ -119,9 +119,9 @@ class RequestResponses:
     The requests of a namespace are listed after its Secrets, because the issuance record on a Secret decides whether
     its request is due. A namespace whose Secrets cannot be listed does not delay others.
 
-    The objects of a list go directly to `on_request`. kopf receives none of them, because it would take too long for
-    100,000 of them (docs/design/decisions/0004-kopf-on-our-connection.md). For the same reason, a change of an object
-    whose metadata `is_known`, such as our own write of its status, becomes a bookmark.
+    The objects of lists and watches go directly to `on_request`. kopf receives none of them, because it would take too
+    long for many of them (docs/design/decisions/0004-kopf-on-our-connection.md). A change of an object whose metadata
+    `is_known`, such as our own write of its status, is ignored.
     """
 
     def __init__(
@@ -145,9 +145,8 @@ class RequestResponses:
         self._slow: set[str] = set()
         self._uids: dict[str, set[str]] = {}
         self._versions: defaultdict[str, int] = defaultdict(int)
-        # The paths to list again, because etcd was restored.
+        # The paths to list again, because etcd was restored or an event was ignored.
         self._outdated: set[str] = set()
-        # The paths to list again, because an event was ignored.
         self._incomplete: set[str] = set()
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         # The longest pause before the next request, by path: a watch that ends at once must not be requested in a loop.
@@ -244,10 +243,7 @@ class RequestResponses:
     async def _collect(self, path: str, page: Page, items: list[_Request], *, first: bool) -> None:
         breaks = Breaks()
         for item in items:
-            try:
-                await self.on_request(msgspec.json.decode(msgspec.json.encode(item)), alive=True)
-            except Exception as error:  # noqa: BLE001 - one object must not hide all others
-                self.boundary.report(error)
+            await self._handle(item, alive=True)
             # A page of 500 objects must not delay renewals.
             await breaks.take()
         uids = self._uids.pop(path, set()) if not first else set()
@@ -257,9 +253,8 @@ class RequestResponses:
         else:
             self._on_list(uids, namespace_in(path))
             self._versions[path] = int(page.version)
-            self._outdated.discard(path)
-            self._incomplete.discard(path)
-            self._slow.discard(path)
+            for paths in (self._outdated, self._incomplete, self._slow):
+                paths.discard(path)
             self._unlisted = ""
 
     async def _watch(
@@ -293,10 +288,9 @@ class RequestResponses:
                 # Hundreds of events can arrive at once.
                 await breaks.take()
                 try:
-                    event, passed_on = self._translate(line)
+                    event, item = self._translate(line)
                 except RecursionError as error:
-                    # As in SecretWatch, an object that is nested too deeply must not end the watch. The next list omits
-                    # it.
+                    # As in SecretWatch, a deeply nested object must not end the watch. The next list omits it.
                     self.boundary.report(error)
                     self._incomplete.add(path)
                     continue
@@ -307,8 +301,9 @@ class RequestResponses:
                         continue
                     return  # etcd may have been restored: the next watch begins with a check.
                 self._versions[path] = event.version
-                yield passed_on
-                del event, passed_on
+                await self._handle(item, alive=event.type != "DELETED")
+                yield _BOOKMARK % event.version
+                del event, item
             if path in self._incomplete:
                 yield _EXPIRED
         except (aiohttp.ClientError, OSError):
@@ -319,15 +314,20 @@ class RequestResponses:
             self.boundary.report(error)
             yield _EXPIRED
 
-    def _translate(self, line: bytes) -> tuple[WatchEvent, bytes]:
-        """Return an event, and the line for kopf, which ends with a line break."""
+    def _translate(self, line: bytes) -> tuple[WatchEvent, _Request | None]:
+        """Return an event, and its object unless nothing that is used has changed."""
         event = decode_event(line)
         metadata = msgspec.json.decode(event.object, type=_Head).metadata if event.type == "MODIFIED" else None
-        if event.type == "BOOKMARK" or (metadata and self._is_known(msgspec.to_builtins(metadata))):
-            # kopf resumes a watch at the version of the last line. A bookmark takes it a tenth of the CPU time.
-            bookmark = {"metadata": {"resourceVersion": str(event.version)}}
-            return event, msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}) + b"\n"
-        return event, msgspec.json.encode({"type": event.type, "object": _read(event.object)}) + b"\n"
+        is_unused = event.type == "BOOKMARK" or (metadata and self._is_known(msgspec.to_builtins(metadata)))
+        return event, None if is_unused else _read(event.object)
+
+    async def _handle(self, item: _Request | None, *, alive: bool) -> None:
+        if item is None:
+            return
+        try:
+            await self.on_request(msgspec.json.decode(msgspec.json.encode(item)), alive=alive)
+        except Exception as error:  # noqa: BLE001 - one object must not hide all others
+            self.boundary.report(error)
 
     async def _refused(self, response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
         """Return an error response to kopf, which retries most of them."""
@@ -354,7 +354,7 @@ def _checked(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
     days, follow a redirect, and end at most other errors. After a lost connection, it sends the request again within
     five seconds.
     """
-    if response.status != HTTPStatus.OK and response.status not in _RETRIED and response.status < _SERVER_ERROR:
+    if response.status not in _PASSED_ON and response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         response.release()
         raise aiohttp.ClientConnectionError(f"the API server returned HTTP {response.status}")
     return response

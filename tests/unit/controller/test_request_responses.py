@@ -75,6 +75,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
+        self.deleted: list[str] = []
         self.lists: list[tuple[set[str], str]] = []
         self.known: list[Mapping[str, Any]] = []
         self.metrics = Metrics()
@@ -88,9 +89,11 @@ class Recorder:
         self.on_restored: Callable[[], None]
 
     async def on_request(self, body: dict[str, Any], *, alive: bool) -> None:
-        assert alive
         if body["metadata"]["uid"] == "bad":
             raise ValueError("a bug")
+        if not alive:
+            self.deleted.append(body["metadata"]["uid"])
+            return
         self.received.append(body)
         await self.may_continue.wait()
 
@@ -113,6 +116,10 @@ class Recorder:
     async def watched(self, path: str) -> list[dict[str, Any]]:
         async with self.session.get(path) as response:
             return [json.loads(line) async for line in response.content.iter_chunked(2**20)]
+
+
+def bookmark(version: int) -> dict[str, Any]:
+    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}}
 
 
 @asynccontextmanager
@@ -410,8 +417,8 @@ async def test_unexpected_line_makes_kopf_list_again(sent: str) -> None:
         await kopf_client.uids(ALL)
         received = await kopf_client.watched(watch)
 
-    assert received[0]["object"]["metadata"]["uid"] == "c"
-    assert received[1:] == EXPIRED
+    assert kopf_client.received[-1]["metadata"]["uid"] == "c"
+    assert received == [bookmark(6), *EXPIRED]
 
 
 async def test_event_that_is_nested_too_deeply_does_not_end_the_watch() -> None:
@@ -421,9 +428,9 @@ async def test_event_that_is_nested_too_deeply_does_not_end_the_watch() -> None:
         await kopf_client.uids(ALL)
         received = await kopf_client.watched(watch)
 
-    assert received[0]["object"]["metadata"]["uid"] == "c"
+    assert kopf_client.received[-1]["metadata"]["uid"] == "c"
     # The next list shows whether the object was deleted.
-    assert received[1:] == EXPIRED
+    assert received == [bookmark(7), *EXPIRED]
 
 
 async def test_watch_that_is_cut_after_a_deep_event_makes_kopf_list_again() -> None:
@@ -467,7 +474,7 @@ async def test_restore_that_only_a_lease_shows_is_listed_again() -> None:
         await kopf_client.uids(ALL)
         received = await kopf_client.watched(watch)
 
-    assert (expired, received[0]["type"]) == (EXPIRED, "ADDED")
+    assert (expired, received) == (EXPIRED, [bookmark(6)])
     assert kopf_client.lists == [({"a"}, ""), (set(), ""), (set(), ""), ({"a"}, "")]
 
 
@@ -478,10 +485,10 @@ async def test_bookmark_with_a_lower_version_is_ignored() -> None:
         await kopf_client.uids(ALL)
         received = await kopf_client.watched(watch)
 
-    assert [each["type"] for each in received] == ["ADDED"]
+    assert received == [bookmark(6)]
 
 
-async def test_change_of_a_known_object_is_replaced_by_a_bookmark() -> None:
+async def test_change_of_a_known_object_is_ignored() -> None:
     watch = f"{ALL}?watch=true&resourceVersion=5"
     changed = {"generation": 2, "annotations": {"keyturn.dev/renew-requested-at": "1"}}
     echo = json.dumps({"type": "MODIFIED", "object": token_request("known", 6, **changed)})
@@ -491,8 +498,9 @@ async def test_change_of_a_known_object_is_replaced_by_a_bookmark() -> None:
         received = await kopf_client.watched(watch)
 
     # kopf resumes at the version of the last line that it has received.
-    assert received[0] == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "6"}}}
-    assert [each["type"] for each in received[1:]] == ["MODIFIED", "ADDED", "DELETED"]
+    assert received == [bookmark(version) for version in (6, 7, 8, 9)]
+    assert [body["metadata"]["uid"] for body in kopf_client.received] == ["known", "new", "known"]
+    assert kopf_client.deleted == ["known"]
     assert [metadata["uid"] for metadata in kopf_client.known] == ["known", "new"]
     assert changed.items() <= kopf_client.known[0].items()
 
