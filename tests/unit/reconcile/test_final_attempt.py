@@ -1,5 +1,6 @@
 """The wait before a token is sent for the last time, while its issuer may be down."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -202,3 +203,27 @@ async def test_intent_of_another_operator_is_not_changed() -> None:
     family = env.stored_token().family
     assert family
     assert family.intent == structs.replace(theirs, consumes=family.live)
+
+
+async def put_new_source_token(env: FakeEnvironment) -> None:
+    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
+
+
+async def remove_intent(env: FakeEnvironment) -> None:
+    stored = env.stored_token()
+    assert stored.family
+    await TokenSecrets(env.secrets.server).update(rotating(), replace(stored, family=stored.family.with_intent(None)))
+
+
+@pytest.mark.parametrize("edit", [put_new_source_token, remove_intent])
+async def test_edits_in_a_loop_do_not_send_tokens_in_a_loop(edit: Callable[[FakeEnvironment], Awaitable[None]]) -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.now, env.aws.issuer.refusal = env.issuance().renew, DOWN
+    await env.reconcile(rotating())
+    requests = env.aws.issuer.requests
+    for _ in range(60):
+        await edit(env)
+        await env.reconcile(rotating(), SECOND)
+
+    assert env.aws.issuer.requests == requests + 6
