@@ -237,6 +237,9 @@ def decide(
         # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
     earliest = _earliest_renewal(request, state, reason, now, min_interval)
     if earliest and now < earliest:
+        if failure := state.failure:
+            failure = dataclasses.replace(failure, next_attempt_time=max(failure.next_attempt_time, earliest))
+            return Wait(before_expiry(earliest, state, now), failure)
         return Idle(before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
 

@@ -227,3 +227,23 @@ async def test_edits_in_a_loop_do_not_send_tokens_in_a_loop(edit: Callable[[Fake
         await env.reconcile(rotating(), SECOND)
 
     assert env.aws.issuer.requests == requests + 6
+
+
+async def test_unknown_outcome_of_a_repair_is_reported_until_it_is_known() -> None:
+    env = environment("seed")
+    env.aws.life = 12 * HOUR
+    await env.reconcile(rotating())
+    key = env.issuance().keys[0]
+    for is_writable in (True, True, False):
+        env.secrets.put("acme", data={key: "damaged"})
+        env.store.failures["write"] = [] if is_writable else [RefusedError("WriteDenied", "a policy")]
+        failed = await env.reconcile(rotating(), 10 * MINUTE)
+    env.aws.issuer.refusal = DOWN
+    reasons, recorded = [failed.failure_reason], list[str]()
+    for _ in range(10):
+        outcome = await env.reconcile(rotating(), MINUTE)
+        reasons.append(outcome.failure_reason)
+        recorded += [event.reason for event in outcome.reconciled.events]
+
+    assert set(reasons) == {"WriteDenied", "RefreshOutcomeUnknown"}
+    assert recorded == ["RefreshOutcomeUnknown"]
