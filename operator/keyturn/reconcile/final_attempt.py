@@ -57,7 +57,8 @@ async def schedule_final_attempt(deps: Dependencies, request: Request, failure: 
     """Write the time of the next attempt into the intent, if no response was received to the token.
 
     All requests for the token, and all processes, wait until then. If the credentials of one of them expire sooner, the
-    time becomes earlier. If the write fails, the next reconciliation repeats it.
+    time becomes earlier. If the write fails, the next reconciliation repeats it. `failure` is None if this one only
+    waited: an earlier failure may concern the token of another source.
     """
     error = failure.error if failure else None
     is_sent = isinstance(error, UnavailableError) and error.reason == "RefreshOutcomeUnknown" and error.outcome_unknown

@@ -13,7 +13,17 @@ from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent
 from keyturn.reconcile.token_locks import TokenLocks
-from tests.support.dependencies import DAY, HOUR, MINUTE, SECOND, FakeEnvironment, attempt, environment, rotating
+from tests.support.dependencies import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    FakeEnvironment,
+    attempt,
+    environment,
+    request,
+    rotating,
+)
 
 DOWN = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
 READS = ["read_target", "read_source", "read"]
@@ -134,7 +144,7 @@ async def test_new_process_waits_too(*, is_written: bool, is_dead: bool) -> None
     env = await during_outage(failures=0 if is_written else 1)
     requests = env.aws.issuer.requests
     if not is_written:
-        await env.reconcile(rotating("first"), SECOND)
+        await env.reconcile(rotating("first"), 10 * SECOND)
     env.restart()
     env.token_locks = TokenLocks(env.monotonic, is_dead=lambda _: is_dead)
     deps = replace(env.deps, holder="another")
@@ -227,6 +237,17 @@ async def test_edits_in_a_loop_do_not_send_tokens_in_a_loop(edit: Callable[[Fake
         await env.reconcile(rotating(), SECOND)
 
     assert env.aws.issuer.requests == requests + 6
+
+
+async def test_request_that_no_longer_consumes_the_token_does_not_read_it() -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.now, env.aws.issuer.refusal = env.issuance().renew, DOWN
+    await env.reconcile(rotating())
+    env.tokens.calls.clear()
+    await env.reconcile(request(), 2 * SECOND)
+
+    assert env.tokens.calls["read"] == 0
 
 
 async def test_unknown_outcome_of_a_repair_is_reported_until_it_is_known() -> None:
