@@ -59,7 +59,7 @@ def test_lost_response_needs_a_new_token(namespace: Namespace, aws: Emulator) ->
     until(lambda: namespace.condition("acme", "Renewed")[:2] == ("Unknown", "RefreshOutcomeUnknown"))
     assert namespace.condition("acme", "Ready")[0] == "True"
     # Otherwise, the final attempt is made after half of the remaining lifetime.
-    namespace.request_renewal("acme", "soon")
+    namespace.apply(rotating_request(aws, "without-credentials"))
     namespace.wait_for_condition("acme", "Stalled", "RefreshOutcomeUnknown", seconds=90)
     assert aws.family(seed).reuses == 1
     assert "RefreshOutcomeUnknown" in namespace.events("acme")

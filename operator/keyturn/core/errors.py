@@ -5,7 +5,7 @@
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 
@@ -28,14 +28,23 @@ class UnavailableError(KeyturnError):
 
     `outcome_unknown`: the request may have been processed, so a token may be consumed. `service` is the service that
     failed, by its name in `ServiceHealth`, or empty; the request is retried at once when that service recovers.
+    `latest_attempt` is when another request makes the next attempt with the same token, if one will.
     """
 
     def __init__(
-        self, reason: str, message: str, *, request_id: str = "", service: str = "", outcome_unknown: bool = False
+        self,
+        reason: str,
+        message: str,
+        *,
+        request_id: str = "",
+        service: str = "",
+        outcome_unknown: bool = False,
+        latest_attempt: datetime | None = None,
     ) -> None:
         super().__init__(reason, message, request_id=request_id)
         self.service: Final = service
         self.outcome_unknown: Final = outcome_unknown
+        self.latest_attempt: Final = latest_attempt
 
 
 class ThrottledError(UnavailableError):
@@ -108,6 +117,11 @@ class NamespaceTerminatingError(BeingDeletedError):
 
 class LeaseLostError(Exception):
     """Another operator may hold the Lease now, so nothing may be written."""
+
+
+def safe_message(error: BaseException) -> str:
+    """Return the message of an error of this module, or only the type of any other, whose text may contain a token."""
+    return error.message if isinstance(error, KeyturnError) else type(error).__name__
 
 
 def drop_frames(error: BaseException | None) -> None:

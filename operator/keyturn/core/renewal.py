@@ -273,8 +273,10 @@ def _decide_metadata(
 def _decide_retry(
     request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, min_interval: timedelta
 ) -> Renew | Wait:
+    if failure.error.reason == "RefreshOutcomeUnknown":
+        # The intent in the token Secret decides when the token may be sent. Another request may have sent it already.
+        return Renew(reason)
     # The target and the source were read now.
-    failure = failure.awaited
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
         failure = dataclasses.replace(bounded(failure, request, state.issuance, now), inputs=state.inputs)
@@ -348,7 +350,6 @@ def after_failure(
         if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
     context = _retry_context(request, state, now)
-    awaited = before.awaited if before and before.awaited.error.reason == "RefreshOutcomeUnknown" else None
     failure = Failure(
         error,
         failed_attempts,
@@ -359,8 +360,5 @@ def after_failure(
         failed_at=now,
         transient_since=transient_since,
         field=field,
-        interrupted=awaited if awaited and awaited.should_wait(request, state.inputs, now) else None,
-        has_waited=error.reason == "RefreshOutcomeUnknown"
-        or (before is not None and before.has_waited and state.consumed_at != now),
     )
     return dataclasses.replace(state, failure=failure), True

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from keyturn.api.source import ValueRef
 from keyturn.api.token_request import Request
-from keyturn.core.errors import CLOCK_REASONS, KeyturnError
+from keyturn.core.errors import CLOCK_REASONS, KeyturnError, UnavailableError
 from keyturn.core.issuance import Issuance, TargetSecret, is_earlier, is_ours, is_unchanged, moved
 from keyturn.core.pipeline_values import Token
 from keyturn.core.token_family import StoredToken
@@ -27,9 +27,7 @@ class Failure:
     attempt is made at once. If the clock shows a time before `failed_at`, it was set back, and `next_attempt_time` no
     longer counts. `values_read` are the fingerprints of the values that the exchanges of that attempt have read from
     Secrets and ConfigMaps, `transient_since` is the first of the last failures in a row that usually pass. `field` is
-    the path of the exchange that failed, empty if none did. `interrupted` is a RefreshOutcomeUnknown whose wait was
-    not over when this failure prevented the check for changes. `has_waited`: the failures in a row include one
-    for the live token.
+    the path of the exchange that failed, empty if none did.
     """
 
     error: KeyturnError
@@ -42,17 +40,12 @@ class Failure:
     values_read: Mapping[ValueRef, str] = dataclasses.field(default_factory=dict)
     transient_since: datetime | None = None
     field: str = ""
-    interrupted: "Failure | None" = None
-    has_waited: bool = False
-
-    @property
-    def awaited(self) -> "Failure":
-        """The failure whose wait counts: a check that fails does not end the wait for the final attempt."""
-        return self.interrupted or self
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
         """Whether `error` is the same failure again, before the time of the next attempt."""
-        return self.error.message == error.message and self._is_pending(now)
+        moment = error.latest_attempt if isinstance(error, UnavailableError) else None
+        is_same = self.error.message == error.message or moment == self.next_attempt_time
+        return is_same and self._is_pending(now)
 
     def should_wait(self, request: Request, inputs: str, now: datetime) -> bool:
         """Whether to wait: the time of the next attempt is in the future, and nothing has changed."""

@@ -29,7 +29,8 @@ _MAX_CHARACTERS = 32 * 1024
 class Intent(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """A process is about to consume the token with the fingerprint `consumes`, or died while doing so.
 
-    `final_attempt` is set for the single retry after another process died.
+    `final_attempt` is set for the single retry after that. `final_attempt_after`: the holder received no response, and
+    the final attempt may be made at this time, by any process.
     """
 
     holder: Annotated[str, Meta(max_length=253, pattern=r"^[ -~]*\Z")]
@@ -37,6 +38,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"
     start: Moment
     give_up_seconds: Annotated[int, Meta(ge=0, le=3600)]
     final_attempt: bool = False
+    final_attempt_after: Moment | None = None
 
 
 class TokenFamily(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
@@ -165,6 +167,13 @@ class StoredToken:
         """The refresh token that the issuer returned; None while the live token is the source's own."""
         is_initial = self.family is None or self.family.live in self.family.initial_tokens
         return None if is_initial or self.is_consumed else self.value
+
+
+def require_family(stored: StoredToken) -> TokenFamily:
+    """Return the family of a token that live_token() returned, which always has one."""
+    if stored.family is None:
+        raise AssertionError("live_token() refuses a token Secret without a family")
+    return stored.family
 
 
 def read_family(annotation: str) -> TokenFamily | None:

@@ -42,6 +42,7 @@ from keyturn.core.token_family import StoredToken, live_token, token_fingerprint
 from keyturn.exchanges.memory_limiter import LARGE_BYTES
 from keyturn.exchanges.transmission import Transmission
 from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.final_attempt import check_intent, schedule_final_attempt
 from keyturn.reconcile.issue import (
     IssueContext,
     UnknownExpiryError,
@@ -54,7 +55,7 @@ from keyturn.reconcile.issue import (
 from keyturn.reconcile.ownership import read_and_disown
 from keyturn.reconcile.reports import ReportStatus, progress_reports, report_bug, unsaved_token
 from keyturn.reconcile.token_locks import token_secret_name
-from keyturn.reconcile.token_refresh import check_unused, check_waited, consume, released_token
+from keyturn.reconcile.token_refresh import check_unused, consume
 from keyturn.reconcile.values_read import ValuesRead, expedite_after_change
 
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -133,6 +134,7 @@ async def reconcile(
             async with deps.token_locks.acquire(request), progress as reported_status:
                 state = await expedite_after_change(deps, request, state, now)
                 state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
+                await schedule_final_attempt(deps, request, state.failure)
         except NamespaceTerminatingError as error:
             _log.info("%s: %s", request.namespaced_name, error)
             reported = await _report_paused(deps, replace(request, is_being_deleted=True), state, status, now)
@@ -274,8 +276,7 @@ async def _read_inputs(
         fingerprint = stored.family.initial_tokens[-1] if stored.family else fingerprint
     # Not the target's resourceVersion: every edit of the Secret would cause another attempt.
     is_writable = target is not None and target.is_suitable and is_ours(request, target)
-    released = released_token(stored, state)
-    inputs_hash = canonical_hash([request.request_hash, fingerprint, signer, target is None, is_writable, released])
+    inputs_hash = canonical_hash([request.request_hash, fingerprint, signer, target is None, is_writable])
     return _Inputs(source, stored, fingerprint, inputs_hash)
 
 
@@ -286,12 +287,11 @@ async def _preflight(
     check_not_consumed(stored, state.failure)
     check_not_refused(request, stored)
     if stored:
-        check_waited(deps, stored, state.failure)
+        check_intent(deps, request, stored)
         await check_unused(deps, request, stored)
     consumption = request.spec.consumption
-    is_single_use = (
-        consumption is not None and consumption.is_single_use and stored is not None and stored.issued_token is None
-    )
+    is_unused = stored is not None and stored.issued_token is None
+    is_single_use = consumption is not None and consumption.is_single_use and is_unused
     if target is None or state.unwritten or is_single_use:
         await deps.store.dry_run(request)
 

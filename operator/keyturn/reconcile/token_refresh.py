@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from keyturn.api.base import NamespacedName
 from keyturn.api.exchanges.registry import StepSpec
-from keyturn.api.times import rfc3339, whole_seconds
+from keyturn.api.times import whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.errors import (
     BeingDeletedError,
@@ -18,25 +18,25 @@ from keyturn.core.errors import (
     StorageGoneError,
     ThrottledError,
     UnavailableError,
+    safe_message,
 )
 from keyturn.core.issuance import recordable
 from keyturn.core.pipeline_values import PipelineValues, Token
 from keyturn.core.renewal_time import INTENT_SECONDS
-from keyturn.core.state import Failure, ReconcileState
-from keyturn.core.token_family import Intent, StoredToken, TokenFamily, token_fingerprint
+from keyturn.core.token_family import Intent, StoredToken, TokenFamily, require_family, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile.dependencies import Dependencies
+from keyturn.reconcile.final_attempt import check_intent, final_attempt_failed
 from keyturn.reconcile.token_locks import token_secret_name
 
-# The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
-CONSUME_SECONDS = 18
+# The time limits for the call, and for sending the token: an issuer has 10 s from the start of the call (aiohttp rounds
+# up), AWS has 7 s from when the token is sent. A new token that is received after the end of the call is lost.
+CONSUME_SECONDS, BEGIN_SECONDS = 18, 10
 # An alert reports a new token that is not saved after this time.
 UNSAVED_SECONDS = 300
 # Between the attempts to store what happened to a token. After a refusal a person must act, and many tokens may be
 # waiting for that.
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _LONGEST_AFTER_REFUSAL = 0.2, 5.0, 15.0
-# After this time, no other process is still making its final attempt, even if the clocks differ.
-_LONGEST_FINAL_ATTEMPT = timedelta(minutes=5)
 # While many tokens of a namespace cannot be saved, no other one is exchanged there.
 _UNSAVED_PAUSE = timedelta(seconds=15)
 _IN_USE_PAUSE = timedelta(seconds=1)
@@ -64,7 +64,7 @@ async def consume(
         refresh_token=stored.issued_token if is_single_use else None,
         refresh_expires_at=None,
     )
-    use = _Use(step, values, stored, is_final_attempt=_is_outcome_unknown(deps, request, _family(stored)))
+    use = _Use(step, values, stored, is_final_attempt=check_intent(deps, request, stored))
     # Everything that can fail before the issuer is called must fail here: an intent means that the token may be sent.
     work = _exchange_and_save(deps, request, use, await deps.prepare(request, step, values))
     # From here on, a shutdown must not interrupt the task between the response and the save.
@@ -72,20 +72,6 @@ async def consume(
     # If many saves failed and succeed together, not all of them may continue at the same time.
     await deps.regain_worker(request.uid)
     return values
-
-
-def check_waited(deps: Dependencies, stored: StoredToken, failure: Failure | None) -> None:
-    """Raise UnavailableError if this process sent the token for another request, and received no response.
-
-    Without a wait of its own, this request would make the final attempt while the issuer is still down.
-    """
-    family = _family(stored)
-    intent = family.intent
-    if intent is None or intent.consumes != family.live or intent.final_attempt or intent.holder != deps.holder:
-        return
-    if failure is None or not (failure.has_waited or failure.error.reason == "RefreshOutcomeUnknown"):
-        message = f"the token was sent at {rfc3339(intent.start)}, but no response was received"
-        raise UnavailableError("RefreshOutcomeUnknown", message, outcome_unknown=True)
 
 
 async def check_unused(deps: Dependencies, request: Request, stored: StoredToken) -> None:
@@ -102,7 +88,7 @@ async def check_unused(deps: Dependencies, request: Request, stored: StoredToken
     (namespace, own), ours = token_secret_name(request), consumption.source_id
     # Two issuers may accept the same assertion, but a refresh token belongs to one of them. An issuer that accepted it
     # without replacing it allows it in several sources.
-    of_any_source = _family(stored).is_new and not consumption.is_single_use
+    of_any_source = require_family(stored).is_new and not consumption.is_single_use
     if of_any_source and not locks.claim(request, stored.value):
         raise _in_use("for another source")
     await _refuse_token_secret(deps, request, consumption.ref.name)
@@ -146,7 +132,7 @@ def _used_elsewhere(
     if fingerprint == family.live:
         problem = f"is also in Secret {secret}, and two token Secrets must not share it"
     if intent and intent.consumes == fingerprint:
-        # Longer than the other request waits before its final attempt.
+        # Longer than the final attempt takes, if the other request makes one.
         if deps.token_locks.observe(name, intent) < 2 * intent.give_up_seconds:
             return _in_use(f"with Secret {secret}")
         if not intent.final_attempt:
@@ -156,18 +142,6 @@ def _used_elsewhere(
     advice = f"set source.token.saveTo.secretName to {secret}" if is_same else f"use source {source}"
     message = f"the token in the source {problem}: {advice}, or sign in again (kubectl keyturn login)"
     return RefusedError("TargetConflict", message) if is_known else UnavailableError("Unavailable", message)
-
-
-def released_token(stored: StoredToken | None, state: ReconcileState) -> tuple[str, bool] | None:
-    """Return the live token if RefreshOutcomeUnknown no longer applies, and whether the final attempt was over.
-
-    Another request has made that attempt, or another process has saved the new token or withdrawn its intent.
-    """
-    failed = state.failure and state.failure.awaited.error
-    family = stored.family if stored and failed and failed.reason == "RefreshOutcomeUnknown" else None
-    is_final = isinstance(failed, RefusedError)
-    is_expected = family and family.intent and family.intent.final_attempt == is_final
-    return (family.live, is_final) if family and not is_expected else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,31 +154,6 @@ class _Use:
     is_final_attempt: bool
 
 
-def _is_outcome_unknown(deps: Dependencies, request: Request, family: TokenFamily) -> bool:
-    """Whether a process may have died after it consumed the live token.
-
-    Raises UnavailableError until the intent was observed long enough, RefusedError after the final attempt.
-    """
-    intent = family.intent
-    seconds_observed = deps.token_locks.observe(token_secret_name(request), intent)
-    if intent is None or intent.consumes != family.live:
-        return False
-    is_over = seconds_observed >= intent.give_up_seconds
-    if intent.final_attempt:
-        # An operator that lost the Lease may still be making it.
-        is_recent = deps.now() - intent.start < _LONGEST_FINAL_ATTEMPT
-        if is_over or not is_recent or intent.holder == deps.holder:
-            raise _final_attempt_failed()
-    if not is_over:
-        purpose = "" if intent.final_attempt else " before one retry"
-        raise UnavailableError(
-            "RefreshOutcomeUnknown",
-            f"{intent.holder} started using the token at {rfc3339(intent.start)} and has not stored a replacement;"
-            f" waiting {intent.give_up_seconds} s{purpose}",
-        )
-    return True
-
-
 async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, send: Send) -> PipelineValues:
     transmission = Transmission()
     with ExitStack() as reservation:
@@ -214,9 +163,8 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
-            # Checked again: the writes above may have been slow, and another operator may hold the Lease now. The limit
-            # begins before the check, so that the Lease lasts longer.
-            transmission.limit(CONSUME_SECONDS)
+            # The limit begins before the second check, which is needed because the writes above may have been slow.
+            transmission.limit(BEGIN_SECONDS)
             deps.check_lease(CONSUME_SECONDS)
             try:
                 # The call must end before another process is allowed to assume that this one has died.
@@ -235,7 +183,7 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
     # single-use credential is consumed.
     token = response.refresh_token or ("" if use.values.single_use_credential else intended.value)
     expires_at = use.stored.expiry_after_use(token, recordable(response.refresh_expires_at), deps.now())
-    family = _family(intended).rotated(token and token_fingerprint(token, *token_secret_name(request)), expires_at)
+    family = require_family(intended).rotated(token and _fingerprint(request, token), expires_at)
     previous = intended.value if token != intended.value else intended.previous
     await _save(deps, request, replace(intended, value=token, previous=previous, family=family))
     deps.token_locks.observe(token_secret_name(request), None)
@@ -249,7 +197,7 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
 
 async def _prepare_intent(deps: Dependencies, request: Request, use: _Use) -> StoredToken:
     """Return the stored token with the intent to consume it, after a dry run has shown that it can be replaced."""
-    stored, family = use.stored, _family(use.stored)
+    stored, family = use.stored, require_family(use.stored)
     deps.check_lease(CONSUME_SECONDS)
     intent = Intent(
         holder=deps.holder,
@@ -280,12 +228,12 @@ async def _settle_intent(
     # After a bug or a cancellation, nothing is known about what was sent.
     outcome_unknown = not reason or (isinstance(error, UnavailableError) and error.outcome_unknown)
     if is_sent and (outcome_unknown or (use.is_final_attempt and concerns_token)):
-        deps.token_locks.observe(token_secret_name(request), _family(intended).intent)
+        deps.token_locks.observe(token_secret_name(request), require_family(intended).intent)
         if not isinstance(error, KeyturnError):
             return error
         deps.metrics.rotations.labels("outcome_unknown").inc()
         if use.is_final_attempt:
-            return _final_attempt_failed()
+            return final_attempt_failed()
         return UnavailableError("RefreshOutcomeUnknown", error.message, outcome_unknown=True)
     # STS reports a wrong MFA code as AccessDenied.
     is_refused = concerns_token or ("token" not in use.step.exchange.PRODUCES and reason == "AccessDenied")
@@ -302,24 +250,24 @@ async def _withdraw_intent(
     If that fails, the result is an unnecessary wait. Only the intent of a final attempt is withdrawn like a token is
     saved: otherwise the attempt would count as made, and a person would have to sign in although the token is valid.
     """
-    name, intent = _name(request), _family(intended).intent
+    name, intent = _name(request), require_family(intended).intent
 
     async def withdraw() -> None:
         current = await deps.tokens.read(request)
         if current and current.family and current.family.intent == intent:
-            family = current.family.with_intent(_family(use.stored).intent)
+            family = current.family.with_intent(require_family(use.stored).intent)
             if is_consumed:
                 current, family = replace(current, value="", previous=current.value), family.rotated("")
             await deps.tokens.withdraw(request, replace(current, family=family))
 
     def note_failure(error: BaseException) -> None:
-        _log.warning("the intent in Secret %s is not withdrawn yet: %s", name, _describe(error))
+        _log.warning("the intent in Secret %s is not withdrawn yet: %s", name, safe_message(error))
         deps.pending_tokens.note_failed_save(name)
 
     try:
         await (_retry(deps, request, withdraw, note_failure) if use.is_final_attempt else withdraw())
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller raises the error that led here
-        _log.warning("the intent in Secret %s was not withdrawn: %s", name, _describe(error))
+        _log.warning("the intent in Secret %s was not withdrawn: %s", name, safe_message(error))
 
 
 async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> None:
@@ -333,8 +281,8 @@ async def _save(deps: Dependencies, request: Request, stored: StoredToken) -> No
         deps.metrics.unsaved_tokens.inc()
 
     def note_failure(error: BaseException) -> None:
-        _log.error("the new token of Secret %s is not saved yet: %s", name, _describe(error))
-        why = _describe(error) if is_late or isinstance(error, RefusedError) else ""
+        _log.error("the new token of Secret %s is not saved yet: %s", name, safe_message(error))
+        why = safe_message(error) if is_late or isinstance(error, RefusedError) else ""
         deps.pending_tokens.note_failed_save(name, why)
 
     # A timer, because a single attempt may hang.
@@ -381,20 +329,5 @@ def _name(request: Request) -> str:
     return "/".join(token_secret_name(request))
 
 
-def _final_attempt_failed() -> RefusedError:
-    return RefusedError(
-        "RefreshOutcomeUnknown",
-        "the refresh token was sent but no response was received, and the single retry failed; it may already be"
-        " consumed. Sign in again (kubectl keyturn login), or store a new token in the source Secret",
-    )
-
-
-def _family(stored: StoredToken) -> TokenFamily:
-    if stored.family is None:
-        raise AssertionError("core.token_family.live_token refuses a token Secret without a family")
-    return stored.family
-
-
-def _describe(error: BaseException) -> str:
-    # The message of an exception that is not ours may contain the token.
-    return error.message if isinstance(error, KeyturnError) else type(error).__name__
+def _fingerprint(request: Request, token: str) -> str:
+    return token_fingerprint(token, *token_secret_name(request))

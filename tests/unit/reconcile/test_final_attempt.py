@@ -1,11 +1,18 @@
 """The wait before a token is sent for the last time, while its issuer may be down."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
+from keyturn.api.times import read_time
+from keyturn.controller.token_secrets import TokenSecrets
 from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
-from tests.support.dependencies import HOUR, MINUTE, SECOND, FakeEnvironment, environment, rotating
+from keyturn.core.state import ReconcileState
+from keyturn.core.token_family import Intent
+from keyturn.reconcile.token_locks import TokenLocks
+from tests.support.dependencies import DAY, HOUR, MINUTE, SECOND, FakeEnvironment, attempt, environment, rotating
 
 DOWN = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
 READS = ["read_target", "read_source", "read"]
@@ -15,8 +22,11 @@ ERRORS = [
 ]
 
 
-async def during_outage() -> FakeEnvironment:
-    """Two requests with the same source; the first one received 502. The credentials of the second are damaged."""
+async def during_outage(failures: int = 0) -> FakeEnvironment:
+    """Two requests with the same source; the first one received 502. The credentials of the second are damaged.
+
+    The first `failures` writes of the time of the final attempt fail.
+    """
     env = environment("seed")
     await env.reconcile(rotating("first"))
     env.aws.life = 12 * HOUR
@@ -24,6 +34,7 @@ async def during_outage() -> FakeEnvironment:
     env.secrets.put("second", data={env.issuance("second").keys[0]: "damaged"})
     env.now = env.issuance("first").renew
     env.aws.issuer.refusal = DOWN
+    env.tokens.failures["withdraw"] = [UnavailableError("Unreachable", "no response")] * failures
     assert (await env.reconcile(rotating("first"))).failure_reason == "RefreshOutcomeUnknown"
     return env
 
@@ -68,8 +79,8 @@ async def test_failed_read_is_no_wait_for_the_result_of_another_request() -> Non
     await env.reconcile(rotating("second"), SECOND)
     waiting = await env.reconcile(rotating("second"), MINUTE)
 
-    assert waiting.failure
-    assert (waiting.failure_reason, waiting.failure.next_attempt_time) == ("RefreshOutcomeUnknown", env.now + HOUR)
+    assert waiting.failure_reason == "RefreshOutcomeUnknown"
+    assert waiting.status.next_attempt_time == env.statuses["first-0001"].next_attempt_time
     assert env.aws.issuer.requests == requests
 
 
@@ -101,6 +112,93 @@ async def test_each_unknown_outcome_is_awaited_while_a_later_exchange_fails() ->
     requests = env.aws.issuer.requests
     waiting = await env.reconcile(rotating("second"), MINUTE)
 
-    assert waiting.failure
-    assert (waiting.failure_reason, waiting.failure.next_attempt_time) == ("RefreshOutcomeUnknown", env.now + HOUR)
+    assert waiting.failure_reason == "RefreshOutcomeUnknown"
+    assert waiting.status.next_attempt_time == env.statuses["first-0001"].next_attempt_time
     assert env.aws.issuer.requests == requests
+
+
+async def test_wait_is_one_failure_that_states_its_cause() -> None:
+    env = await during_outage()
+    before = env.statuses["first-0001"]
+    for _ in range(5):
+        waiting = await env.reconcile(rotating("first"), MINUTE)
+        assert not waiting.tried
+        assert waiting.status.last_error == before.last_error
+        assert waiting.status.next_attempt_time == before.next_attempt_time
+
+
+@pytest.mark.parametrize("is_dead", [False, True], ids=["operator", "process with the lock of the state directory"])
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "write failed at first"])
+async def test_new_process_waits_too(*, is_written: bool, is_dead: bool) -> None:
+    env = await during_outage(failures=0 if is_written else 1)
+    requests = env.aws.issuer.requests
+    if not is_written:
+        await env.reconcile(rotating("first"), SECOND)
+    env.restart()
+    env.token_locks = TokenLocks(env.monotonic, is_dead=lambda _: is_dead)
+    deps = replace(env.deps, holder="another")
+    for _ in range(8):
+        env.now += MINUTE
+        waiting = await attempt(deps, rotating("first"), ReconcileState())
+        assert waiting.failure_reason == "RefreshOutcomeUnknown"
+    env.now += 2 * MINUTE
+    env.aws.issuer.refusal = None
+
+    assert (await attempt(deps, rotating("first"), ReconcileState())).failure is None
+    assert env.aws.issuer.requests == requests + 1
+
+
+async def test_request_whose_credentials_expire_first_does_not_wait_longer() -> None:
+    env = environment("seed")
+    env.aws.life = 12 * HOUR
+    await env.reconcile(rotating("first"))
+    env.now = env.issuance("first").renew - 40 * MINUTE
+    env.aws.life = HOUR
+    await env.reconcile(rotating("second"))
+    env.now += 40 * MINUTE
+    env.aws.issuer.refusal = DOWN
+    await env.reconcile(rotating("first"))
+    await env.reconcile(rotating("second"), SECOND)
+    sooner = env.now + 10 * MINUTE
+    outcomes = [await env.reconcile(rotating(name), MINUTE) for name in ("second", "first")]
+    env.aws.issuer.refusal = None
+
+    assert {read_time(it.status.next_attempt_time) for it in outcomes} == {sooner}
+    assert (await env.reconcile(rotating("first"), 8 * MINUTE)).failure is None
+
+
+@pytest.mark.parametrize(
+    ("jump", "is_waiting"),
+    [(-5 * MINUTE, True), (-DAY, False), (DAY, False)],
+    ids=["back by minutes", "back by a day", "forward"],
+)
+async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, is_waiting: bool) -> None:
+    env = await during_outage()
+    requests = env.aws.issuer.requests
+    env.set_clock(jump)
+    env.aws.issuer.refusal = None
+    await env.reconcile(rotating("second"), MINUTE)
+
+    assert env.aws.issuer.requests == requests + (not is_waiting)
+    assert (await env.reconcile(rotating("second"), 15 * MINUTE)).failure is None
+    assert env.aws.issuer.requests == requests + 1
+
+
+async def test_intent_of_another_operator_is_not_changed() -> None:
+    """It gave up waiting, for example because the process that sent the token was suspended."""
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.now, env.aws.issuer.refusal = env.issuance().renew, DOWN
+    theirs = Intent(holder="another", consumes="", start=env.now, give_up_seconds=30, final_attempt=True)
+
+    async def start_final_attempt(point: str) -> None:
+        if point == "before read" and (stored := env.stored_token()).family and stored.family.intent:
+            intent = structs.replace(theirs, consumes=stored.family.live)
+            stored = replace(stored, family=stored.family.with_intent(intent))
+            await TokenSecrets(env.secrets.server).update(rotating(), stored)
+
+    env.watch(start_final_attempt)
+    assert (await env.reconcile(rotating())).failure_reason == "RefreshOutcomeUnknown"
+    family = env.stored_token().family
+    assert family
+    assert family.intent == structs.replace(theirs, consumes=family.live)

@@ -14,7 +14,7 @@ from keyturn.api.token_request import Request, parse
 from keyturn.cli.kubectl.cluster import REQUESTS, Cluster, ClusterError
 from keyturn.cli.kubectl.describe import absolute_and_relative, row
 from keyturn.core.issuance import ISSUANCE_ANNOTATION, MANAGED_BY, Issuance, data_hash, read_issuance
-from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, TokenFamily, read_family, token_fingerprint
+from keyturn.core.token_family import TOKEN_FAMILY_ANNOTATION, Intent, TokenFamily, read_family, token_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +104,16 @@ def describe_family(view: SecretView, family: TokenFamily, now: datetime) -> Ite
     yield row("Contains", _token_state(view, family, key))
     if family.expires:
         yield row("Token expires", absolute_and_relative(rfc3339(family.expires), now))
-    intent = family.intent
-    if intent:
-        age = human_duration(max(now - intent.start, timedelta()))
-        final = "; this is the final attempt" if intent.final_attempt else ""
-        yield row(
-            "Intent",
-            f"{intent.holder} started using the token {age} ago, for at most {intent.give_up_seconds}s{final}",
-        )
-    else:
-        yield row("Intent", "none: no renewal is in progress")
+    yield row("Intent", _describe_intent(family.intent, now) if family.intent else "none: no renewal is in progress")
+
+
+def _describe_intent(intent: Intent, now: datetime) -> str:
+    age = human_duration(max(now - intent.start, timedelta()))
+    if intent.final_attempt_after:
+        moment = absolute_and_relative(rfc3339(intent.final_attempt_after), now)
+        return f"{intent.holder} sent the token {age} ago and received no response; final attempt {moment}"
+    final = "; this is the final attempt" if intent.final_attempt else ""
+    return f"{intent.holder} started using the token {age} ago, for at most {intent.give_up_seconds}s{final}"
 
 
 def _describe_issuance(view: SecretView, issuance: Issuance, now: datetime) -> Iterator[str]:

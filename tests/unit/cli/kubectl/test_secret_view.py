@@ -99,6 +99,7 @@ NEVER_ROTATED = msgspec.structs.replace(FAMILY, live=fingerprint("initial"), con
 USED = msgspec.structs.replace(FAMILY, live="")
 INTENT = Intent(holder="pod-1", consumes=FAMILY.live, start=NOW - 10 * SECOND, give_up_seconds=30)
 FINAL = msgspec.structs.replace(INTENT, final_attempt=True)
+UNANSWERED = msgspec.structs.replace(INTENT, final_attempt_after=NOW + 300 * SECOND)
 
 
 def token_secret(family: TokenFamily = FAMILY, token: bytes = b"live") -> SecretView:
@@ -126,6 +127,7 @@ def token_secret(family: TokenFamily = FAMILY, token: bytes = b"live") -> Secret
         "used": (token_secret(USED, b""), "single-use source credential has already been used"),
         "no intent": (token_secret(), "no renewal is in progress"),
         "intent": (token_secret(FAMILY.with_intent(INTENT)), "pod-1 started using the token 10s ago, for at most 30s"),
+        "no response": (token_secret(FAMILY.with_intent(UNANSWERED)), "received no response; final attempt 2026"),
         "final attempt": (token_secret(FAMILY.with_intent(FINAL)), "; this is the final attempt"),
     },
 )
