@@ -14,6 +14,7 @@ import yaml
 from tests.support import npm
 from tests.support.browser import sign_in, use_browser
 from tests.support.dependencies import manifest
+from tests.support.disk import full, small_disk
 from tests.support.emulator.oauth.client import basic_authorization, send
 from tests.support.issuer.server import Issuer, running_issuer
 
@@ -109,6 +110,15 @@ def test_nothing_happens_without_consent(login: Login) -> None:
     host = urlsplit(login.issuer.token_url).netloc
     assert f"Sign in at {host} and write sources/license/license_token?" in errors
     assert not login.token.parent.exists()
+
+
+def test_nobody_signs_in_if_the_disk_is_full(login: Login) -> None:
+    options = ("--yes", "--no-browser", "--timeout=2")
+    with small_disk(login.token.parent) as disk, full(disk), login.start(*options) as process:
+        output, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, output) == (1, "")
+    assert errors == "Error: sources: No space left on device\n"
 
 
 def test_certificate_of_an_unknown_issuer_is_named(login: Login) -> None:

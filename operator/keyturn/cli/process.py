@@ -95,8 +95,19 @@ async def stoppable(work: Coroutine[Any, Any, Result], report: Callable[[], None
 
 async def run_until_stopped(work: Coroutine[Any, Any, None], report: Callable[[], None] = lambda: None) -> NoReturn:
     """Run `work` until a signal stops it, then exit the process with 0. Errors of `work` are raised."""
-    with suppress(asyncio.CancelledError):
-        await stoppable(work, report)
+    is_stopping = False
+
+    def stop() -> None:
+        nonlocal is_stopping
+        is_stopping = True
+        report()
+
+    try:
+        await stoppable(work, stop)
+    except asyncio.CancelledError:
+        # Without a signal, this is a bug, and the exit code must not be 0.
+        if not is_stopping:
+            raise
     # Not after asyncio.run, which waits for threads: one may be reading from a file system that no longer responds.
     exit_immediately(0)
 

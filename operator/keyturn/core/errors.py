@@ -129,7 +129,7 @@ def drop_frames(error: BaseException | None) -> None:
 
     A connection of aiohttp, or a frame of botocore, keeps the exception, and the frames of the traceback refer to it.
     Until the garbage collector finds this cycle, which takes long if the heap is large, it contains a buffer of 256 KiB
-    for TLS, or a response of AWS of up to 1 MiB.
+    for TLS, or a response of AWS of up to 128 KiB.
     """
     while error and error.__traceback__:
         error.__traceback__ = None

@@ -9,13 +9,10 @@ from typing import Any, Final, Self
 
 from botocore.exceptions import (
     ClientError,
-    ConnectTimeoutError,
     CredentialRetrievalError,
-    EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
-    ProxyConnectionError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
@@ -26,8 +23,6 @@ from keyturn.exchanges.rate_limit import parse_retry_after
 from keyturn.exchanges.transmission import NOT_PROCESSED
 
 _CLIENT_ERRORS = range(400, 500)
-# Raised before anything was sent.
-_NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,8 @@ class AwsOperation:
     """An AWS API operation. `exchange` is its label in metrics, `title` its name in messages.
 
     `attempts` is 1 if AWS may accept a parameter only once. `consumes`: the parameter is a stored token, so a lost or
-    unreadable response leaves the outcome unknown.
+    unreadable response leaves the outcome unknown. Only the transmission shows whether it was sent: if a connection
+    through a proxy breaks after the request, urllib3 reports that the proxy could not be reached.
     """
 
     exchange: str
@@ -163,7 +159,7 @@ def failure(operation: AwsOperation, error: Exception, region: str, skew: timede
             "Unreachable",
             f"{operation.title} did not respond in {region} ({kind})",
             service=service,
-            outcome_unknown=operation.consumes and not isinstance(error, _NEVER_SENT),
+            outcome_unknown=operation.consumes,
         )
     return UnavailableError(
         "Unavailable",

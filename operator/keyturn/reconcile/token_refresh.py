@@ -29,8 +29,9 @@ from keyturn.reconcile.dependencies import Dependencies
 from keyturn.reconcile.final_attempt import check_intent, final_attempt_failed
 from keyturn.reconcile.token_locks import token_secret_name
 
-# The time limit for the call: 5 s for a free connection, 10 s for the response (aiohttp rounds up), and a margin.
-CONSUME_SECONDS = 18
+# The time limits for the call, and for sending the token: an issuer has 10 s from the start of the call (aiohttp rounds
+# up), AWS has 7 s from when the token is sent. A new token that is received after the end of the call is lost.
+CONSUME_SECONDS, BEGIN_SECONDS = 18, 10
 # An alert reports a new token that is not saved after this time.
 UNSAVED_SECONDS = 300
 # Between the attempts to store what happened to a token. After a refusal a person must act, and many tokens may be
@@ -162,9 +163,8 @@ async def _exchange_and_save(deps: Dependencies, request: Request, use: _Use, se
         intended = await _prepare_intent(deps, request, use)
         try:
             intended = await deps.tokens.update(request, intended)
-            # Checked again: the writes above may have been slow, and another operator may hold the Lease now. The limit
-            # begins before the check, so that the Lease lasts longer.
-            transmission.limit(CONSUME_SECONDS)
+            # The limit begins before the second check, which is needed because the writes above may have been slow.
+            transmission.limit(BEGIN_SECONDS)
             deps.check_lease(CONSUME_SECONDS)
             try:
                 # The call must end before another process is allowed to assume that this one has died.

@@ -168,6 +168,8 @@ class AtomicDir:
         with reporting_write_errors(self.path):
             self._check_names(names)
             try:
+                # Not every file system has symbolic links. The file replaces this one.
+                file.symlink_to(_DATA)
                 write_in_place(file, bytes(_DRY_RUN_BYTES), 0o600)
             finally:
                 with contextlib.suppress(OSError):

@@ -150,11 +150,14 @@ class TokenFiles:
         if stored and stored.family and token.family and is_superseded(token.family, stored.family):
             _log.warning("%s already contains a newer token than the one to save", path)
             return stored
-        is_saved = not _is_missing(self._original) and _write_unless_gone(self._original / path.name, content, path)
-        if not (is_saved and self._is_in_place()):
+        is_saved = False
+        try:
+            is_saved = not _is_missing(self._original) and _write_unless_gone(self._original / path.name, content, path)
+        finally:
             # Another directory may be at the path, for example because the volume was unmounted. Nobody knows which of
-            # the two the next process will use.
-            is_saved = _write_unless_gone(path, content, path) or is_saved
+            # the two the next process will use, so an error in one of them must not prevent the save in the other.
+            if not (is_saved and self._is_in_place()):
+                is_saved = _write_unless_gone(path, content, path) or is_saved
         if not is_saved:
             problem, advice = f"{self._directory} no longer exists", "sign in again (keyturn login)"
             raise StorageGoneError("WriteDenied", f"{problem}; {advice}")

@@ -9,7 +9,6 @@ from keyturn.api.times import whole_seconds
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, ThrottledError, UnavailableError
 from keyturn.core.pipeline_values import Credentials, PipelineValues, Token
-from keyturn.core.settings import AwsSettings
 from keyturn.exchanges import identity_center
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.registry import prepare
@@ -254,15 +253,6 @@ async def test_known_rate_limit_is_checked_before_a_token_is_consumed(emulator: 
             await prepare(context(client), token_request, token_request.spec.exchanges[-1], values)
 
     assert (raised.value.nothing_sent, emulator.calls(CREATE)) == (True, 1)
-
-
-async def test_closed_port_leaves_no_unknown_outcome(emulator: Emulator, unused_tcp_port: int) -> None:
-    client = aws(AwsSettings(endpoints={"sso-oidc": f"http://127.0.0.1:{unused_tcp_port}"}))
-    error = await fail_call(client, with_refresh_token(emulator), "refresh_token")
-    client.close()
-
-    assert isinstance(error, UnavailableError)
-    assert (error.reason, error.outcome_unknown) == ("Unreachable", False)
 
 
 async def test_region_of_a_redirect_is_named_but_not_its_host(client: Aws, emulator: Emulator) -> None:

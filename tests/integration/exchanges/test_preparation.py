@@ -16,6 +16,7 @@ from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_errors import AwsOperation
 from keyturn.exchanges.registry import prepare
 from keyturn.exchanges.transmission import Send, Transmission
+from keyturn.reconcile.token_refresh import BEGIN_SECONDS, CONSUME_SECONDS
 from tests.support.cases import cases
 from tests.support.dependencies import request
 from tests.support.emulator.client import Emulator, endpoints
@@ -122,6 +123,13 @@ async def test_request_to_aws_is_not_sent_if_connecting_takes_too_long(ends_by: 
                 await sending
 
     assert received == b""
+
+
+def test_response_of_aws_to_a_token_is_awaited(client: Aws) -> None:
+    """However long the name server, the connection and the rate limit delay the request."""
+    read_timeout = client._clients.get("sso-oidc", "us-east-1", attempts=1).meta.config.read_timeout
+
+    assert BEGIN_SECONDS + read_timeout < CONSUME_SECONDS
 
 
 def receive_in_tls(connection: socket.socket) -> bytes:

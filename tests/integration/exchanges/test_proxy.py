@@ -14,10 +14,12 @@ from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
 from keyturn.exchanges.aws import Aws
 from keyturn.exchanges.aws_clients import ambient_session
+from keyturn.exchanges.registry import prepare
+from keyturn.exchanges.transmission import Transmission
 from tests.support.dependencies import ROLE, request
 from tests.support.emulator.client import Emulator
 from tests.support.emulator.constants import APPLICATION_ARN, USER_KEY_ID, USER_SECRET_KEY
-from tests.support.exchange_steps import assume_role, aws, emulator_settings, get_access_token, step
+from tests.support.exchange_steps import assume_role, aws, context, emulator_settings, get_access_token
 from tests.support.manifests.tokens import TOKEN_AND_KEYS, center
 from tests.support.proxy import Proxy, running_proxy
 from tests.support.tls import CERTIFICATE, SERVER_CONTEXT
@@ -56,13 +58,34 @@ async def test_each_token_is_sent_on_a_new_connection_through_the_proxy(emulator
     assert proxy.hosts == ["localhost:9"] * 2
 
 
-async def refresh(client: Aws, token: str) -> PipelineValues:
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_lost_response_leaves_the_outcome_unknown(drop: str, emulator: Emulator, bundle: str) -> None:
+    emulator.fault("CreateTokenWithIAM", drop=drop)
+    async with running_proxy(upstream=emulator.url, tls=SERVER_CONTEXT) as proxy:
+        settings, transmission = AwsSettings(endpoints={"sso-oidc": HOSTS["sts"]}, ca_bundle=bundle), Transmission()
+        with closing(aws(settings, proxies=environment(proxy))) as client, pytest.raises(UnavailableError) as raised:
+            await refresh(client, emulator.identity_center_token(refresh=True), transmission)
+
+    assert (transmission.has_begun, raised.value.outcome_unknown) == (True, True)
+
+
+@pytest.mark.parametrize("status", [0, 502])
+async def test_transmission_does_not_begin_if_the_proxy_fails(status: int) -> None:
+    async with running_proxy(status) as proxy:
+        settings, transmission = AwsSettings(endpoints={"sso-oidc": HOSTS["sts"]}), Transmission()
+        with closing(aws(settings, proxies=environment(proxy))) as client, pytest.raises(UnavailableError):
+            await refresh(client, "planted", transmission)
+
+    assert (transmission.has_begun, proxy.hosts) == (False, ["localhost:9"])
+
+
+async def refresh(client: Aws, token: str, transmission: Transmission | None = None) -> PipelineValues:
     """Exchange a refresh token at Identity Center."""
     steps = center(clientId=APPLICATION_ARN, grantType="refresh_token", redirectUri=None, codeFrom=None)
     token_request = request(source=TOKEN_AND_KEYS["source"], **steps)
-    return await step(
-        client, PipelineValues(Token(token), credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY)), token_request
-    )
+    values = PipelineValues(Token(token), credentials=Credentials(USER_KEY_ID, USER_SECRET_KEY))
+    send = await prepare(context(client), token_request, token_request.spec.exchanges[0], values)
+    return await send(transmission or Transmission())
 
 
 def environment(proxy: Proxy, no_proxy: str = "") -> Proxies:

@@ -21,6 +21,17 @@ async def work():
 asyncio.run(run_until_stopped(work()))
 """
 
+CANCELLED = """
+import asyncio
+from keyturn.cli.process import run_until_stopped
+
+async def work():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+asyncio.run(run_until_stopped(work()))
+"""
+
 
 @pytest.fixture
 def _sighup() -> Iterator[None]:
@@ -71,6 +82,15 @@ def test_sigterm_ends_a_process_with_a_thread_that_hangs() -> None:
             assert process.wait(timeout=10) == 0
         finally:
             process.kill()
+
+
+def test_cancellation_without_a_signal_is_no_success() -> None:
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", CANCELLED], capture_output=True, text=True, env=variables, check=False
+    )
+
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "asyncio.exceptions.CancelledError")
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -21,7 +21,7 @@ from keyturn.core.pipeline_values import PipelineValues
 from keyturn.core.token_family import Intent, token_fingerprint
 from keyturn.exchanges.transmission import AbandonedError, Send, Transmission
 from keyturn.reconcile import dependencies
-from keyturn.reconcile.token_refresh import CONSUME_SECONDS
+from keyturn.reconcile.token_refresh import BEGIN_SECONDS
 from tests.support.dependencies import (
     HOUR,
     MINUTE,
@@ -308,7 +308,7 @@ async def test_slow_writes_before_the_call_do_not_shorten_its_time() -> None:
     env.now += DUE
     await attempt(dataclasses.replace(env.deps, prepare=prepare), rotating(), env.states[rotating().uid])
 
-    assert seconds_left == [pytest.approx(CONSUME_SECONDS, abs=0.4)]
+    assert seconds_left == [pytest.approx(BEGIN_SECONDS, abs=0.4)]
 
 
 async def test_process_that_was_suspended_does_not_send_the_token() -> None:

@@ -327,6 +327,19 @@ def test_dry_run_leaves_no_files(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_dry_run_fails_without_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a volume of SMB or FAT, where each write would leave a version behind."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with pytest.raises(RefusedError, match="cannot be written: Operation not permitted"):
+        AtomicDir(tmp_path).dry_run(ONE)
+
+    assert names(tmp_path) == []
+
+
 def test_failed_write_keeps_the_previous_version(tmp_path: Path) -> None:
     directory = AtomicDir(tmp_path)
     directory.write(ONE)

@@ -304,3 +304,21 @@ async def test_another_volume_is_not_taken_for_the_state_directory(tmp_path: Pat
             assert (state / LOCK).stat().st_ino == before
             with pytest.raises(UnavailableError, match="is no longer the directory locked at startup"):
                 await tokens.read(REQUEST)
+
+
+async def test_save_uses_the_directory_at_the_path_if_its_own_disk_is_full(tmp_path: Path) -> None:
+    """A person has mounted a larger disk, and restarts the process."""
+    state = tmp_path / "state"
+    state.mkdir()
+    with small_disk(state), locked_directory(state, 0o700):
+        tokens, created = await stored(state)
+        save = tokens.prepare_save(REQUEST, replace(NEXT, uid=created.uid, version=created.version))
+        content = file(state).read_bytes()
+        with full(state), small_disk(state):
+            file(state).write_bytes(content)
+            with pytest.raises(RefusedError, match="No space left on device"):
+                await save()
+            loaded = await TokenFiles(state).read(REQUEST)
+
+    assert loaded
+    assert loaded.value == NEXT.value

@@ -16,7 +16,10 @@ from keyturn.cli.login.plan import LoginError, plan_login
 from keyturn.cli.login.sign_in import LoginOptions, open_session, read_file
 from keyturn.cli.options import DIRECTORY, FILE
 from keyturn.cli.terminal import echo, printable
-from keyturn.standalone.atomic_files import replace_file
+from keyturn.standalone.atomic_files import replace_file, write_in_place
+
+# The longest response that a renewal reads.
+_RESERVED_BYTES = 64 * 1024
 
 
 @click.command(help=COMMANDS["login"].summary)
@@ -46,14 +49,16 @@ def login(
     if not yes:
         click.confirm(printable(session.question(" and ".join(map(str, files.values())))), abort=True, err=True)
     try:
-        # Before the sign-in: a refresh token that cannot be stored would be lost.
+        # Before the sign-in, with the space for its result: a refresh token that cannot be stored would be lost.
         for file in files.values():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="..keyturn-", dir=next(iter(files.values())).parent) as directory:
+            for name in files:
+                write_in_place(Path(directory, name), bytes(_RESERVED_BYTES), 0o600)
             for name, value in session.run().items():
                 replace_file(files[name], value.encode(), Path(directory, name))
     except OSError as error:
-        raise LoginError(f"{error.filename}: {error.strerror}") from None
+        raise LoginError(f"{error.filename or sources_dir}: {error.strerror}") from None
     echo(*(f"{file} written" for file in files.values()))
 
 
