@@ -36,10 +36,10 @@ def check_intent(deps: Dependencies, request: Request, stored: StoredToken) -> b
     # An operator that lost the Lease may still be making it.
     if intent.final_attempt and (is_over or is_own or now - intent.start >= _LONGEST_FINAL_ATTEMPT):
         raise final_attempt_failed()
-    if moment := intent.final_attempt_after:
-        if now < moment <= now + _LONGEST_POSTPONEMENT:
+    if (moment := intent.final_attempt_after) and moment <= now + _LONGEST_POSTPONEMENT:
+        if now < moment:
             problem = f"{_sent(intent)}; the final attempt is made at {rfc3339(moment)}"
-            raise UnavailableError("RefreshOutcomeUnknown", problem, outcome_unknown=True, latest_attempt=moment)
+            raise UnavailableError("RefreshOutcomeUnknown", problem, outcome_unknown=True, final_attempt_after=moment)
         return True
     if is_own:
         raise UnavailableError("RefreshOutcomeUnknown", _sent(intent), outcome_unknown=True)
