@@ -1,5 +1,6 @@
 """Ownership of the target Secret: conflicts, adoption, release and garbage collection."""
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.emulator.client import Emulator
 from tests.support.processes import until
 
 pytestmark = pytest.mark.usefixtures("operator")
+RECORD = "keyturn.dev/issuance"
 FOREIGN_DATA = {"theirs": "precious", "AWS_REGION": "mars"}
 COLLECTION_SECONDS = 60  # the garbage collector discovers new kinds every 30 s
 RETAIN = {"deletionPolicy": "Retain"}
@@ -20,6 +22,23 @@ def foreign(name: str = "acme", **fields: Any) -> Object:
     annotations = fields.pop("annotations", {})
     metadata = {"name": name, "annotations": annotations, "labels": {"app": "other"}}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": FOREIGN_DATA, **fields}
+
+
+CONSENTING = foreign("theirs", annotations={"keyturn.dev/adoptable-by": "acme"})
+
+
+def apply_as_gitops(namespace: Namespace, secret: Object) -> None:
+    manager = "--field-manager=gitops"
+    namespace.kubectl("apply", "--server-side", "--force-conflicts", manager, "-f", "-", stdin=json.dumps(secret))
+
+
+def release(namespace: Namespace, **spec: Any) -> None:
+    """Change the target from the Secret theirs to acme, and wait until the former one is released."""
+    namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "acme"}} | spec})
+    until(lambda: RECORD not in namespace.get("secret", "theirs")["metadata"]["annotations"])
+    namespace.wait_until_ready("acme")
+    managers = [fields["manager"] for fields in namespace.get("secret", "theirs")["metadata"]["managedFields"]]
+    assert not [manager for manager in managers if manager.startswith("keyturn-")]
 
 
 def uid(namespace: Namespace, kind: str, name: str = "acme") -> str:
@@ -98,21 +117,58 @@ def test_adopted_secret_keeps_foreign_keys_and_has_no_owner(aws: Emulator, names
     assert owners(namespace) == []
 
 
-def test_released_secret_keeps_keys_without_a_manager(aws: Emulator, namespace: Namespace) -> None:
+def test_released_secret_keeps_what_no_manager_owns(aws: Emulator, namespace: Namespace) -> None:
     # After a server-side apply with stringData, no manager owns the keys.
-    namespace.put_secret("theirs", FOREIGN_DATA)
-    namespace.kubectl("annotate", "secret", "theirs", "keyturn.dev/adoptable-by=acme")
+    apply_as_gitops(namespace, CONSENTING)
     namespace.issue(aws, secret="theirs")
     namespace.kubectl("delete", "treq", "acme")
     namespace.apply(token_request(secret="theirs"))
     namespace.wait_until_ready("acme")
     assert namespace.secret_data("theirs")["theirs"] == "precious"
+    # As after an admission policy, nobody owns the labels.
+    secret = namespace.get("secret", "theirs")
+    for fields in secret["metadata"]["managedFields"]:
+        if fields["manager"] == "gitops":
+            fields["fieldsV1"]["f:metadata"].pop("f:labels")
+    namespace.kubectl("replace", "-f", "-", stdin=json.dumps(secret))
 
-    namespace.patch("treq", "acme", {"spec": {"target": {"secretName": "acme"}}})
+    release(namespace)
 
-    until(lambda: namespace.get("secret", "theirs").get("data", {}).keys() == {"theirs"})
     assert namespace.secret_data("theirs") == {"theirs": "precious"}
-    namespace.wait_until_ready("acme")
+    assert namespace.get("secret", "theirs")["metadata"]["labels"] == {"app": "other"}
+
+
+def test_released_secret_keeps_a_key_that_was_taken_back(aws: Emulator, namespace: Namespace) -> None:
+    apply_as_gitops(namespace, CONSENTING)
+    namespace.issue(aws, secret="theirs")
+    namespace.patch("treq", "acme", {"spec": {"suspend": True}})
+    namespace.wait_for_condition("acme", "Ready", "Suspended")
+    apply_as_gitops(namespace, CONSENTING)
+
+    release(namespace, suspend=False)
+
+    assert namespace.secret_data("theirs") == FOREIGN_DATA
+
+
+def test_released_secret_keeps_no_credential_behind_a_placeholder(aws: Emulator, namespace: Namespace) -> None:
+    apply_as_gitops(namespace, CONSENTING | {"stringData": FOREIGN_DATA | {"AWS_SESSION_TOKEN": ""}})
+    namespace.issue(aws, secret="theirs")
+
+    release(namespace)
+
+    assert namespace.secret_data("theirs") == {"theirs": "precious"}
+
+
+def test_released_secret_keeps_the_key_that_its_type_requires(aws: Emulator, namespace: Namespace) -> None:
+    data = {".dockerconfigjson": "{}", "theirs": "precious"}
+    apply_as_gitops(namespace, CONSENTING | {"type": "kubernetes.io/dockerconfigjson", "stringData": data})
+    target = {"secretName": "theirs", "formats": [{"dockerConfigJson": {}}]}
+    exchanges = [*token_request()["spec"]["exchanges"], {"ecrGetAuthorizationToken": {}}]
+    namespace.issue(aws, target=target, exchanges=exchanges)
+
+    release(namespace)
+
+    assert namespace.secret_data("theirs") == data
 
 
 @pytest.mark.parametrize("then", ["consents", "is deleted"])

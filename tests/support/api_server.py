@@ -32,7 +32,7 @@ class ApiServer(ApiClient):
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
         self._numbers = itertools.count(1)
 
-    async def request(
+    async def request(  # noqa: PLR0913 - they are independent
         self,
         method: str,
         path: str,
@@ -41,6 +41,7 @@ class ApiServer(ApiClient):
         kind: str = JSON,
         query: Mapping[str, str] | None = None,
         accept: str = JSON,  # noqa: ARG002 - the whole object is returned
+        should_retry: bool = True,  # noqa: ARG002 - nothing is retried
     ) -> ApiResponse:
         if method != "GET" and not self.may_write(path):
             raise LeaseLostError("the Lease is lost")
@@ -135,6 +136,9 @@ class ApiServer(ApiClient):
             return ApiResponse(422, {"message": "field is immutable when `immutable` is set"})
         if "dryRun" in query:
             return ApiResponse(200, merged)
+        if "managedFields" in body["metadata"]:
+            left = {fields.get("manager") for fields in merged["metadata"].pop("managedFields")}
+            self._managers[path] = {leaf: names & left for leaf, names in self._managers[path].items()}
         self._store(path, merged)
         return ApiResponse(200, self._shown(path))
 
@@ -200,7 +204,8 @@ class ApiServer(ApiClient):
         shown, fields = copy.deepcopy(self.objects[path]), defaultdict[str, dict[str, Any]](dict)
         for (kind, name), managers in self._managers[path].items():
             for manager in managers:
-                fields[manager].setdefault(f"f:{kind}", {})[f"f:{name}"] = {}
+                owned = fields[manager] if kind == "data" else fields[manager].setdefault("f:metadata", {})
+                owned.setdefault(f"f:{kind}", {})[f"f:{name}"] = {}
         shown["metadata"]["managedFields"] = [
             {"manager": manager, "operation": "Apply", "fieldsV1": owned} for manager, owned in fields.items()
         ]
@@ -260,7 +265,7 @@ def _without_owners(body: Body, patch: Body) -> Body:
     """Convert a strategic merge patch that removes owner references to a merge patch."""
     removed = {owner["uid"] for owner in patch["metadata"]["ownerReferences"] if owner.get("$patch") == "delete"}
     owners = [owner for owner in body["metadata"].get("ownerReferences", []) if owner["uid"] not in removed]
-    return {"metadata": patch["metadata"] | {"ownerReferences": owners}}
+    return patch | {"metadata": patch["metadata"] | {"ownerReferences": owners}}
 
 
 def _merged(body: Body, patch: Body) -> Body:

@@ -48,14 +48,15 @@ class IssuanceKeySecret:
         return await self._retry(self._read_or_create)
 
     async def keep(self, keys: IssuanceKeys) -> None:
-        """Write the keys back if the Secret is deleted, until cancelled."""
+        """Write the keys back if the Secret is deleted, and log if its data are invalid, until cancelled."""
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             try:
-                response = await self._get()
-                if response.status == HTTPStatus.NOT_FOUND:
-                    _log.warning("%s was deleted; recreating it from memory", self._what)
-                    response = await self._create(keys.keys)
+                # The next leader could not use invalid data, either.
+                if await self._read():
+                    continue
+                _log.warning("%s was deleted; recreating it from memory", self._what)
+                response = await self._create(keys.keys)
                 if response.is_error and response.status != HTTPStatus.CONFLICT:
                     _log.warning("%s could not be recreated: %s", self._what, response.message)
             except (KeyturnError, LeaseLostError) as error:

@@ -60,7 +60,7 @@ def secret_manifest(
         "kind": "Secret",
         "type": kind,
         "metadata": metadata | ({"ownerReferences": [owner]} if owned else {}),
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
+        "data": {key: _encoded(value) for key, value in content.items()},
     }
 
 
@@ -70,21 +70,19 @@ def empty_manifest(name: str, uid: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "uid": uid}}
 
 
-def release_patch(secret: TargetSecret) -> dict[str, Any]:
-    """Return a merge patch that releases a Secret but keeps its data."""
-    return {
-        "metadata": {
-            "uid": secret.uid,
-            "annotations": {ISSUANCE_ANNOTATION: None, EXPIRES_AT: None},
-            "labels": {MANAGED_BY: None, OWNER_UID: None},
-            "ownerReferences": None,
-        }
-    }
-
-
 def disown_patch(request: Request, secret: TargetSecret) -> dict[str, Any]:
     """Return a strategic merge patch that removes only the owner reference of this request."""
     return {"metadata": {"uid": secret.uid, "ownerReferences": [{"$patch": "delete", "uid": request.uid}]}}
+
+
+def release_patch(request: Request, secret: TargetSecret) -> dict[str, Any]:
+    """Return a strategic merge patch that releases a Secret but keeps its data."""
+    patch, ours = disown_patch(request, secret), {MANAGED_BY: "keyturn", OWNER_UID: request.uid}
+    patch["metadata"] |= {
+        "annotations": {ISSUANCE_ANNOTATION: None, EXPIRES_AT: None},
+        "labels": {name: None for name, value in ours.items() if secret.labels.get(name) == value},
+    }
+    return patch
 
 
 def target_secret(meta: SecretMeta, keys: IssuanceKeys) -> TargetSecret:
@@ -135,6 +133,10 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     return replace(secret, data_hash=data_hash(data, request), **fields), data
 
 
+def _encoded(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
 def _is_modified_by_others(meta: SecretMeta, issuance: Issuance) -> bool:
-    """Whether another field manager owns one of our keys, or we no longer own one."""
-    return not set(issuance.keys) <= meta.keys_of(field_manager(issuance.uid))
+    """Whether another field manager owns one of our keys or has applied one, or we no longer own one."""
+    return not set(issuance.keys) <= meta.keys_of(field_manager(issuance.uid)) - meta.string_data_keys()

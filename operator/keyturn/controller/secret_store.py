@@ -13,7 +13,6 @@ from keyturn.api.token_request import OPAQUE, InvalidRequest, Request
 from keyturn.controller.api_client import (
     APPLY,
     JSON,
-    MERGE,
     STRATEGIC,
     ApiClient,
     ApiResponse,
@@ -33,6 +32,7 @@ from keyturn.controller.secret_manifest import (
     target_secret,
 )
 from keyturn.controller.source_reader import SourceReader
+from keyturn.controller.withdrawal import withdrawal_patch
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
 from keyturn.core.issuance import Issuance, IssuanceKeys, TargetSecret, field_manager, is_adopted, is_ours, may_delete
 from keyturn.core.lru import LruDict
@@ -43,6 +43,8 @@ _DRY_RUN_SECONDS = 10.0
 _MAX_NAMESPACES = 4096  # a tenant may create and delete namespaces in a loop
 # An apply with a wrong resourceVersion fails if the object exists, so no Secret is overwritten before it was read.
 _ABSENT = "1"
+# Not the manager of a request, which would own a required key that is emptied.
+_WITHDRAWAL = {"fieldManager": "keyturn"}
 _CONFLICT = ApiResponse(HTTPStatus.CONFLICT, {})
 
 _log = logging.getLogger(__name__)
@@ -231,7 +233,7 @@ class SecretStore:
             if is_adopted(request, target):
                 response = await self._remove_fields(request, name)
             elif request.should_retain_secret:
-                response = await self._api.request("PATCH", path, release_patch(target), kind=MERGE)
+                response = await self._api.request("PATCH", path, release_patch(request, target), kind=STRATEGIC)
             else:
                 response = await self._delete_as_issued(request, name)
         except UnavailableError as error:
@@ -243,18 +245,15 @@ class SecretStore:
             self.cache.forget(name)
 
     async def _remove_fields(self, request: Request, name: NamespacedName) -> ApiResponse:
-        """Remove the fields that only the request owns. Those of a user remain."""
-        path, manager = secrets_path(*name), field_manager(request.uid)
-        response = await self._api.request("GET", path, accept=ONE)
+        """Remove the field manager of the request and the fields that only it owns. Those of a user remain."""
+        path = secrets_path(*name)
+        response = await self._api.request("GET", path)
         if response.is_error:
             return response
-        meta = read_meta(request, response.body)
-        # First the keys: an apply without data removes all of them if no other manager owns one. Nobody owns a key that
-        # was applied with stringData.
-        patch = {"metadata": {"uid": meta.uid}, "data": dict.fromkeys(meta.keys_of(manager))}
-        query = {"fieldManager": manager}
-        response = await self._api.request("PATCH", path, patch, kind=MERGE, query=query, accept=ONE)
-        return response if response.is_error else await self._apply_empty(name, meta.uid, manager)
+        # Not by an apply without fields, which removes all data and labels of which no other manager owns one. Nobody
+        # owns a key that a user applied with stringData, or a label that an admission policy added.
+        patch = withdrawal_patch(request, response.body, self._keys)
+        return await self._api.request("PATCH", path, patch, kind=STRATEGIC, query=_WITHDRAWAL, accept=ONE)
 
     async def _apply_empty(self, name: NamespacedName, uid: str, manager: str) -> ApiResponse:
         """Apply a Secret without fields, which removes those that only this field manager owns."""

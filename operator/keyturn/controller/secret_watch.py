@@ -1,7 +1,7 @@
 """Watches the metadata of Secrets only, so that their values never reach this process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
@@ -39,6 +39,7 @@ class _Empty(msgspec.Struct, frozen=True):
 
 class _DataFields(msgspec.Struct, frozen=True):
     data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:data")
+    string_data: dict[str, _Empty] = msgspec.field(default_factory=dict, name="f:stringData")
 
 
 class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
@@ -54,7 +55,18 @@ class ManagedFields(msgspec.Struct, frozen=True, rename="camel"):
 
     def data_keys(self) -> frozenset[str]:
         """Return the keys of a Secret's data that this manager owns."""
-        return frozenset(key[2:] for key in self.fields_v1.data if key.startswith("f:"))
+        return _names(self.fields_v1.data)
+
+    def string_data_keys(self) -> frozenset[str]:
+        """Return the keys that this manager has applied with stringData.
+
+        The API server writes them to the data, but the manager that owned such a key there remains its owner.
+        """
+        return _names(self.fields_v1.string_data)
+
+
+def _names(fields: Iterable[str]) -> frozenset[str]:
+    return frozenset(key[2:] for key in fields if key.startswith("f:"))
 
 
 class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,6 +86,10 @@ class SecretMeta(msgspec.Struct, frozen=True, rename="camel"):
         """Return the keys of the Secret's data that this manager owns, and no other one."""
         ours = frozenset[str]().union(*(it.data_keys() for it in self.managed_fields if it.manager == manager))
         return ours.difference(*(it.data_keys() for it in self.managed_fields if it.manager != manager))
+
+    def string_data_keys(self) -> frozenset[str]:
+        """Return the keys that any manager has applied with stringData."""
+        return frozenset[str]().union(*(it.string_data_keys() for it in self.managed_fields))
 
     def bounded(self, names: AbstractSet[str] = frozenset()) -> "SecretMeta":
         """Return the metadata to cache. If they are too large, that is only what Keyturn writes and what `names` lists.

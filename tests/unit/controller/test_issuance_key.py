@@ -149,6 +149,20 @@ async def test_failures_while_running_do_not_stop_the_check() -> None:
     assert await key_secret(server).load() == keys
 
 
+@in_virtual_time
+async def test_invalid_key_is_reported_before_the_next_leader_needs_it(caplog: pytest.LogCaptureFixture) -> None:
+    server = ApiServer()
+    secret = key_secret(server)
+    keys = await secret.load()
+    server.put(KEY, data={"new": "a2V5"})
+    keeping = asyncio.ensure_future(secret.keep(keys))
+    await asyncio.sleep(61)
+    keeping.cancel()
+
+    assert "its data needs at least one key" in caplog.text
+    assert (server.count("POST"), secret.problem) == (1, "")
+
+
 async def test_key_that_was_deleted_while_stopped_is_new() -> None:
     server = ApiServer()
     before = await key_secret(server).load()

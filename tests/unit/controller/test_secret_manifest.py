@@ -93,6 +93,15 @@ def test_modification_by_others_is_detected(fields: dict[str, list[str]], *, mod
     assert target_secret(msgspec.convert(meta(fields), SecretMeta), KEYS).modified_by_others is modified_by_others
 
 
+def test_key_applied_with_string_data_counts_as_modified() -> None:
+    """The API server writes its value, but our manager remains its owner."""
+    managed = meta({KEYTURN: [*DATA]})["managedFields"]
+    for key, is_modified in (("token", True), ("note", False)):
+        applied = {"manager": OTHER, "fieldsV1": {"f:stringData": {f"f:{key}": {}}}}
+        secret = target_secret(msgspec.convert(meta({}, managedFields=[*managed, applied]), SecretMeta), KEYS)
+        assert secret.modified_by_others is is_modified
+
+
 def test_secret_without_issuance_record_counts_as_modified() -> None:
     assert target_secret(msgspec.convert(meta({KEYTURN: [*DATA]}, annotations={}), SecretMeta), KEYS).modified_by_others
 

@@ -26,6 +26,9 @@ async def test_adopted_secret_keeps_the_keys_of_others_and_gets_no_owner() -> No
     moved = request(target={"secretName": "new"})
     await store.write(moved, issuance(moved), DATA)
     assert server.data(TARGET) == {"theirs": "x"}
+    meta = server.meta(TARGET)
+    assert (meta.labels, meta.annotations) == ({}, {ADOPTABLE_BY: "acme"})
+    assert [fields.manager for fields in meta.managed_fields] == ["kubectl-edit"]
 
 
 @pytest.mark.parametrize(
@@ -198,12 +201,14 @@ async def test_changed_secret_name_deletes_the_former_secret() -> None:
 
 async def test_retained_secret_keeps_its_data_without_our_metadata() -> None:
     server, store = await issued(request(target={"deletionPolicy": "Retain"}))
+    server.put(TARGET, metadata={"ownerReferences": [{"uid": "other"}]})
     moved = request(target={"secretName": "new", "deletionPolicy": "Retain"})
     await store.write(moved, issuance(moved), DATA)
     meta = server.meta(TARGET)
 
     assert server.data(TARGET) == server.data(f"{SECRETS}/new") == DATA
     assert not {ISSUANCE_ANNOTATION, MANAGED_BY} & (meta.annotations.keys() | meta.labels.keys())
+    assert [owner.uid for owner in meta.owner_references] == ["other"]
 
 
 @pytest.mark.parametrize("target", [{}, {"secretName": "new", "deletionPolicy": "Retain"}], ids=["named", "retained"])
