@@ -104,7 +104,7 @@ async def test_failed_response_is_freed_at_once(response: bytes) -> None:
         "entities": b"<!DOCTYPE a [<!ENTITY x '" + b"<b/>" * 1000 + b"'>]><a>" + b"&x;" * 1900 + b"</a>",
         "entities in UTF-16": "<!DOCTYPE a [<!ENTITY x 'x'>]><a>&x;</a>".encode("utf-16"),
         "a long namespace": NAMESPACE.encode(),
-        # As bytes, it would end at its first character, which consists of two quotation marks.
+        # As bytes, it would end at its first character, which consists of two quotes.
         "a long namespace in UTF-16": NAMESPACE.replace("z", "\u2727").encode("utf-16-le"),
     },
 )
