@@ -128,9 +128,11 @@ class SecretStore:
         """Apply data and issuance record in one request, then release the targets of earlier values of secretName.
 
         Raises BeingDeletedError if the request was deleted during the exchanges: another one with its name, which may
-        write the same Secret, may exist now.
+        write the same Secret, may exist now. Or the request was deleted with --cascade=orphan, and with a new owner
+        reference, the Secret would be deleted with it.
         """
-        if self._current(request) is None:
+        current = self._current(request)
+        if current is None or current.is_being_deleted:
             raise BeingDeletedError("the TokenRequest was deleted")
         name, query = target_name(request), {"fieldManager": field_manager(request.uid)}
         path = secrets_path(*name)
