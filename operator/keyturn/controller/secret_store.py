@@ -180,6 +180,16 @@ class SecretStore:
         # The response consists of metadata, which do not show whether the data were edited.
         return (await self._read(request))[0]
 
+    async def disown_former(self, request: Request) -> None:
+        """Remove the owner reference of the request from the targets of earlier values of secretName."""
+        for name in self.cache.former_targets(request) - {target_name(request)}:
+            former, path = self.cache.get(name), secrets_path(*name)
+            if former and request.uid in former.owners:
+                patch = disown_patch(request, former)
+                response = await self._api.request("PATCH", path, patch, kind=STRATEGIC, accept=ONE)
+                if response.is_error:
+                    raise refusal(response, f"Secret {name[1]}", {})
+
     async def _check_alive(self, request: Request) -> None:
         path = token_request_path(request.namespace, request.name)
         response = await self._api.request("GET", path, accept=ONE)
