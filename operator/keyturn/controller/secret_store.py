@@ -217,7 +217,8 @@ class SecretStore:
                 response = await self._api.request("DELETE", path, precondition, kind=JSON)
             if response.is_error and response.is_found:
                 raise refusal(response, f"Secret {request.secret_name}", data)
-            self.cache.forget(target_name(request))
+            # Not forgotten: while a finalizer keeps it, no other one can be created, and its end must be noticed.
+            self.cache.invalidate(request)
             target = None
             manifest = self._manifest(request, issuance, data, None)
         query = {"fieldManager": field_manager(request.uid), "force": "true"}
