@@ -32,7 +32,7 @@ class ApiServer(ApiClient):
         self._managers: defaultdict[str, dict[Leaf, set[str]]] = defaultdict(dict)
         self._numbers = itertools.count(1)
 
-    async def request(
+    async def request(  # noqa: PLR0913 - they are independent
         self,
         method: str,
         path: str,
@@ -41,6 +41,7 @@ class ApiServer(ApiClient):
         kind: str = JSON,
         query: Mapping[str, str] | None = None,
         accept: str = JSON,  # noqa: ARG002 - the whole object is returned
+        should_retry: bool = True,  # noqa: ARG002 - nothing is retried
     ) -> ApiResponse:
         if method != "GET" and not self.may_write(path):
             raise LeaseLostError("the Lease is lost")

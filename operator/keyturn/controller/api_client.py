@@ -122,6 +122,7 @@ class _Call:
     is_list: bool = False
     limit: int = MAX_BYTES
     until_handled: AsyncExitStack | None = None
+    should_retry: bool = True
 
     @property
     def longest_seconds(self) -> float:
@@ -150,7 +151,7 @@ class ApiClient:
         # For lists and watches. They have slots of their own, so that renewals do not wait for them.
         self.stream_limiter = MemoryLimiter(_STREAM_SLOTS)
 
-    async def request(
+    async def request(  # noqa: PLR0913 - they are independent
         self,
         method: str,
         path: str,
@@ -159,11 +160,12 @@ class ApiClient:
         kind: str = JSON,
         query: Mapping[str, str] | None = None,
         accept: str = JSON,
+        should_retry: bool = True,
     ) -> ApiResponse:
         """Send an idempotent request.
 
-        After a 429, a 5xx, no response, or a response that is neither the requested object nor a Status, it is sent up
-        to twice more; then UnavailableError is raised. A Status is returned, because its meaning depends on the caller.
+        After a 429, a 5xx, no response, or one that is neither the requested object nor a Status, it is sent up to
+        twice more (`should_retry`); then UnavailableError is raised. The meaning of a Status depends on the caller.
         """
 
         def decode(status: int, content: bytes) -> ApiResponse:
@@ -176,7 +178,8 @@ class ApiClient:
             headers, encoded = {"Content-Type": kind, "Accept": accept}, await self._encode(path, body, kind)
             # Not kept during the request: with the data of a Secret it may take more than a megabyte.
             del body
-            return await self._send(_Call(method, path, query or {}, headers, encoded), decode)
+            call = _Call(method, path, query or {}, headers, encoded, should_retry=should_retry)
+            return await self._send(call, decode)
         except UnreadableBodyError as error:
             raise UnavailableError("Unavailable", f"the response for {path}: {error}") from None
 
@@ -210,14 +213,14 @@ class ApiClient:
     async def _send(self, call: _Call, decode: Callable[[int, bytes], _Decoded]) -> _Decoded:
         # Not the longest time at first: the connection may be broken, and a new one may work.
         timeout_seconds: float = _TIMEOUT_SECONDS
-        for pause in (*_PAUSES, None):
+        for pause in (*_PAUSES, None) if call.should_retry else (None,):
             if call.method != "GET" and not self.may_write(call.path):
                 raise LeaseLostError("the Lease is lost: another operator may write now")
             try:
                 decoded = await self._attempt(call, decode, timeout_seconds)
             except UnavailableError as error:
                 if pause is None:
-                    if error.service:
+                    if error.service and call.should_retry:
                         self._service_health.failed(SYSTEM)
                     raise
                 if isinstance(error, _NoResponseError):
@@ -246,7 +249,7 @@ class ApiClient:
     async def _receive(
         self, call: _Call, timeout_seconds: float, before_large: Callable[[], Awaitable[None]]
     ) -> tuple[int, bytes]:
-        timeout = _timeout(timeout_seconds)
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=10)
         try:
             headers = await self._headers(call.headers)
             async with self._open(call.method, call.path, call.query, headers, call.body, timeout=timeout) as response:
@@ -278,8 +281,9 @@ class ApiClient:
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         headers = {"Content-Type": JSON, "Accept": JSON, "User-Agent": "keyturn", "Authorization": f"Bearer {token}"}
         data = msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         try:
-            async with self._open("POST", path, {}, headers, data, timeout=_timeout(_TIMEOUT_SECONDS)) as response:
+            async with self._open("POST", path, {}, headers, data, timeout=timeout) as response:
                 status, content = response.status, await read_body(response.content)
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableBodyError) as error:
             raise _unreachable(error) from None
@@ -347,10 +351,6 @@ def _characters(body: object) -> int:
         return 0
     texts = {**body.get("data", {}), **(body.get("metadata", {}).get("annotations") or {})}
     return sum(len(text) for text in texts.values() if text)
-
-
-def _timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=10)
 
 
 def _encoded(body: object, kind: str) -> bytes | None:

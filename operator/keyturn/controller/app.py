@@ -9,6 +9,7 @@ import math
 import os
 import socket
 import time
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
@@ -333,6 +334,8 @@ async def load_configuration(kubeconfig: str | None, proxies: Proxies) -> Config
     configuration.client_session_kwargs = {"trust_env": False, "read_bufsize": 2**16}
     # No limit. Of the default 100 connections, two watches for each of 50 namespaces would leave none for the Lease.
     configuration.connection_pool_maxsize = 0
+    # asyncio has a buffer of 256 KiB for each TLS connection, of which there are four for each of these namespaces.
+    sslproto.SSLProtocol.max_size = 2**15
     # Python 3.13 requires extensions that the certificates of many clusters lack, including Amazon EKS.
     configuration.disable_strict_ssl_verification = True
     try:

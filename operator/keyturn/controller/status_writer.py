@@ -79,7 +79,8 @@ class StatusWriter:
     async def post_event(self, request: Request | InvalidRequest, event: Event) -> None:
         """Post an Event; a failure is only logged.
 
-        The worker of the TokenRequest waits for it. So if the API server takes long, for example because the etcd for
+        The worker of the TokenRequest waits for it. So there is a single attempt: while the API server limits the rate
+        of Events, more of them would keep workers busy. If the API server takes long, for example because the etcd for
         Events is down, no Event is posted for a while: workers that wait for Events would delay renewals by minutes.
         """
         loop = asyncio.get_running_loop()
@@ -103,7 +104,8 @@ class StatusWriter:
         }
         try:
             async with asyncio.timeout(_EVENT_SECONDS):
-                await self._api.request("POST", f"/api/v1/namespaces/{request.namespace}/events", body)
+                path = f"/api/v1/namespaces/{request.namespace}/events"
+                await self._api.request("POST", path, body, should_retry=False)
         except TimeoutError:
             self._no_events_until = loop.time() + _PAUSE_SECONDS
             _log.warning(

@@ -28,7 +28,7 @@ class UnavailableError(KeyturnError):
 
     `outcome_unknown`: the request may have been processed, so a token may be consumed. `service` is the service that
     failed, by its name in `ServiceHealth`, or empty; the request is retried at once when that service recovers.
-    `latest_attempt` is when another request makes the next attempt with the same token, if one will.
+    `final_attempt_after` is the time of the final attempt with the same token, if it is known.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class UnavailableError(KeyturnError):
         request_id: str = "",
         service: str = "",
         outcome_unknown: bool = False,
-        latest_attempt: datetime | None = None,
+        final_attempt_after: datetime | None = None,
     ) -> None:
         super().__init__(reason, message, request_id=request_id)
         self.service: Final = service
         self.outcome_unknown: Final = outcome_unknown
-        self.latest_attempt: Final = latest_attempt
+        self.final_attempt_after: Final = final_attempt_after
 
 
 class ThrottledError(UnavailableError):
@@ -129,7 +129,7 @@ def drop_frames(error: BaseException | None) -> None:
 
     A connection of aiohttp, or a frame of botocore, keeps the exception, and the frames of the traceback refer to it.
     Until the garbage collector finds this cycle, which takes long if the heap is large, it contains a buffer of 256 KiB
-    for TLS, or a response of AWS of up to 1 MiB.
+    for TLS, or a response of AWS of up to 128 KiB.
     """
     while error and error.__traceback__:
         error.__traceback__ = None

@@ -237,6 +237,9 @@ def decide(
         # Anyone who may damage the Secret can also cause a failure, which must not end the interval between repairs.
     earliest = _earliest_renewal(request, state, reason, now, min_interval)
     if earliest and now < earliest:
+        if failure := state.failure:
+            failure = dataclasses.replace(failure, next_attempt_time=max(failure.next_attempt_time, earliest))
+            return Wait(before_expiry(earliest, state, now), failure)
         return Idle(before_expiry(earliest, state, now), Postponed(reason, earliest))
     return Renew(reason)
 
@@ -273,14 +276,13 @@ def _decide_metadata(
 def _decide_retry(
     request: Request, state: ReconcileState, failure: Failure, reason: str, now: datetime, min_interval: timedelta
 ) -> Renew | Wait:
-    if failure.error.reason == "RefreshOutcomeUnknown":
-        # The intent in the token Secret decides when the token may be sent. Another request may have sent it already.
-        return Renew(reason)
     # The target and the source were read now.
     if failure.inputs is None:
         # After a restart, the current inputs count as those of the failed attempt.
         failure = dataclasses.replace(bounded(failure, request, state.issuance, now), inputs=state.inputs)
-    if failure.should_wait(request, state.inputs, now):
+    # After an unknown outcome, the intent in the token Secret decides when the token may be sent. Another request may
+    # have sent it already.
+    if failure.error.reason != "RefreshOutcomeUnknown" and failure.should_wait(request, state.inputs, now):
         return Wait(next_reconcile(request, state.issuance, failure, now) or failure.next_attempt_time, failure)
     if state.exchanged_at and state.exchanged_at <= now:
         # Something has changed, but changes in a loop must not become exchanges in a loop.

@@ -119,7 +119,7 @@ def next_attempt_time(
     if an attempt consumes nothing; with `retries_early`, the waits before it are 1, 2, 4 s and so on. A throttled call
     waits at least as long as the service requires, but not until the credentials have expired (see
     _longest_throttling). After a call with an unknown outcome, the wait is half of the remaining lifetime, between 32 s
-    and an hour, or shorter if another request makes the next attempt.
+    and an hour, or shorter if the final attempt of another request is sooner.
     """
     policy = REASONS[error.reason]
     wait = policy.retry_after
@@ -145,7 +145,7 @@ def next_attempt_time(
     if isinstance(error, ThrottledError):
         wait = max(wait, min(error.retry_after, _longest_throttling(context.remaining_lifetime)))
     moment = whole_seconds(now + wait + timedelta(milliseconds=999))
-    latest = error.latest_attempt if isinstance(error, UnavailableError) else None
+    latest = error.final_attempt_after if isinstance(error, UnavailableError) else None
     return min(moment, latest) if latest else moment
 
 

@@ -43,7 +43,7 @@ class Failure:
 
     def is_repeated_by(self, error: KeyturnError, now: datetime) -> bool:
         """Whether `error` is the same failure again, before the time of the next attempt."""
-        moment = error.latest_attempt if isinstance(error, UnavailableError) else None
+        moment = error.final_attempt_after if isinstance(error, UnavailableError) else None
         is_same = self.error.message == error.message or moment == self.next_attempt_time
         return is_same and self._is_pending(now)
 

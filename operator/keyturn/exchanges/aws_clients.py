@@ -33,7 +33,7 @@ from keyturn.core.lru import LruDict
 from keyturn.core.pipeline_values import Credentials
 from keyturn.core.proxies import Proxies
 from keyturn.core.settings import AwsSettings
-from keyturn.exchanges.bounded_response import BoundedSession
+from keyturn.exchanges.bounded_response import BoundedHead, BoundedSession
 from keyturn.exchanges.transmission import Transmission
 
 MAX_CLIENTS = 128  # A limit is needed because a region may be any text.
@@ -120,6 +120,14 @@ class _FinalResponse(HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         return version, HTTPStatus.CONTINUE if status in _INTERIM else status, reason
+
+    def begin(self) -> None:
+        body: Any = self.fp
+        self.fp: Any = BoundedHead(body)
+        try:
+            super().begin()
+        finally:
+            self.fp = body
 
 
 class _BeginningConnection:

@@ -1,6 +1,8 @@
 """Limits the size of the responses that botocore reads."""
 
+import re
 from collections.abc import Iterator
+from http.client import LineTooLong
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -11,13 +13,16 @@ from urllib3.exceptions import HTTPError
 from keyturn.core.bounded_json import decode_response
 from keyturn.core.errors import drop_frames
 
-# Several times the size of the largest response, which ECR returns with tokens for all registries.
-_MAX_BODY_BYTES = 2**20
-_CHUNK_BYTES = 2**16
+# Several times the size of the largest response, which ECR returns with tokens for ten registries. Parsed, XML takes up
+# to 36 times as much.
+_MAX_BODY_BYTES = 2**17
+# With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither.
+_XML_DECLARATION = re.compile(rb"<!(?:ENTITY|ATTLIST)")
+_CHUNK_BYTES = _MAX_HEAD_BYTES = 2**16
 
 
 class BoundedSession:
-    """An HTTP session for botocore that reads at most 1 MiB of a body. botocore's own session has no limit."""
+    """An HTTP session for botocore that reads at most 128 KiB of a body. botocore's own session has no limit."""
 
     def __init__(self, session: URLLib3Session) -> None:
         self._session = session
@@ -39,6 +44,25 @@ class BoundedSession:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+class BoundedHead:
+    """What precedes a body, as a file for http.client. Raises LineTooLong if it has more than 64 KiB.
+
+    http.client accepts a hundred headers of 64 KiB each, in the response and in each of any number of interim ones.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._remaining = _MAX_HEAD_BYTES
+
+    def readline(self, size: int, /) -> bytes:
+        """Read a line."""
+        line: bytes = self._file.readline(size)
+        self._remaining -= len(line)
+        if self._remaining < 0:
+            raise LineTooLong("headers")
+        return line
 
 
 class _Body:
@@ -67,4 +91,7 @@ def _read(raw: Any) -> bytes:
     if len(body) > _MAX_BODY_BYTES:
         raw.close()
         raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    # Without the zeros of UTF-16.
+    if _XML_DECLARATION.search(body.replace(b"\0", b"")):
+        raise OSError("the body declares XML entities or attributes")
     return bytes(body)

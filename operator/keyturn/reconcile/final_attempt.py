@@ -36,10 +36,10 @@ def check_intent(deps: Dependencies, request: Request, stored: StoredToken) -> b
     # An operator that lost the Lease may still be making it.
     if intent.final_attempt and (is_over or is_own or now - intent.start >= _LONGEST_FINAL_ATTEMPT):
         raise final_attempt_failed()
-    if moment := intent.final_attempt_after:
-        if now < moment <= now + _LONGEST_POSTPONEMENT:
+    if (moment := intent.final_attempt_after) and moment <= now + _LONGEST_POSTPONEMENT:
+        if now < moment:
             problem = f"{_sent(intent)}; the final attempt is made at {rfc3339(moment)}"
-            raise UnavailableError("RefreshOutcomeUnknown", problem, outcome_unknown=True, latest_attempt=moment)
+            raise UnavailableError("RefreshOutcomeUnknown", problem, outcome_unknown=True, final_attempt_after=moment)
         return True
     if is_own:
         raise UnavailableError("RefreshOutcomeUnknown", _sent(intent), outcome_unknown=True)
@@ -57,7 +57,8 @@ async def schedule_final_attempt(deps: Dependencies, request: Request, failure: 
     """Write the time of the next attempt into the intent, if no response was received to the token.
 
     All requests for the token, and all processes, wait until then. If the credentials of one of them expire sooner, the
-    time becomes earlier. If the write fails, the next reconciliation repeats it.
+    time becomes earlier. If the write fails, the next reconciliation repeats it. `failure` is None if this one only
+    waited: an earlier failure may concern the token of another source.
     """
     error = failure.error if failure else None
     is_sent = isinstance(error, UnavailableError) and error.reason == "RefreshOutcomeUnknown" and error.outcome_unknown

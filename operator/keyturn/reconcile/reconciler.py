@@ -134,7 +134,7 @@ async def reconcile(
             async with deps.token_locks.acquire(request), progress as reported_status:
                 state = await expedite_after_change(deps, request, state, now)
                 state, outcome, requeue_at = await _act_if_due(deps.recording(values_read.note), request, state, now)
-                await schedule_final_attempt(deps, request, state.failure)
+                await schedule_final_attempt(deps, request, None if requeue_at else state.failure)
         except NamespaceTerminatingError as error:
             _log.info("%s: %s", request.namespaced_name, error)
             reported = await _report_paused(deps, replace(request, is_being_deleted=True), state, status, now)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 DEFAULT_KEY = "credentials.json"
+# Four times as many as the longest session token that Keyturn writes. Each response contains the credentials, and JSON
+# takes up to 28 times as much memory when it is parsed.
+_MAX_CHARACTERS = 128 * 1024
 
 
 class NoCredentialsError(Exception):
@@ -64,20 +67,7 @@ def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> Served
 
     Raises NoCredentialsError if the data is incomplete or malformed, does not expire, or has no session token.
     """
-    if key in data:
-        try:
-            document = json.loads(data[key])
-        except (ValueError, RecursionError):
-            raise NoCredentialsError(f"key {key} is not valid JSON") from None
-        if not isinstance(document, dict):
-            raise NoCredentialsError(f"key {key} is not a JSON object")
-        names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
-                 "Expiration": "Expiration"}  # fmt: skip
-        fields = {name: value for name, member in names.items() if isinstance(value := document.get(member), str)}
-    else:
-        variables = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
-                     "Token": "AWS_SESSION_TOKEN", "Expiration": "expiration"}  # fmt: skip
-        fields = {name: data[variable].strip() for name, variable in variables.items() if variable in data}
+    fields = _fields(data, key)
     for name in ("AccessKeyId", "SecretAccessKey", "Token", "Expiration"):
         if not fields.get(name):
             raise NoCredentialsError(f"the credentials have no {name}")
@@ -90,6 +80,26 @@ def parse_credentials(data: Mapping[str, str], key: str = DEFAULT_KEY) -> Served
         raise NoCredentialsError("the credentials' expiration is not an RFC 3339 time") from None
     fields["Expiration"] = _rfc3339(expires_at)
     return ServedCredentials(fields["AccessKeyId"], expires_at, json.dumps(fields).encode())
+
+
+def _fields(data: Mapping[str, str], key: str) -> dict[str, str]:
+    """Return the members of the endpoint's response, as far as the data contains them."""
+    variables = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
+                 "Token": "AWS_SESSION_TOKEN", "Expiration": "expiration"}  # fmt: skip
+    texts = [data[name] for name in ((key,) if key in data else variables.values()) if name in data]
+    if sum(map(len, texts)) > _MAX_CHARACTERS:
+        raise NoCredentialsError(f"the credentials have more than {_MAX_CHARACTERS} characters")
+    if key not in data:
+        return {name: data[variable].strip() for name, variable in variables.items() if variable in data}
+    try:
+        document = json.loads(data[key])
+    except (ValueError, RecursionError):
+        raise NoCredentialsError(f"key {key} is not valid JSON") from None
+    if not isinstance(document, dict):
+        raise NoCredentialsError(f"key {key} is not a JSON object")
+    names = {"AccessKeyId": "AccessKeyId", "SecretAccessKey": "SecretAccessKey", "Token": "SessionToken",
+             "Expiration": "Expiration"}  # fmt: skip
+    return {name: value for name, member in names.items() if isinstance(value := document.get(member), str)}
 
 
 def _rfc3339(time: datetime) -> str:

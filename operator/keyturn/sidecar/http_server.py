@@ -232,12 +232,11 @@ class HttpServer:
                             # drain() returns at once as long as the kernel accepts data.
                             async with self._steps:
                                 await asyncio.sleep(0)
-                        self._make_room(len(data))
-                        # Last from now on. A client that is still receiving a large body is not one that has stopped.
-                        self._written.pop(connection, None)
-                        self._written[connection] = None
+                        self._make_room(connection, len(data))
                         writer.write(data)
                         await writer.drain()
+                    # May be large, and the next request may arrive much later.
+                    del parts, data
                 # Closing the connection now would discard the last response if the client is still sending.
                 timeout.reschedule(loop.time() + self._limits.linger_seconds)
                 writer.write_eof()
@@ -268,7 +267,7 @@ class HttpServer:
             longest_idle.abort()
         self._connections.add(connection)
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, writing: _Connection, size: int) -> None:
         """Make room for a response: close the connections whose clients have not read their responses for longest."""
         unread = {it: it.unsent_bytes() for it in self._written if it.unsent_bytes()}
         for connection in list(unread):
@@ -276,6 +275,9 @@ class HttpServer:
                 break
             del unread[connection]
             connection.abort()
+        # Last from now on. A client that is still receiving a large body is not one that has stopped.
+        self._written.pop(writing, None)
+        self._written[writing] = None
 
     async def _next_response(self, connection: _Connection) -> Iterable[bytes]:
         """Wait for a request and return the bytes of its response, or nothing after the last one."""

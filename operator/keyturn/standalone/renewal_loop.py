@@ -151,7 +151,10 @@ class RenewalLoop:
         state, failure = self._state, self._state.failure
         # Only TargetConflict depends on the output directory.
         is_conflict = failure is not None and failure.error.reason == "TargetConflict"
-        if failure and (has_source_changed or (is_conflict and has_output_changed)):
+        if failure is None or failure.error.reason == "RefreshOutcomeUnknown":
+            # The time of the final attempt does not depend on the files.
+            return
+        if has_source_changed or (is_conflict and has_output_changed):
             now = self._deps.now()
             allowed = (state.exchanged_at or now) + self._deps.min_interval
             next_attempt_time = min(failure.next_attempt_time, max(now, allowed))

@@ -91,6 +91,52 @@ async def test_failed_response_is_freed_at_once(response: bytes) -> None:
             assert count() == 0
 
 
+@cases(
+    "body",
+    {
+        "many elements": b"<a>" + b"<a b=''/>" * 20_000 + b"</a>",
+        "default attributes": b"<!DOCTYPE a [<!ATTLIST b c CDATA '"
+        + b"c" * 10_000
+        + b"'>]><a>"
+        + b"<b/>" * 1000
+        + b"</a>",
+        "entities": b"<!DOCTYPE a [<!ENTITY x '" + b"<b/>" * 1000 + b"'>]><a>" + b"&x;" * 1900 + b"</a>",
+        "entities in UTF-16": "<!DOCTYPE a [<!ENTITY x 'x'>]><a>&x;</a>".encode("utf-16"),
+    },
+)
+async def test_body_that_would_take_much_memory_is_not_parsed(body: bytes) -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(START + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        await asyncio.sleep(5)
+
+    async with served(send) as url:
+        with closing(aws(AwsSettings(endpoints=endpoints(url)))) as client, pytest.raises(UnavailableError) as raised:
+            await assume_role(client, "token")
+
+    assert raised.value.message.endswith("did not respond in us-east-1 (ConnectionClosedError)")
+
+
+@cases(
+    "head",
+    {
+        "large headers": START + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 8000) for number in range(9)),
+        "many interim responses": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 2000 + START,
+    },
+)
+async def test_headers_of_more_than_64_kib_are_refused(head: bytes) -> None:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(head + b'Content-Length: 22\r\n\r\n{"AccessToken":"token"}')
+        await writer.drain()
+        await asyncio.sleep(5)
+
+    async with served(send) as url:
+        with closing(aws(AwsSettings(endpoints=endpoints(url)))) as client:
+            error = await fail_access_token(client)
+
+    assert error.message == "License Manager GetAccessToken did not respond in us-east-1 (ConnectionClosedError)"
+
+
 async def test_endpoint_that_never_ends_occupies_few_threads(
     client: Aws, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,8 @@
 import asyncio
+import itertools
 import json
+import tracemalloc
+from asyncio import sslproto
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from keyturn.controller.app import NoClusterError, Operator, Options, load_confi
 from keyturn.core.proxies import Proxies, Proxy
 from keyturn.core.service_health import ServiceHealth
 from keyturn.core.settings import Settings
+from tests.support import tls
 from tests.support.api_endpoints import FOUND, SECRET, listening
 from tests.support.clock import real_now
 
@@ -122,6 +126,34 @@ async def test_requests_in_progress_leave_a_connection_for_the_lease(tmp_path: P
             await asyncio.gather(*hanging)
 
     assert (response.status, in_progress) == (200, 150)
+
+
+async def test_connections_have_small_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 350 namespaces, the buffers of asyncio for their watches and Leases took more than half of 512 MiB."""
+    monkeypatch.setattr(sslproto.SSLProtocol, "max_size", sslproto.SSLProtocol.max_size)  # restored after the test
+    are_open, number = asyncio.Event(), itertools.count(1)
+
+    async def respond(_: web.Request) -> web.Response:
+        if next(number) == 10:
+            are_open.set()
+        await are_open.wait()
+        return web.Response(text=FOUND)
+
+    (tmp_path / "ca.crt").write_text(tls.CERTIFICATE.ca)
+    async with tls.served(respond) as server:
+        path = kubeconfig(
+            tmp_path, f"https://127.0.0.1:{server.port}", **{"certificate-authority": str(tmp_path / "ca.crt")}
+        )
+        async with KubernetesClient(await load_configuration(path, Proxies())) as client:
+            api = ApiClient(client, ServiceHealth())
+            tracemalloc.start()
+            try:
+                await asyncio.gather(*(api.request("GET", SECRET) for _ in range(10)))
+                buffers = [trace.size for trace in tracemalloc.take_snapshot().traces if trace.size > 100_000]
+            finally:
+                tracemalloc.stop()
+
+    assert buffers == []
 
 
 class CancelledOperator(Operator):

@@ -2,13 +2,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 from msgspec.structs import replace
 
 from keyturn.api.status import Status
 from keyturn.controller.api_client import ApiResponse
 from keyturn.controller.status_writer import StatusWriter
 from keyturn.core.errors import BeingDeletedError, KeyturnError, RefusedError, UnavailableError
+from keyturn.core.service_health import ServiceHealth
 from keyturn.core.status import Event
+from tests.support.api_endpoints import FOUND, SECRET, served
 from tests.support.api_server import ApiServer
 from tests.support.dependencies import HOUR, NOW
 from tests.support.secret_store import TOKEN_REQUEST
@@ -109,6 +112,26 @@ async def test_refused_event_raises_nothing() -> None:
     await status_writer.post_event(REQUEST, Event("Normal", "Issued", "issued"))
 
     assert server.count("POST") == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_event_is_posted_once_while_their_rate_is_limited(status: int) -> None:
+    """Many clusters limit the rate of Events, and a worker waits for each of them."""
+    posted, recovered, service_health = list[str](), list[str](), ServiceHealth()
+    service_health.on_recovery(recovered.append)
+
+    async def refuse(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return web.Response(text=FOUND)
+        posted.append(request.path)
+        return web.Response(status=status)
+
+    async with served(refuse, service_health=service_health) as api:
+        await StatusWriter(api, lambda: NOW, "pod-1").post_event(REQUEST, Event("Normal", "Issued", "issued"))
+        await api.request("GET", SECRET)
+
+    # Requests that wait until the API server recovers are not retried.
+    assert (posted, recovered) == ([EVENTS], [])
 
 
 class HangingServer(ApiServer):

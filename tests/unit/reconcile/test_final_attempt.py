@@ -1,5 +1,6 @@
 """The wait before a token is sent for the last time, while its issuer may be down."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,7 +13,17 @@ from keyturn.core.errors import KeyturnError, RefusedError, UnavailableError
 from keyturn.core.state import ReconcileState
 from keyturn.core.token_family import Intent
 from keyturn.reconcile.token_locks import TokenLocks
-from tests.support.dependencies import DAY, HOUR, MINUTE, SECOND, FakeEnvironment, attempt, environment, rotating
+from tests.support.dependencies import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    FakeEnvironment,
+    attempt,
+    environment,
+    request,
+    rotating,
+)
 
 DOWN = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
 READS = ["read_target", "read_source", "read"]
@@ -133,7 +144,7 @@ async def test_new_process_waits_too(*, is_written: bool, is_dead: bool) -> None
     env = await during_outage(failures=0 if is_written else 1)
     requests = env.aws.issuer.requests
     if not is_written:
-        await env.reconcile(rotating("first"), SECOND)
+        await env.reconcile(rotating("first"), 10 * SECOND)
     env.restart()
     env.token_locks = TokenLocks(env.monotonic, is_dead=lambda _: is_dead)
     deps = replace(env.deps, holder="another")
@@ -169,7 +180,7 @@ async def test_request_whose_credentials_expire_first_does_not_wait_longer() -> 
 
 @pytest.mark.parametrize(
     ("jump", "is_waiting"),
-    [(-5 * MINUTE, True), (-DAY, False), (DAY, False)],
+    [(-5 * MINUTE, True), (-DAY, True), (DAY, False)],
     ids=["back by minutes", "back by a day", "forward"],
 )
 async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, is_waiting: bool) -> None:
@@ -180,7 +191,7 @@ async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, i
     await env.reconcile(rotating("second"), MINUTE)
 
     assert env.aws.issuer.requests == requests + (not is_waiting)
-    assert (await env.reconcile(rotating("second"), 15 * MINUTE)).failure is None
+    assert (await env.reconcile(rotating("second"), HOUR)).failure is None
     assert env.aws.issuer.requests == requests + 1
 
 
@@ -202,3 +213,58 @@ async def test_intent_of_another_operator_is_not_changed() -> None:
     family = env.stored_token().family
     assert family
     assert family.intent == structs.replace(theirs, consumes=family.live)
+
+
+async def put_new_source_token(env: FakeEnvironment) -> None:
+    env.secrets.put("license", data={"license_token": env.aws.issuer.sign_in()})
+
+
+async def remove_intent(env: FakeEnvironment) -> None:
+    stored = env.stored_token()
+    assert stored.family
+    await TokenSecrets(env.secrets.server).update(rotating(), replace(stored, family=stored.family.with_intent(None)))
+
+
+@pytest.mark.parametrize("edit", [put_new_source_token, remove_intent])
+async def test_edits_in_a_loop_do_not_send_tokens_in_a_loop(edit: Callable[[FakeEnvironment], Awaitable[None]]) -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.now, env.aws.issuer.refusal = env.issuance().renew, DOWN
+    await env.reconcile(rotating())
+    requests = env.aws.issuer.requests
+    for _ in range(60):
+        await edit(env)
+        await env.reconcile(rotating(), SECOND)
+
+    assert env.aws.issuer.requests == requests + 6
+
+
+async def test_request_that_no_longer_consumes_the_token_does_not_read_it() -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    env.now, env.aws.issuer.refusal = env.issuance().renew, DOWN
+    await env.reconcile(rotating())
+    env.tokens.calls.clear()
+    await env.reconcile(request(), 2 * SECOND)
+
+    assert env.tokens.calls["read"] == 0
+
+
+async def test_unknown_outcome_of_a_repair_is_reported_until_it_is_known() -> None:
+    env = environment("seed")
+    env.aws.life = 12 * HOUR
+    await env.reconcile(rotating())
+    key = env.issuance().keys[0]
+    for is_writable in (True, True, False):
+        env.secrets.put("acme", data={key: "damaged"})
+        env.store.failures["write"] = [] if is_writable else [RefusedError("WriteDenied", "a policy")]
+        failed = await env.reconcile(rotating(), 10 * MINUTE)
+    env.aws.issuer.refusal = DOWN
+    reasons, recorded = [failed.failure_reason], list[str]()
+    for _ in range(10):
+        outcome = await env.reconcile(rotating(), MINUTE)
+        reasons.append(outcome.failure_reason)
+        recorded += [event.reason for event in outcome.reconciled.events]
+
+    assert set(reasons) == {"WriteDenied", "RefreshOutcomeUnknown"}
+    assert recorded == ["RefreshOutcomeUnknown"]

@@ -47,6 +47,10 @@ def test_every_format_is_converted_to_the_endpoint_document(data: Mapping[str, s
     [
         pytest.param({}, "no AccessKeyId", id="no data"),
         pytest.param({"credentials.json": '{"Version": 1, "Acc'}, "json is not valid JSON", id="truncated"),
+        pytest.param({"credentials.json": " " * 131_073}, "more than 131072 characters", id="too large a file"),
+        pytest.param(
+            VARIABLES | {"AWS_SESSION_TOKEN": "t" * 131_072}, "more than 131072 characters", id="too long a variable"
+        ),
         pytest.param({"credentials.json": "[" * 100_000}, "json is not valid JSON", id="nested too deeply"),
         pytest.param({"credentials.json": "[]"}, "json is not a JSON object", id="a list"),
         pytest.param(

@@ -3,6 +3,7 @@ import re
 import resource
 import socket
 import struct
+import tracemalloc
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -370,6 +371,22 @@ async def test_unread_responses_of_all_clients_together_are_bounded() -> None:
         await reader.readexactly(size)
 
         assert server.open_connections <= 3
+
+
+async def test_idle_connection_keeps_no_response() -> None:
+    request, size = b"GET /8000000 HTTP/1.1\r\nHost: x\r\n\r\n", 8_000_000
+    async with running_server() as (address, _, _), connect(address) as (reader, writer):
+        tracemalloc.start()
+        try:
+            writer.write(request)
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(size)
+            await asyncio.sleep(0.05)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert kept < size / 8
 
 
 async def test_client_that_receives_a_large_body_is_not_closed_for_others() -> None:

@@ -441,6 +441,21 @@ async def test_each_renewal_consumes_exactly_one_token(tmp_path: Path) -> None:
     assert loaded.value == issuer.live
 
 
+async def test_changed_files_do_not_make_the_final_attempt_earlier(tmp_path: Path) -> None:
+    def touch(run: StandaloneRun) -> None:
+        run.put_source("seed")
+
+    def end_service(run: StandaloneRun) -> None:
+        run.outside.aws.issuer.refusal = UnavailableError("Unavailable", "HTTP 502", outcome_unknown=True)
+
+    changes = {40 * MINUTE + seconds * SECOND: touch for seconds in (2, 4, 6)}
+    run = StandaloneRun(tmp_path, {MINUTE: end_service, **changes})
+    run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE])
+    await run.run(41 * MINUTE)
+
+    assert run.outside.aws.issuer.requests == 2
+
+
 async def test_cancellation_during_an_exchange_saves_the_token(tmp_path: Path) -> None:
     run = StandaloneRun(tmp_path)
     run.write_manifest(exchanges=[REFRESH, ASSUME_ROLE])
