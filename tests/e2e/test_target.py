@@ -159,6 +159,18 @@ def test_released_secret_keeps_no_credential_behind_a_placeholder(aws: Emulator,
     assert namespace.secret_data("theirs") == {"theirs": "precious"}
 
 
+def test_released_secret_keeps_empty_keys_of_its_type(aws: Emulator, namespace: Namespace) -> None:
+    data = {"username": "theirs", "password": "precious"}
+    apply_as_gitops(namespace, CONSENTING | {"type": "kubernetes.io/basic-auth", "stringData": data})
+    texts = {"username": "aws", "password": "{{ accessToken }}"}
+    formats = [{"template": {"key": key, "text": text}} for key, text in texts.items()]
+    namespace.issue(aws, target={"secretName": "theirs", "formats": formats})
+
+    release(namespace)
+
+    assert namespace.secret_data("theirs") == {"username": "", "password": ""}
+
+
 def test_released_secret_keeps_the_key_that_its_type_requires(aws: Emulator, namespace: Namespace) -> None:
     data = {".dockerconfigjson": "{}", "theirs": "precious"}
     apply_as_gitops(namespace, CONSENTING | {"type": "kubernetes.io/dockerconfigjson", "stringData": data})

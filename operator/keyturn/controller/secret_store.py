@@ -129,9 +129,11 @@ class SecretStore:
         """Apply data and issuance record in one request, then release the targets of earlier values of secretName.
 
         Raises BeingDeletedError if the request was deleted during the exchanges: another one with its name, which may
-        write the same Secret, may exist now.
+        write the same Secret, may exist now. Or the request was deleted with --cascade=orphan, and with a new owner
+        reference, the Secret would be deleted with it.
         """
-        if self._current(request) is None:
+        current = self._current(request)
+        if current is None or current.is_being_deleted:
             raise BeingDeletedError("the TokenRequest was deleted")
         name, query = target_name(request), {"fieldManager": field_manager(request.uid)}
         path = secrets_path(*name)
@@ -179,6 +181,16 @@ class SecretStore:
         # The response consists of metadata, which do not show whether the data were edited.
         return (await self._read(request))[0]
 
+    async def disown_former(self, request: Request) -> None:
+        """Remove the owner reference of the request from the targets of earlier values of secretName."""
+        for name in self.cache.former_targets(request) - {target_name(request)}:
+            former, path = self.cache.get(name), secrets_path(*name)
+            if former and request.uid in former.owners:
+                patch = disown_patch(request, former)
+                response = await self._api.request("PATCH", path, patch, kind=STRATEGIC, accept=ONE)
+                if response.is_error:
+                    raise refusal(response, f"Secret {name[1]}", {})
+
     async def _check_alive(self, request: Request) -> None:
         path = token_request_path(request.namespace, request.name)
         response = await self._api.request("GET", path, accept=ONE)
@@ -206,7 +218,8 @@ class SecretStore:
                 response = await self._api.request("DELETE", path, precondition, kind=JSON)
             if response.is_error and response.is_found:
                 raise refusal(response, f"Secret {request.secret_name}", data)
-            self.cache.forget(target_name(request))
+            # Not forgotten: while a finalizer keeps it, no other one can be created, and its end must be noticed.
+            self.cache.invalidate(request)
             target = None
             manifest = self._manifest(request, issuance, data, None)
         query = {"fieldManager": field_manager(request.uid), "force": "true"}

@@ -12,6 +12,11 @@ from keyturn.core.errors import UnavailableError
 from keyturn.core.issuance import IssuanceKeys, field_manager
 
 _EMPTY_JSON = base64.b64encode(b"{}").decode()
+# The API server refuses a Secret of such a type without its keys. The values are empty.
+_REQUIRED = {kind: {key: _EMPTY_JSON} for kind, key in JSON_KEYS.items()} | {
+    "kubernetes.io/basic-auth": {"username": "", "password": ""},
+    "kubernetes.io/tls": {"tls.crt": "", "tls.key": ""},
+}
 # The API server ignores an empty list.
 _NO_MANAGERS: list[Any] = [{}]
 
@@ -67,9 +72,7 @@ def withdrawal_patch(request: Request, body: Mapping[str, Any], keys: IssuanceKe
         # A user may have applied other values with stringData, which does not change the owner of the keys.
         for name in {name[2:] for it in managers for name in it.fields.string_data}:
             data.pop(name, None)
-    if (required := JSON_KEYS.get(secret.type)) in data:
-        # The API server refuses a Secret of this type without the key.
-        data[required] = _EMPTY_JSON
+    data |= {key: empty for key, empty in _REQUIRED.get(secret.type, {}).items() if key in data}
     patch = disown_patch(request, secret)
     patch["metadata"] |= {
         "resourceVersion": secret.resource_version,

@@ -62,6 +62,9 @@ class Store(Protocol):
     async def disown(self, request: Request, target: TargetSecret) -> TargetSecret | None:
         """Remove the owner reference of the request from the target, and return the target as it is then."""
 
+    async def disown_former(self, request: Request) -> None:
+        """Remove the owner reference of the request from targets that it no longer names and that still exist."""
+
 
 class TokenStore(Protocol):
     """Stores tokens that their issuer rotates. Raises the errors of core.errors."""

@@ -11,18 +11,20 @@ _log = logging.getLogger(__name__)
 
 
 async def read_and_disown(deps: Dependencies, request: Request) -> TargetSecret | None:
-    """Return the target. If the request retains it, the owner reference is removed at once.
+    """Return the target. If the request retains it, the owner reference is removed at once, and that of former targets.
 
     Otherwise the Secret of a request that is suspended, fails or waits would be deleted with it. If the removal fails,
     the next reconciliation tries again. A paused request may have none, so the error is raised.
     """
     target = await deps.store.read_target(request)
-    if target is None or not request.should_retain_secret or request.uid not in target.owners:
+    if not request.should_retain_secret:
         return target
     try:
-        return await deps.store.disown(request, target)
+        await deps.store.disown_former(request)
+        if target and request.uid in target.owners:
+            return await deps.store.disown(request, target)
     except (UnavailableError, RefusedError) as error:
         if request.is_paused:
             raise
         _log.warning("%s: the owner reference was not removed: %s", request.namespaced_name, error)
-        return target
+    return target

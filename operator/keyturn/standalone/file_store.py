@@ -126,6 +126,9 @@ class FileStore:
         """Do nothing: files have no owner reference."""
         return target
 
+    async def disown_former(self, request: Request) -> None:
+        """Do nothing: files have no owner reference."""
+
     def _synchronize(self, request: Request, output: AtomicDir) -> Target | None:
         """Write the target if the output directory does not contain it yet, otherwise read it. Returns the target."""
         target = self._target

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from keyturn.controller.api_client import ApiResponse
-from tests.support.controller import Operator, issued
+from tests.support.controller import ChangesFirst, Operator, issued
 from tests.support.dependencies import HOUR, MINUTE, NOW, SECOND, manifest
 from tests.support.secret_store import SECRETS, SOURCE, TARGET, TOKEN_REQUEST
 
@@ -104,3 +104,22 @@ async def test_renewal_is_not_late_if_the_status_cannot_be_found() -> None:
     assert due < NOW + operator.aws.life
     await operator.reconcile_due(due)
     assert len(operator.aws.calls) == 4
+
+
+async def test_orphaned_secret_gets_no_owner_again() -> None:
+    """The request is deleted with --cascade=orphan during a renewal."""
+    operator = await issued()
+
+    async def orphan() -> None:
+        operator.server.put(TARGET, metadata={"ownerReferences": []})
+        await delete(operator)
+
+    operator.outside.aws = ChangesFirst(orphan)
+    operator.start()
+    await operator.deliver(annotations={"keyturn.dev/renew-requested-at": "now"})
+    await operator.reconcile_due(NOW + MINUTE)
+    await operator.reconcile_due(NOW + 2 * MINUTE)
+
+    assert operator.aws.calls != []
+    assert operator.server.meta(TARGET).owner_references == ()
+    assert ready(operator) == ("True", "Deleting")

@@ -43,6 +43,16 @@ async def test_deletion_event_of_the_recreated_secret_is_ignored() -> None:
     assert await store.read_target(DOCKER_REQUEST)
 
 
+async def test_end_of_a_secret_that_a_finalizer_keeps_is_noticed() -> None:
+    server, store = await issued()
+    former = server.meta(TARGET)
+    server.responses[f"DELETE {TARGET}"] = ApiResponse(200, {})
+    with pytest.raises(RefusedError):
+        await store.write(DOCKER_REQUEST, DOCKER_ISSUANCE, LOGINS)
+
+    assert store.cache.observe(former, alive=False)
+
+
 async def test_dry_run_with_another_type_tries_the_new_secret() -> None:
     server, store = await issued()
     server.responses[f"POST {SECRETS}"] = ApiResponse(403, {"message": "no pull Secrets here"})

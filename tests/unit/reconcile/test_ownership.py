@@ -66,6 +66,19 @@ async def test_request_that_waits_releases_its_secret() -> None:
     assert done.status.condition("Ready").reason == "WaitingForRenewal"  # type: ignore[union-attr]
 
 
+async def test_secret_with_a_former_name_is_released() -> None:
+    env = environment("seed")
+    await env.reconcile(rotating())
+    moved = rotating(target=RETAIN | {"secretName": "new"})
+    for _ in range(2):
+        done = await env.reconcile(moved, after=MINUTE)
+
+    assert (owners(env), env.aws.issuer.requests) == ([], 1)
+    assert done.status.condition("Ready").reason == "WaitingForRenewal"  # type: ignore[union-attr]
+    await env.reconcile(moved, after=HOUR)
+    assert env.secrets.server.objects[TARGET]["metadata"]["annotations"] == {}
+
+
 async def test_refused_release_is_repeated_and_delays_no_renewal() -> None:
     env, refused = await issued(), ApiResponse(403, {"message": "no"})
     env.store.failures["disown"] = [RefusedError("WriteDenied", refused.message) for _ in range(2)]
