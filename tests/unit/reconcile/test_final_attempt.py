@@ -195,6 +195,22 @@ async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, i
     assert env.aws.issuer.requests == requests + 1
 
 
+async def test_slow_attempt_does_not_shorten_the_wait() -> None:
+    """As with an admission webhook that takes long, while there are no valid credentials."""
+    env = environment("seed")
+    env.aws.issuer.refusal = DOWN
+
+    async def respond_slowly(point: str) -> None:
+        if point == "before dry_run":
+            env.now += 20 * SECOND
+
+    env.watch(respond_slowly)
+    failed = await env.reconcile(rotating())
+
+    assert failed.failure
+    assert failed.failure.next_attempt_time == env.now + 32 * SECOND
+
+
 async def test_intent_of_another_operator_is_not_changed() -> None:
     """It gave up waiting, for example because the process that sent the token was suspended."""
     env = environment("seed")
