@@ -18,7 +18,8 @@ from keyturn.core.errors import drop_frames
 _MAX_BODY_BYTES = 2**17
 # With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither.
 _XML_DECLARATION = re.compile(rb"<!(?:ENTITY|ATTLIST)")
-_CHUNK_BYTES = _MAX_HEAD_BYTES = 2**16
+_MAX_HEAD_BYTES = 2**16
+_CHUNK_BYTES = 2**16
 
 
 class BoundedSession:
@@ -47,7 +48,7 @@ class BoundedSession:
 
 
 class BoundedHead:
-    """What precedes a body, as a file for http.client. Raises LineTooLong if it has more than 64 KiB.
+    """The status lines and headers before a body, as a file for http.client. Raises LineTooLong after 64 KiB.
 
     http.client accepts a hundred headers of 64 KiB each, in the response and in each of any number of interim ones.
     """
@@ -91,7 +92,7 @@ def _read(raw: Any) -> bytes:
     if len(body) > _MAX_BODY_BYTES:
         raw.close()
         raise OSError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
-    # Without the zeros of UTF-16.
+    # In UTF-16, each of these characters has a zero byte.
     if _XML_DECLARATION.search(body.replace(b"\0", b"")):
         raise OSError("the body declares XML entities or attributes")
     return bytes(body)

@@ -279,6 +279,8 @@ async def test_unknown_outcome_of_a_repair_is_reported_until_it_is_known() -> No
     reasons, recorded = [failed.failure_reason], list[str]()
     for _ in range(10):
         outcome = await env.reconcile(rotating(), MINUTE)
+        assert outcome.failure
+        assert outcome.failure.next_attempt_time > env.now
         reasons.append(outcome.failure_reason)
         recorded += [event.reason for event in outcome.reconciled.events]
 
