@@ -67,8 +67,9 @@ def open_renewal_loop(
     request = _read_request(manifest, files, has_endpoint=has_endpoint)
     publisher = CredentialPublisher(cache, has_endpoint)
     with _locked_directories(files):
-        tokens, output = TokenFiles(files.state_dir), AtomicDir(files.output_dir) if files.output_dir else None
+        output = AtomicDir(files.output_dir) if files.output_dir else None
         try:
+            tokens = TokenFiles(files.state_dir)
             tokens.clean_up()
             if output:
                 output.clean_up()

@@ -43,13 +43,19 @@ _log = logging.getLogger(__name__)
 
 
 class TokenFiles:
-    """Stores tokens in a directory that this process has locked. Without a directory, no token can be consumed."""
+    """Stores tokens in a directory that this process has locked. Without a directory, no token can be consumed.
+
+    Raises RefusedError (WriteDenied) if the directory cannot be opened.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._id, self._lock_id = _file_ids(directory)
         # As long as it is open, Linux finds the directory after it was moved.
-        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC) if directory and self._id else -1
+        descriptor = -1
+        if directory and self._id:
+            with reporting_write_errors(directory):
+                descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         self._original = Path(f"/proc/self/fd/{descriptor}")
 
     def clean_up(self) -> None:

@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,16 @@ async def test_files_have_mode_0600(tmp_path: Path) -> None:
     await tokens.update(REQUEST, created, dry_run=True)
 
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)} == {0o600}
+
+
+def test_lack_of_file_descriptors_is_reported(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(RefusedError, match="Too many open files"):
+            TokenFiles(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_new_process_reads_the_token(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from keyturn.core.token_times import jwt_claims
 # Its own field manager: a later sign-in replaces what it wrote, and kubectl apply of the user keeps its fields.
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=keyturn-login", "--filename=-")
 _RENEWAL_SECONDS, _NEXT_ATTEMPT_SECONDS, _POLL_SECONDS = 60, 10, 1
+# Longer than it takes to reconnect to a VPN, or to restart an API server.
+_STORE_ATTEMPTS, _STORE_PAUSE_SECONDS = 60, 5
 
 
 @click.command(
@@ -57,12 +59,30 @@ def login(cluster: Cluster, name: str, options: LoginOptions, ca_file: Path | No
     # The attempts during the sign-in could not use its result. An error must not prevent that it is stored.
     with suppress(ClusterError):
         body = cluster.get(REQUESTS, name)
-    cluster.run(*_APPLY, stdin=_secret(plan.stores, values))
+    store(cluster, _secret(plan.stores, values))
     echo(f"Secret {plan.secret_name} written")
     if request.spec.suspend:
         echo(f"{name} is suspended: spec.suspend is true", err=True)
     elif wait:
         _wait_for_attempt(cluster, name, view_request(body, now()))
+
+
+def store(cluster: Cluster, secret: str, sleep: Callable[[float], object] = time.sleep) -> None:
+    """Apply a Secret with the result of a sign-in, which exists nowhere else, until it succeeds. Raises ClusterError.
+
+    The API server was available before the sign-in, which may have taken minutes.
+    """
+    problem = ""
+    for _ in range(_STORE_ATTEMPTS):
+        try:
+            cluster.run(*_APPLY, stdin=secret)
+        except ClusterError as error:
+            problem = error.format_message()
+            echo(f"not stored yet: {problem}; trying again, Ctrl-C would lose the result of the sign-in", err=True)
+            sleep(_STORE_PAUSE_SECONDS)
+        else:
+            return
+    raise ClusterError(f"the result of the sign-in could not be stored and is lost; sign in again: {problem}")
 
 
 def _wait_for_attempt(cluster: Cluster, name: str, before: RequestView) -> None:

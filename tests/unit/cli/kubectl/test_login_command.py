@@ -6,7 +6,7 @@ import pytest
 
 from keyturn.api.exchanges.oauth_client import ClientServiceAccountSpec
 from keyturn.cli.kubectl.cluster import Cluster, ClusterError
-from keyturn.cli.kubectl.login_command import create_token
+from keyturn.cli.kubectl.login_command import create_token, store
 from tests.support.cases import cases
 from tests.support.kubectl import use_kubectl
 
@@ -14,6 +14,10 @@ API_SERVER = "https://kubernetes.default.svc"
 # Like kubectl, it creates a token for the API server if there is no audience.
 KUBECTL = """#!/bin/sh
 case "$*" in *--audience=*) echo "token for $*" ;; *) echo {own} ;; esac
+"""
+APPLY = """#!/bin/sh
+cd "$(dirname "$0")" && test -e available || { echo "connection refused" >&2; exit 1; }
+cat > stored
 """
 
 
@@ -37,3 +41,22 @@ def test_token_for_the_issuer_is_created(tmp_path: Path, monkeypatch: pytest.Mon
     flags = f"--audience=id.example --audience={API_SERVER}"
 
     assert create("k3s", tmp_path, monkeypatch) == f"token for create token app {flags}"
+
+
+def test_result_of_a_sign_in_is_stored_after_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_kubectl(APPLY, tmp_path, monkeypatch)
+    store(Cluster(), "planted", lambda _: (tmp_path / "available").touch())
+
+    assert (tmp_path / "stored").read_text() == "planted"
+    assert capsys.readouterr().err.startswith("not stored yet: connection refused; ")
+
+
+def test_lost_result_of_a_sign_in_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    use_kubectl(APPLY, tmp_path, monkeypatch)
+    with pytest.raises(ClusterError, match=r"lost; sign in again: connection refused"):
+        store(Cluster(), "planted", waits.append)
+
+    assert sum(waits) == 300
