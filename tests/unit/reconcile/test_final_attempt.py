@@ -185,11 +185,13 @@ async def test_request_whose_credentials_expire_first_does_not_wait_longer() -> 
 )
 async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, is_waiting: bool) -> None:
     env = await during_outage()
-    requests = env.aws.issuer.requests
+    requests, moment = env.aws.issuer.requests, env.statuses["first-0001"].next_attempt_time
     env.set_clock(jump)
     env.aws.issuer.refusal = None
-    await env.reconcile(rotating("second"), MINUTE)
+    second = await env.reconcile(rotating("second"), MINUTE)
+    message = second.failure.error.message if second.failure else ""
 
+    assert (f"is made at {moment}" in message) is (jump == -5 * MINUTE)
     assert env.aws.issuer.requests == requests + (not is_waiting)
     assert (await env.reconcile(rotating("second"), HOUR)).failure is None
     assert env.aws.issuer.requests == requests + 1
