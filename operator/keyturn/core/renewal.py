@@ -332,15 +332,9 @@ def _retry_context(request: Request, state: ReconcileState, started: datetime, n
 
 
 def after_failure(  # noqa: PLR0913 - they are independent
-    request: Request,
-    state: ReconcileState,
-    error: KeyturnError,
-    started: datetime,
-    now: datetime,
-    *,
-    rand: float,
+    request: Request, state: ReconcileState, error: KeyturnError, started: datetime, now: datetime, *, rand: float,
     field: str = "",
-) -> tuple[ReconcileState, bool]:
+) -> tuple[ReconcileState, bool]:  # fmt: skip
     """Return the state after an error, and whether it counts as an attempt. `field`: see Failure.
 
     The attempt began at `started`. The wait begins `now`, after it has failed: otherwise a slow attempt would be
