@@ -52,7 +52,7 @@ class IssuanceKeySecret:
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             try:
-                # The next leader could not use invalid data, either.
+                # Raises an error if the data are invalid: this process does not need them, but the next leader will.
                 if await self._read():
                     continue
                 _log.warning("%s was deleted; recreating it from memory", self._what)

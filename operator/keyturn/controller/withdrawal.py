@@ -1,4 +1,4 @@
-"""The patch that withdraws Keyturn from an adopted Secret, which is only its user's again."""
+"""The patch that releases an adopted Secret: it removes what only Keyturn manages."""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping

@@ -320,27 +320,31 @@ def before_expiry(moment: datetime, state: ReconcileState, now: datetime) -> dat
     return min(moment, state.issuance.expires) if state.issuance and now < state.issuance.expires else moment
 
 
-def _retry_context(request: Request, state: ReconcileState, now: datetime) -> RetryContext:
+def _retry_context(request: Request, state: ReconcileState, started: datetime, now: datetime) -> RetryContext:
     left, token_expiry = remaining_lifetime(request, state.issuance, now), state.token_expires_at
     token_left = token_expiry - now if token_expiry and token_expiry > now else None
     return RetryContext(
         min(left, token_left) if token_left else left,
         token_left,
-        consumed=state.consumed_at == now,
-        worked_before=state.exchanged_at == now and state.has_worked(request),
+        consumed=state.consumed_at == started,
+        worked_before=state.exchanged_at == started and state.has_worked(request),
     )
 
 
-def after_failure(
-    request: Request, state: ReconcileState, error: KeyturnError, now: datetime, rand: float, field: str = ""
-) -> tuple[ReconcileState, bool]:
+def after_failure(  # noqa: PLR0913 - they are independent
+    request: Request, state: ReconcileState, error: KeyturnError, started: datetime, now: datetime, *, rand: float,
+    field: str = "",
+) -> tuple[ReconcileState, bool]:  # fmt: skip
     """Return the state after an error, and whether it counts as an attempt. `field`: see Failure.
+
+    The attempt began at `started`. The wait begins `now`, after it has failed: otherwise a slow attempt would be
+    followed by the next one, which may be the final attempt, at once.
 
     The same refusal again, before the time of the next attempt and without an exchange, does not count. A refusal that
     usually passes counts as an outage until it has lasted for some minutes.
     """
     before = state.failure
-    if before and state.exchanged_at != now and before.is_repeated_by(error, now):
+    if before and state.exchanged_at != started and before.is_repeated_by(error, now):
         failure = dataclasses.replace(
             before, generation=request.generation, handled_renew_request=request.renew_requested, inputs=state.inputs
         )
@@ -351,7 +355,7 @@ def after_failure(
         is_reported = before is not None and before.error.reason == error.reason
         if now - transient_since < TRANSIENT_LIMIT and not is_reported:
             error = UnavailableError("Unavailable", error.message, request_id=error.request_id)
-    context = _retry_context(request, state, now)
+    context = _retry_context(request, state, started, now)
     failure = Failure(
         error,
         failed_attempts,

@@ -20,7 +20,8 @@ _MAX_BODY_BYTES = 2**17
 # With entities or default attributes, 10 KiB of XML can take gigabytes. AWS uses neither. The name of each element and
 # attribute is kept with its namespace, which AWS declares only as a default, and in about 50 characters.
 _XML_DECLARATION = re.compile(r"<!(?:ENTITY|ATTLIST)|\sxmlns(?!=([\"'])[^\"']{0,100}\1)")
-_CHUNK_BYTES = _MAX_HEAD_BYTES = 2**16
+_MAX_HEAD_BYTES = 2**16
+_CHUNK_BYTES = 2**16
 
 
 class BoundedSession:
@@ -49,7 +50,7 @@ class BoundedSession:
 
 
 class BoundedHead:
-    """What precedes a body, as a file for http.client. Raises LineTooLong if it has more than 64 KiB.
+    """The status lines and headers before a body, as a file for http.client. Raises LineTooLong after 64 KiB.
 
     http.client accepts a hundred headers of 64 KiB each, in the response and in each of any number of interim ones.
     """

@@ -66,17 +66,18 @@ async def schedule_final_attempt(deps: Dependencies, request: Request, failure: 
         return
     try:
         stored, moment = await deps.tokens.read(request), failure.next_attempt_time
-        intent = stored.family.intent if stored and stored.family else None
-        if stored and intent and _is_later(deps, intent, moment):
-            family = require_family(stored).with_intent(structs.replace(intent, final_attempt_after=moment))
-            await deps.tokens.withdraw(request, replace(stored, family=family))
+        family = stored.family if stored else None
+        if stored and family and family.intent and _should_write(deps, family.intent, moment):
+            intent = structs.replace(family.intent, final_attempt_after=moment)
+            # Like a withdrawal, it is useful even if the Lease is lost: the next leader then waits, too.
+            await deps.tokens.withdraw(request, replace(stored, family=family.with_intent(intent)))
     except Exception as problem:  # noqa: BLE001 - the caller reports the failure that led here
         name = "/".join(token_secret_name(request))
         _log.warning("the time of the final attempt is not in Secret %s yet: %s", name, safe_message(problem))
 
 
-def _is_later(deps: Dependencies, intent: Intent, moment: datetime) -> bool:
-    """Whether the final attempt has no time yet, or one after `moment`.
+def _should_write(deps: Dependencies, intent: Intent, moment: datetime) -> bool:
+    """Whether the intent has no time of the final attempt yet, or one after `moment`.
 
     Another operator may have started its final attempt meanwhile, and its intent must not change.
     """

@@ -216,7 +216,7 @@ def _failed(deps: Dependencies, request: Request, state: ReconcileState, problem
         return state, _unchanged(state, now), requeue_at
     # The state contains the failure, and the frames of its traceback would keep tokens in memory.
     error.__traceback__ = error.__context__ = error.__cause__ = None
-    state, tried = after_failure(request, state, error, now, deps.rand(), field)
+    state, tried = after_failure(request, state, error, now, deps.now(), rand=deps.rand(), field=field)
     if tried:
         # Not the reason of the error itself: a refusal that usually passes is reported as Unavailable at first.
         deps.metrics.renewals.labels("failure", state.failure.error.reason if state.failure else "").inc()

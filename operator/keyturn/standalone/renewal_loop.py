@@ -149,11 +149,11 @@ class RenewalLoop:
         has_source_changed = self._store.acknowledge_source_changes()
         has_output_changed = self._store.has_output_changed()
         state, failure = self._state, self._state.failure
-        # Only TargetConflict depends on the output directory.
-        is_conflict = failure is not None and failure.error.reason == "TargetConflict"
         if failure is None or failure.error.reason == "RefreshOutcomeUnknown":
             # The time of the final attempt does not depend on the files.
             return
+        # Only TargetConflict depends on the output directory.
+        is_conflict = failure.error.reason == "TargetConflict"
         if has_source_changed or (is_conflict and has_output_changed):
             now = self._deps.now()
             allowed = (state.exchanged_at or now) + self._deps.min_interval

@@ -3,12 +3,16 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from msgspec import structs
+
 from keyturn.api.token_request import Request
 from keyturn.core.errors import KeyturnError, RefusedError, ThrottledError, TransientRefusalError, UnavailableError
+from keyturn.core.renewal import after_failure
 from keyturn.core.renewal_time import RetryContext, next_attempt_time
+from keyturn.core.state import ReconcileState
 from tests.support.cases import cases
 from tests.support.dependencies import DAY, HOUR, MINUTE, NOW, SECOND, rotating
-from tests.support.issuance import REQUEST
+from tests.support.issuance import ISSUANCE, REQUEST
 
 UNREACHABLE = UnavailableError("Unreachable", "STS did not respond")
 UNKNOWN = UnavailableError("RefreshOutcomeUnknown", "", outcome_unknown=True)
@@ -112,3 +116,15 @@ def test_refusal_is_retried_sooner_if_that_may_help_and_consumes_nothing(
     failing: Request, context: RetryContext, error: RefusedError, seconds: int
 ) -> None:
     assert next_attempt_time(failing, error, 1, context, NOW, 0.5) == NOW + seconds * SECOND
+
+
+def test_slow_attempt_that_consumed_a_token_is_not_repeated_soon() -> None:
+    issuance, failed_at = structs.replace(ISSUANCE, expires=NOW + 2 * MINUTE), NOW + 20 * SECOND
+    state = ReconcileState(issuance=issuance, exchanged_at=NOW, consumed_at=NOW)
+    for failed_attempts in (1, 2):
+        state, tried = after_failure(ROTATING, state, RefusedError("AccessDenied", ""), NOW, failed_at, rand=0.5)
+
+        assert tried
+        assert state.failure
+        assert state.failure.failed_attempts == failed_attempts
+        assert state.failure.next_attempt_time == failed_at + 5 * MINUTE

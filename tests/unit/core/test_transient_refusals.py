@@ -22,7 +22,7 @@ INVALID = RefusedError("SourceInvalid", "STS AssumeRole: SignatureDoesNotMatch")
 
 def after(state: ReconcileState, error: KeyturnError, now: datetime) -> ReconcileState:
     """Return the state after an attempt that reached the exchanges at `now`."""
-    return after_failure(REQUEST, replace(state, exchanged_at=now), error, now, 0.5)[0]
+    return after_failure(REQUEST, replace(state, exchanged_at=now), error, now, now, rand=0.5)[0]
 
 
 def reason(state: ReconcileState) -> str:

@@ -185,14 +185,32 @@ async def test_request_whose_credentials_expire_first_does_not_wait_longer() -> 
 )
 async def test_clock_that_is_set_does_not_prolong_the_wait(jump: timedelta, *, is_waiting: bool) -> None:
     env = await during_outage()
-    requests = env.aws.issuer.requests
+    requests, moment = env.aws.issuer.requests, env.statuses["first-0001"].next_attempt_time
     env.set_clock(jump)
     env.aws.issuer.refusal = None
-    await env.reconcile(rotating("second"), MINUTE)
+    second = await env.reconcile(rotating("second"), MINUTE)
+    message = second.failure.error.message if second.failure else ""
 
+    assert (f"is made at {moment}" in message) is (jump == -5 * MINUTE)
     assert env.aws.issuer.requests == requests + (not is_waiting)
     assert (await env.reconcile(rotating("second"), HOUR)).failure is None
     assert env.aws.issuer.requests == requests + 1
+
+
+async def test_slow_attempt_does_not_shorten_the_wait() -> None:
+    """As with an admission webhook that takes long, while there are no valid credentials."""
+    env = environment("seed")
+    env.aws.issuer.refusal = DOWN
+
+    async def respond_slowly(point: str) -> None:
+        if point == "before dry_run":
+            env.now += 20 * SECOND
+
+    env.watch(respond_slowly)
+    failed = await env.reconcile(rotating())
+
+    assert failed.failure
+    assert failed.failure.next_attempt_time == env.now + 32 * SECOND
 
 
 async def test_intent_of_another_operator_is_not_changed() -> None:
@@ -263,6 +281,8 @@ async def test_unknown_outcome_of_a_repair_is_reported_until_it_is_known() -> No
     reasons, recorded = [failed.failure_reason], list[str]()
     for _ in range(10):
         outcome = await env.reconcile(rotating(), MINUTE)
+        assert outcome.failure
+        assert outcome.failure.next_attempt_time > env.now
         reasons.append(outcome.failure_reason)
         recorded += [event.reason for event in outcome.reconciled.events]
 
