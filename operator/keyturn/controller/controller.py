@@ -85,7 +85,7 @@ class Controller:
         self.index.put(entry)
         if known:
             self._release_target(known.request)
-        self._work_queue.add(uid, due, entry.expires or due, request.namespace)
+        self._work_queue.add(uid, due, entry.deadline(due), request.namespace)
 
     def is_known(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a TokenRequest with these metadata differs from the known one at most in labels and status."""
@@ -195,7 +195,7 @@ class Controller:
             report_bug(self._deps.metrics, request.namespaced_name, bug)
             due = min(due or _NEVER, now() + _STATUS_RETRY)
         if self._is_current(request):
-            self._work_queue.add(uid, due, self.index.entries[uid].expires or due, request.namespace)
+            self._work_queue.add(uid, due, self.index.entries[uid].deadline(due), request.namespace)
         else:
             self._release_target(request)
 
@@ -220,7 +220,7 @@ class Controller:
             due = self._deps.now() + _STATUS_RETRY
         if self._is_current(request):
             due = due or self._deps.now() + _SCOPE_RETRY
-            self._work_queue.add(uid, due, entry.expires or due, request.namespace)
+            self._work_queue.add(uid, due, entry.deadline(due), request.namespace)
         return False
 
     async def _report(self, request: Request | InvalidRequest, status: Status, events: tuple[Event, ...]) -> None:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from keyturn.api.base import InvalidSpecError
@@ -18,6 +18,9 @@ from keyturn.metrics import Series, request_series
 
 _Key = TypeVar("_Key")
 
+# As long as credentials for 15 minutes are still valid when their renewal becomes due.
+_YIELD = timedelta(minutes=5)
+_LATEST = datetime.max.replace(tzinfo=UTC) - 2 * _YIELD
 _MAX_FAILED_ATTEMPTS = 10**6  # the next one must be an integer that the API server accepts
 
 
@@ -42,6 +45,20 @@ class Entry:
         """When the issued credentials expire. Used only to order renewals: an unverified record may be wrong."""
         record = self.state.issuance or self.state.unverified
         return record.expires if record else None
+
+    def deadline(self, due: datetime | None) -> datetime | None:
+        """Return the time that orders the requests of a namespace that are due: usually that of the expiry.
+
+        After a failure, a request yields to others that expire soon. If it has failed since it expired, its retries
+        have the order of their due times. Otherwise, while each attempt takes long because an issuer does not respond,
+        those that expired first would be retried again and again, and the others would neither be renewed nor reported.
+        """
+        expires, failure = self.expires, self.state.failure
+        if not due or not failure:
+            return expires or due
+        if expires is None or (failure.failed_at and failure.failed_at >= expires):
+            return min(due, _LATEST) + 2 * _YIELD
+        return min(expires, _LATEST) + _YIELD
 
     def has_changed(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a new version of the request differs in more than labels and status."""

@@ -39,7 +39,7 @@ _Load = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class QueuedRequest:
-    """A queued request: when it is due, and when its credentials expire, which orders overdue requests."""
+    """A queued request: when it is due, and when it expires, which orders overdue requests (see Entry.deadline)."""
 
     due: datetime
     expires: datetime

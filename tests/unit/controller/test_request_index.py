@@ -1,5 +1,5 @@
 import dataclasses
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from keyturn.core.issuance import Issuance
 from keyturn.core.renewal import bounded
 from keyturn.core.state import Failure, ReconcileState
 from keyturn.core.status import Outcome, invalid, report
-from tests.support.dependencies import HOUR, NOW, request, rotating
+from tests.support.dependencies import HOUR, MINUTE, NOW, request, rotating
 from tests.support.issuance import ISSUANCE
 from tests.support.status import FIRST, ISSUED, REQUEST, UNREACHABLE, failed
 
@@ -54,6 +54,30 @@ def test_dropped_request_leaves_nothing() -> None:
     assert dropped
     assert (list(index.series()), index.users_of("billing", "license")) == ([], frozenset())
     assert index.drop("acme-0001") is None
+
+
+EXPIRY, YEAR_9999 = NOW + HOUR, datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expires", "failed_at", "due", "deadline"),
+    [
+        pytest.param(EXPIRY, None, NOW, EXPIRY, id="that of the expiry"),
+        pytest.param(None, None, NOW, NOW, id="now without credentials"),
+        pytest.param(EXPIRY, NOW, NOW, EXPIRY + 5 * MINUTE, id="later after a failure"),
+        pytest.param(EXPIRY, EXPIRY, EXPIRY + MINUTE, EXPIRY + 11 * MINUTE, id="last, in the order of retries"),
+        pytest.param(None, NOW, NOW + MINUTE, NOW + 11 * MINUTE, id="last if it never succeeded"),
+        pytest.param(YEAR_9999, NOW, NOW, YEAR_9999 - 5 * MINUTE, id="the last one if a forged record has no limit"),
+        pytest.param(None, NOW, YEAR_9999, YEAR_9999, id="the last one if it is never due"),
+    ],
+)
+def test_deadline_orders_requests_by_expiry_and_retries_last(
+    expires: datetime | None, failed_at: datetime | None, due: datetime, deadline: datetime
+) -> None:
+    failure = Failure(UNREACHABLE, 1, NOW, 1, failed_at=failed_at) if failed_at else None
+    issuance = replace(ISSUANCE, expires=expires) if expires else None
+
+    assert Entry(REQUEST, Status(), ReconcileState(issuance=issuance, failure=failure)).deadline(due) == deadline
 
 
 @pytest.mark.parametrize(
