@@ -63,6 +63,7 @@ def test_lost_response_needs_a_new_token(namespace: Namespace, aws: Emulator) ->
     namespace.wait_for_condition("acme", "Stalled", "RefreshOutcomeUnknown", seconds=90)
     assert aws.family(seed).reuses == 1
     assert "RefreshOutcomeUnknown" in namespace.events("acme")
+    namespace.kubectl("delete", "treq", "without-credentials")
 
     # Nothing but a new token leads to another request.
     calls = aws.calls("oauth:token")

@@ -29,10 +29,10 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def single_response_server(response: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+def single_response_server(response: str, host: str = "127.0.0.1") -> Iterator[tuple[int, list[bytes]]]:
     """Serve one request; yields the port and the received bytes."""
     received: list[bytes] = []
-    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
@@ -46,10 +46,12 @@ def single_response_server(response: str, host: str = "127.0.0.1", port: int = 0
         thread.join(timeout=5)
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+@contextmanager
+def closed_port() -> Iterator[tuple[socket.socket, int]]:
+    """A socket that does not listen yet, and its port, which no other process can use."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        yield server, server.getsockname()[1]
 
 
 def raw_response(status: int, body: str, header: str = "") -> str:
@@ -124,23 +126,27 @@ def test_token_is_sent_to_loopback_only(url: str, token_file: Path) -> None:
 
 
 def test_refused_connection_is_reported_after_the_timeout(token_file: Path) -> None:
-    port = closed_port()
-
-    with pytest.raises(NoCredentialsError, match=f"no response from 127.0.0.1:{port}: .*Connection refused"):
+    with (
+        closed_port() as (_, port),
+        pytest.raises(NoCredentialsError, match=f"no response from 127.0.0.1:{port}: .*Connection refused"),
+    ):
         fetch_credentials(f"http://127.0.0.1:{port}", token_file, timeout_seconds=0.2)
 
 
 def test_connection_is_retried_while_the_sidecar_restarts(token_file: Path) -> None:
-    def listen() -> None:
+    def respond() -> None:
         time.sleep(0.5)
-        with single_response_server(raw_response(200, DOCUMENT), port=port):
-            pass
+        server.listen()
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(raw_response(200, DOCUMENT).encode())
 
-    port = closed_port()
-    thread = threading.Thread(target=listen)
-    thread.start()
-    credentials = fetch_credentials(f"http://127.0.0.1:{port}", token_file)
-    thread.join()
+    with closed_port() as (server, port):
+        thread = threading.Thread(target=respond)
+        thread.start()
+        credentials = fetch_credentials(f"http://127.0.0.1:{port}", token_file)
+        thread.join()
 
     assert json.loads(credentials.document) == FIELDS
 
