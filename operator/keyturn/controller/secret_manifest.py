@@ -60,7 +60,7 @@ def secret_manifest(
         "kind": "Secret",
         "type": kind,
         "metadata": metadata | ({"ownerReferences": [owner]} if owned else {}),
-        "data": {key: _encoded(value) for key, value in content.items()},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
     }
 
 
@@ -131,10 +131,6 @@ def read_secret(request: Request, body: Mapping[str, Any], keys: IssuanceKeys) -
     fields = {"immutable": bool(body.get("immutable")), "type": body.get("type", OPAQUE)[:_MAX_TYPE_LENGTH]}
     fields["has_too_many_fields"] = has_too_many_fields(body)
     return replace(secret, data_hash=data_hash(data, request), **fields), data
-
-
-def _encoded(value: str) -> str:
-    return base64.b64encode(value.encode()).decode()
 
 
 def _is_modified_by_others(meta: SecretMeta, issuance: Issuance) -> bool:
